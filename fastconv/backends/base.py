@@ -1,0 +1,58 @@
+"""What a backend is: a module-like object that compiles specs into kernels, or says why not.
+
+To add one: a folder here with a ``BACKEND`` object in its ``__init__``, and its word in ``dispatch.ORDER``.
+Tests and benchmarks enumerate what dispatch knows; nothing else changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ..spec import ConvSpec, GemmSpec, PoolSpec
+
+Spec = ConvSpec | PoolSpec | GemmSpec
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """A spec compiled by one backend. Re-entrant: two threads may call it at once.
+
+    Arrays may have any strides; ``out`` has the spec's result shape and dtype and is never read. The call is
+
+    * ``ConvSpec`` fwd: ``kernel(x, w, b, residual, out)``, bwd_input: ``kernel(dy, w, b, residual, out)``,
+      bwd_weight: ``kernel(x, dy, None, None, out)``;
+    * ``PoolSpec`` fwd: ``kernel(x, out, indices)``, bwd: ``kernel(dy, x, indices, out)``
+      (``x`` and ``indices``: for max only; ``indices``, int64 or None, are flat positions inside a channel plane);
+    * ``GemmSpec``: ``kernel(a, b, bias, c, out)`` with a (batch, m, k), b (batch, k, n), out (batch, m, n).
+
+    Absent operands are None. No dimension of a spec is zero: the operators settle empty problems themselves.
+    """
+
+    backend: str
+    isa: str
+    algorithm: str
+    workspace_bytes: int
+    reason: str
+    """Why this algorithm, and what was refused before it: one line a candidate."""
+
+    def __call__(self, *arrays: Any) -> None: ...
+
+    def pack(self, w: np.ndarray) -> Any:
+        """The weights in the form that this kernel reads fastest; the call takes the result in place of ``w``."""
+        ...
+
+
+class Backend(Protocol):
+    name: str
+
+    def available(self) -> str | None:
+        """None if it can run here, else the reason why not."""
+        ...
+
+    def refuse(self, spec: Spec) -> str | None:
+        """None if it computes ``spec``, else the reason why not."""
+        ...
+
+    def compile(self, spec: Spec) -> Kernel: ...

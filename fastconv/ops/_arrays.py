@@ -1,0 +1,70 @@
+"""Checks on array arguments that every operator shares."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from ..spec import DTYPES
+
+
+def as_array(name: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray:
+    """``value`` as an aligned array of float32 or float64 (of ``dtype`` where given); TypeError names it.
+
+    Nothing is converted: integers, objects and mixed dtypes are refused. Lists are refused too.
+    """
+    if type(value) is not np.ndarray:
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name} is a {type(value).__name__}: allowed is a NumPy array")
+        value = value.view(np.ndarray)
+    if value.dtype.name not in DTYPES or not value.dtype.isnative:
+        raise TypeError(f"{name} has dtype {value.dtype}: allowed is {' or '.join(DTYPES)}")
+    if dtype is not None and value.dtype != dtype:
+        raise TypeError(f"{name} has dtype {value.dtype}, but x has {dtype}: both must be the same")
+    if not value.flags.aligned or any(s % value.itemsize for s in value.strides):
+        return value.copy()
+    return value
+
+
+def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, *inputs: np.ndarray | None) -> np.ndarray:
+    """``out`` checked, or a new array. Refused: wrong shape, dtype, read-only, self-overlapping, sharing memory."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is a {type(out).__name__}: allowed is None or a NumPy array")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}: allowed is {dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}: allowed is {shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only: allowed is a writeable array")
+    if not out.flags.aligned or any(s % out.itemsize for s in out.strides):
+        raise ValueError(f"out is not aligned to its dtype {dtype}")
+    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+        raise ValueError(f"out has strides {out.strides}: its elements overlap each other")
+    for array in inputs:
+        if array is not None and np.may_share_memory(out, array) and _overlap(out, array):
+            raise ValueError("out overlaps an input: allowed is memory of its own")
+    return out
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def plain(name: str, value: Any) -> Any:
+    """A hashable form of an argument made of ints, strings and sequences of them; TypeError names the argument."""
+    kind = type(value)
+    if kind is int or kind is str or value is None:
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple([plain(name, v) for v in value])
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: allowed are ints, strings and sequences of them") from None

@@ -1,0 +1,559 @@
+"""Problem descriptors: what is to be computed, in one explicit, hashable form.
+
+Everything that a caller may write in several ways (an int or a tuple, ``"same"`` or pads, a kernel size
+without a stride) is settled here, once, and every shape error is raised here, before any work starts.
+From here on a spec is the only description of a problem: dispatch looks it up, backends compile it.
+
+Sizes and tuples run over the spatial dimensions in the order d, h, w (the last ones for lower ranks).
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "ConvSpec",
+    "GemmSpec",
+    "PoolSpec",
+    "activation_of",
+    "channels_last",
+    "conv_out_size",
+    "conv_spec",
+    "conv_transpose_spec",
+    "int_tuple",
+    "pool_spec",
+    "adaptive_pool_spec",
+]
+
+DTYPES = ("float32", "float64")
+
+#: More elements than this in one array are refused: offsets inside a kernel stay below 2^31 by design.
+MAX_ELEMENTS = 2**31 - 1
+
+_LAYOUTS = {
+    1: {"NCL": False, "NCHW": False, "NLC": True, "NHWC": True},
+    2: {"NCHW": False, "NHWC": True},
+    3: {"NCDHW": False, "NCHW": False, "NDHWC": True, "NHWC": True},
+}
+
+
+# ---------------------------------------------------------------------------------------------- arguments
+
+
+def int_tuple(value: Any, ndim: int, name: str, minimum: int) -> tuple[int, ...]:
+    """An int or a sequence of ``ndim`` ints as a tuple; ValueError or TypeError names the argument."""
+    allowed = f"an int >= {minimum} or {ndim} of them"
+    if isinstance(value, str):
+        raise TypeError(f"{name}={value!r}: allowed is {allowed}")
+    try:
+        items = (operator.index(value),) * ndim
+    except TypeError:
+        try:
+            items = tuple(operator.index(v) for v in value)
+        except TypeError:
+            raise TypeError(f"{name}={value!r}: allowed is {allowed}") from None
+    if len(items) != ndim or min(items) < minimum:
+        raise ValueError(f"{name}={value!r}: allowed is {allowed}")
+    return items
+
+
+def channels_last(layout: str, ndim: int) -> bool:
+    """Whether ``layout`` puts the channels last; ValueError lists the layouts of this rank."""
+    table = _LAYOUTS[ndim]
+    if not isinstance(layout, str) or layout not in table:
+        raise ValueError(f"layout={layout!r}: allowed is {' or '.join(map(repr, table))}")
+    return table[layout]
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """An elementwise function with its two parameters (``alpha``, ``beta``; 0 where it has none)."""
+
+    name: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+#: name -> (number of parameters, their defaults). The order is the number that the C kernels know them by.
+ACTIVATIONS: dict[str, tuple[float, ...]] = {
+    "identity": (),
+    "relu": (),
+    "leaky_relu": (0.01,),
+    "clip": (0.0, 6.0),
+    "sigmoid": (),
+    "tanh": (),
+    "silu": (),
+    "hardswish": (),
+    "gelu": (),
+}
+
+
+def activation_of(value: Any) -> Activation | None:
+    """``None``, a name, ``(name, parameter, ...)`` or an ``Activation`` as an ``Activation`` (None: none)."""
+    if value is None or isinstance(value, Activation):
+        return value
+    name, *params = (value,) if isinstance(value, str) else tuple(value)
+    if name == "relu6":
+        name, params = "clip", [0.0, 6.0]
+    if name not in ACTIVATIONS:
+        allowed = ", ".join([*ACTIVATIONS, "relu6"])
+        raise ValueError(f"activation={value!r}: allowed is None, {allowed}, or (name, parameter, ...)")
+    defaults = ACTIVATIONS[name]
+    if len(params) > len(defaults):
+        raise ValueError(f"activation={value!r}: {name} takes at most {len(defaults)} parameters")
+    if name == "identity":
+        return None
+    full = tuple(float(p) for p in params) + defaults[len(params) :]
+    return Activation(name, *full)
+
+
+# -------------------------------------------------------------------------------------------- convolution
+
+
+def conv_out_size(size: int, kernel: int, stride: int = 1, pads: tuple[int, int] = (0, 0), dilation: int = 1) -> int:
+    """Output length of one dimension: ``floor((size + lo + hi - (dilation (kernel - 1) + 1)) / stride) + 1``."""
+    return (size + pads[0] + pads[1] - (dilation * (kernel - 1) + 1)) // stride + 1
+
+
+def _same_pads(size: int, kernel: int, stride: int, dilation: int, lower: bool) -> tuple[int, int]:
+    total = max(0, (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size)
+    small, big = total // 2, total - total // 2
+    return (big, small) if lower else (small, big)
+
+
+def conv_pads(
+    padding: Any,
+    in_size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> tuple[tuple[int, int], ...]:
+    """Every way to write padding as explicit (lo, hi) pairs, one a spatial dimension.
+
+    ``"same"`` is TensorFlow's SAME (ONNX SAME_UPPER): output ``ceil(size / stride)``, an odd pad goes to the end.
+    ``"same_lower"`` puts it at the start. ``"causal"`` (1-D) pads the start only. Pairs may be negative: they crop.
+    """
+    ndim = len(in_size)
+    allowed = (
+        f"an int >= 0, {ndim} of them, {ndim} (lo, hi) pairs, 'valid', 'same', 'same_lower'"
+        + (" or 'causal'" if ndim == 1 else "")
+    )
+    if isinstance(padding, str):
+        if padding == "valid":
+            return ((0, 0),) * ndim
+        if padding in ("same", "same_lower"):
+            lower = padding == "same_lower"
+            return tuple(_same_pads(*dims, lower) for dims in zip(in_size, kernel, stride, dilation, strict=True))
+        if padding == "causal" and ndim == 1:
+            return ((dilation[0] * (kernel[0] - 1), 0),)
+        raise ValueError(f"padding={padding!r}: allowed is {allowed}")
+    try:
+        pairs = tuple((operator.index(lo), operator.index(hi)) for lo, hi in padding)
+    except (TypeError, ValueError):
+        try:
+            return tuple((p, p) for p in int_tuple(padding, ndim, "padding", 0))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"padding={padding!r}: allowed is {allowed}") from None
+    if len(pairs) != ndim:
+        raise ValueError(f"padding={padding!r}: allowed is {allowed}")
+    return pairs
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """One convolution problem, in one of its three directions.
+
+    ``x`` is always the side with ``ic`` channels and ``in_size``, ``y`` the side with ``oc`` and ``out_size``, and
+    ``w`` is (oc, ic/groups, *kernel), whatever the direction:
+
+    * ``"fwd"``: (x, w) -> y. ``y[o] = sum_t w[t] x[o stride - lo + t dilation]`` (cross-correlation, no flip).
+    * ``"bwd_input"``: (dy, w) -> dx, the adjoint of the above. A transposed convolution is this, with an epilogue.
+    * ``"bwd_weight"``: (x, dy) -> dw.
+
+    The epilogue, on the array that the direction produces: ``activation(result + bias[channel] + residual)``.
+    ``channels_last`` says how x and y lie in memory's logical axes: (n, c, *size) or (n, *size, c).
+    """
+
+    direction: str
+    dtype: str
+    channels_last: bool
+    n: int
+    ic: int
+    oc: int
+    groups: int
+    in_size: tuple[int, ...]
+    out_size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    bias: bool = False
+    residual: bool = False
+    activation: Activation | None = None
+    precision: str = "default"
+
+    @property
+    def ndim(self) -> int:
+        return len(self.kernel)
+
+    def _shape(self, c: int, size: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.n, *size, c) if self.channels_last else (self.n, c, *size)
+
+    @cached_property
+    def x_shape(self) -> tuple[int, ...]:
+        return self._shape(self.ic, self.in_size)
+
+    @cached_property
+    def y_shape(self) -> tuple[int, ...]:
+        return self._shape(self.oc, self.out_size)
+
+    @cached_property
+    def w_shape(self) -> tuple[int, ...]:
+        return (self.oc, self.ic // self.groups, *self.kernel)
+
+    @cached_property
+    def result_shape(self) -> tuple[int, ...]:
+        return {"fwd": self.y_shape, "bwd_input": self.x_shape, "bwd_weight": self.w_shape}[self.direction]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is to be multiplied (a size is zero)."""
+        return self.macs == 0 or prod(self.x_shape) == 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the direct algorithm, padding counted."""
+        return self.n * self.oc * (self.ic // self.groups) * prod(self.kernel) * prod(self.out_size)
+
+
+def _check_elements(name: str, shape: tuple[int, ...]) -> None:
+    if prod(shape) > MAX_ELEMENTS:
+        raise ValueError(f"{name} of shape {shape} has {prod(shape)} elements; at most {MAX_ELEMENTS} are allowed")
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise TypeError(f"dtype {dtype}: allowed is {' or '.join(DTYPES)}")
+
+
+def _split_shape(name: str, shape: tuple[int, ...], ndim: int, last: bool) -> tuple[int, int, tuple[int, ...]]:
+    if len(shape) != ndim + 2:
+        raise ValueError(
+            f"{name} has shape {tuple(shape)}: a {ndim}-D convolution takes {ndim + 2} dimensions, "
+            f"or {ndim + 1} without the batch"
+        )
+    n, *rest = shape
+    return (n, rest[-1], tuple(rest[:-1])) if last else (n, rest[0], tuple(rest[1:]))
+
+
+def conv_spec(
+    direction: str,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    dtype: str,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    layout: str,
+    bias: bool = False,
+    residual: bool = False,
+    activation: Activation | None = None,
+    precision: str = "default",
+) -> ConvSpec:
+    """The spec of a convolution, from raw arguments. Raises ValueError or TypeError that names the argument."""
+    ndim = len(w_shape) - 2
+    last = channels_last(layout, ndim)
+    n, ic, in_size = _split_shape("x", x_shape, ndim, last)
+    _check_dtype(dtype)
+    oc, icg, *kernel = w_shape
+    kernel = tuple(kernel)
+    if min(kernel) < 1:
+        raise ValueError(f"w has shape {tuple(w_shape)}: every kernel size must be >= 1")
+    stride = int_tuple(stride, ndim, "stride", 1)
+    dilation = int_tuple(dilation, ndim, "dilation", 1)
+    (groups,) = int_tuple(groups, 1, "groups", 1)
+    if ic != icg * groups:
+        raise ValueError(
+            f"x of shape {tuple(x_shape)} has {ic} channels, but w of shape {tuple(w_shape)} with groups={groups} "
+            f"takes {icg * groups} (w is (out channels, in channels / groups, *kernel))"
+        )
+    if oc % groups:
+        raise ValueError(f"groups={groups}: the {oc} output channels of w must be a multiple of it")
+    pads = conv_pads(padding, in_size, kernel, stride, dilation)
+    out_size = []
+    for size, k, s, (lo, hi), d in zip(in_size, kernel, stride, pads, dilation, strict=True):
+        if size + lo + hi < d * (k - 1) + 1:
+            raise ValueError(
+                f"kernel size {kernel} with dilation {dilation} is larger than the input {in_size} padded by {pads}"
+            )
+        out_size.append(conv_out_size(size, k, s, (lo, hi), d))
+    spec = ConvSpec(
+        direction, dtype, last, n, ic, oc, groups, in_size, tuple(out_size), kernel, stride, pads, dilation,
+        bias, residual, activation, precision,
+    )  # fmt: skip
+    for name, shape in (("x", spec.x_shape), ("w", spec.w_shape), ("the result", spec.y_shape)):
+        _check_elements(name, shape)
+    return spec
+
+
+def conv_transpose_spec(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    dtype: str,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    *,
+    layout: str,
+    bias: bool = False,
+    activation: Activation | None = None,
+    precision: str = "default",
+) -> ConvSpec:
+    """The spec of a transposed convolution: the ``bwd_input`` direction of the convolution that it is adjoint to.
+
+    Here x (n, in channels, *size) is that convolution's y, and w is (in channels, out channels / groups, *kernel).
+    Output size: ``(size - 1) stride - lo - hi + dilation (kernel - 1) + output_padding + 1``.
+    """
+    ndim = len(w_shape) - 2
+    last = channels_last(layout, ndim)
+    n, channels, size = _split_shape("x", x_shape, ndim, last)
+    _check_dtype(dtype)
+    wc, ocg, *kernel = w_shape
+    kernel = tuple(kernel)
+    if min(kernel) < 1:
+        raise ValueError(f"w has shape {tuple(w_shape)}: every kernel size must be >= 1")
+    stride = int_tuple(stride, ndim, "stride", 1)
+    dilation = int_tuple(dilation, ndim, "dilation", 1)
+    extra = int_tuple(output_padding, ndim, "output_padding", 0)
+    (groups,) = int_tuple(groups, 1, "groups", 1)
+    if wc != channels:
+        raise ValueError(
+            f"x of shape {tuple(x_shape)} has {channels} channels, but w of shape {tuple(w_shape)} takes {wc} "
+            f"(w is (in channels, out channels / groups, *kernel))"
+        )
+    if channels % groups:
+        raise ValueError(f"groups={groups}: the {channels} input channels must be a multiple of it")
+    for e, s, d in zip(extra, stride, dilation, strict=True):
+        if e >= max(s, d):
+            raise ValueError(f"output_padding={output_padding!r}: allowed is less than the stride or the dilation")
+    if isinstance(padding, str) and padding != "valid":
+        raise ValueError(f"padding={padding!r}: a transposed convolution takes ints, (lo, hi) pairs or 'valid'")
+    pads = conv_pads(padding, size, kernel, stride, dilation)
+    big = tuple(
+        (i - 1) * s - lo - hi + d * (k - 1) + e + 1
+        for i, k, s, (lo, hi), d, e in zip(size, kernel, stride, pads, dilation, extra, strict=True)
+    )
+    if min(big) < 1:
+        raise ValueError(f"padding={padding!r} leaves an output of size {big}; every size must be >= 1")
+    spec = ConvSpec(
+        "bwd_input", dtype, last, n, ocg * groups, channels, groups, big, size, kernel, stride, pads, dilation,
+        bias, False, activation, precision,
+    )  # fmt: skip
+    for name, shape in (("x", spec.y_shape), ("w", spec.w_shape), ("the result", spec.x_shape)):
+        _check_elements(name, shape)
+    return spec
+
+
+# ------------------------------------------------------------------------------------------------ pooling
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """One pooling problem. ``kind`` is ``"max"``, ``"avg"`` or ``"sum"``, ``direction`` ``"fwd"`` or ``"bwd"``.
+
+    Output ``o`` of a dimension pools the input positions ``start, start + dilation, ... < end`` of
+    ``windows[dim][o] = (start, end, count)``, already clipped to the input; an average divides by the product of
+    the counts (or by ``divisor``). Regular, adaptive and global pooling differ in these tables only.
+    """
+
+    kind: str
+    direction: str
+    dtype: str
+    channels_last: bool
+    n: int
+    c: int
+    in_size: tuple[int, ...]
+    out_size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    count_include_pad: bool = True
+    divisor: float | None = None
+    adaptive: bool = False
+    indices: bool = False
+
+    @property
+    def ndim(self) -> int:
+        return len(self.in_size)
+
+    def _shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.n, *size, self.c) if self.channels_last else (self.n, self.c, *size)
+
+    @cached_property
+    def x_shape(self) -> tuple[int, ...]:
+        return self._shape(self.in_size)
+
+    @cached_property
+    def y_shape(self) -> tuple[int, ...]:
+        return self._shape(self.out_size)
+
+    @property
+    def empty(self) -> bool:
+        return prod(self.x_shape) * prod(self.y_shape) == 0
+
+    @cached_property
+    def windows(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:
+        """For each dimension, for each output: (start, end, count)."""
+        return tuple(self._windows(dim) for dim in range(self.ndim))
+
+    def _windows(self, dim: int) -> tuple[tuple[int, int, int], ...]:
+        size, out = self.in_size[dim], self.out_size[dim]
+        if self.adaptive:
+            spans = [(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
+            return tuple((lo, hi, hi - lo) for lo, hi in spans)
+        k, s, (lo, hi), d = self.kernel[dim], self.stride[dim], self.pads[dim], self.dilation[dim]
+        table = []
+        for o in range(out):
+            first = o * s - lo
+            end = min(first + d * (k - 1) + 1, size + hi)
+            # A window that starts in the padding starts at its first tap inside the image.
+            start = first if first >= 0 else first + -(first // d) * d
+            clipped = min(end, size)
+            inside = max(0, -(-(clipped - start) // d))
+            table.append((start, clipped, end - first if self.count_include_pad else inside))
+        return tuple(table)
+
+
+def _pool_out_size(size: int, k: int, s: int, lo: int, hi: int, d: int, ceil_mode: bool) -> int:
+    span = size + lo + hi - d * (k - 1) - 1
+    out = (-(-span // s) if ceil_mode else span // s) + 1
+    # With ceil_mode the last window must start inside the input or the leading padding.
+    return out - 1 if ceil_mode and (out - 1) * s >= size + lo else out
+
+
+def pool_spec(
+    kind: str,
+    direction: str,
+    x_shape: tuple[int, ...],
+    dtype: str,
+    ndim: int,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: float | None = None,
+    *,
+    layout: str,
+    indices: bool = False,
+) -> PoolSpec:
+    """The spec of a pooling with torch.nn.functional's arguments; padding also takes pairs and names, as in conv."""
+    last = channels_last(layout, ndim)
+    n, c, size = _split_pool_shape(x_shape, ndim, last)
+    _check_dtype(dtype)
+    kernel = int_tuple(kernel_size, ndim, "kernel_size", 1)
+    strides = kernel if stride is None else int_tuple(stride, ndim, "stride", 1)
+    dil = int_tuple(dilation, ndim, "dilation", 1)
+    if divisor_override is not None and divisor_override == 0:
+        raise ValueError("divisor_override=0: allowed is None or a number other than 0")
+    pads = conv_pads(padding, size, kernel, strides, dil)
+    for k, (lo, hi), d in zip(kernel, pads, dil, strict=True):
+        half = (d * (k - 1) + 1) // 2
+        named = isinstance(padding, str)
+        if not named and not (0 <= lo <= half and 0 <= hi <= half):
+            raise ValueError(
+                f"padding={padding!r}: allowed is 0 to {half}, half of the effective kernel size "
+                f"(kernel_size={kernel_size!r}, dilation={dilation!r})"
+            )
+    out = []
+    for i, k, s, (lo, hi), d in zip(size, kernel, strides, pads, dil, strict=True):
+        if i + lo + hi < d * (k - 1) + 1 and not (ceil_mode and i > 0):
+            raise ValueError(
+                f"kernel_size={kernel_size!r} with dilation={dilation!r} is larger than the input {size} padded by {pads}"
+            )
+        o = _pool_out_size(i, k, s, lo, hi, d, ceil_mode)
+        if o < 1:
+            raise ValueError(f"kernel_size={kernel_size!r} is larger than the input {size} padded by {pads}")
+        out.append(o)
+    divisor = None if divisor_override is None else float(divisor_override)
+    spec = PoolSpec(
+        kind, direction, dtype, last, n, c, size, tuple(out), kernel, strides, pads, dil,
+        bool(count_include_pad), divisor, False, indices,
+    )  # fmt: skip
+    _check_elements("x", spec.x_shape)
+    return spec
+
+
+def adaptive_pool_spec(
+    kind: str,
+    direction: str,
+    x_shape: tuple[int, ...],
+    dtype: str,
+    ndim: int,
+    output_size: Any,
+    *,
+    layout: str,
+    indices: bool = False,
+) -> PoolSpec:
+    """Windows ``floor(o size / out) .. ceil((o + 1) size / out)``; ``None`` in ``output_size`` keeps a size."""
+    last = channels_last(layout, ndim)
+    n, c, size = _split_pool_shape(x_shape, ndim, last)
+    _check_dtype(dtype)
+    wanted = output_size
+    if isinstance(output_size, (tuple, list)) and len(output_size) == ndim:
+        wanted = tuple(i if o is None else o for o, i in zip(output_size, size, strict=True))
+    out = int_tuple(wanted, ndim, "output_size", 1)
+    if min(size) < 1:
+        raise ValueError(f"x has the spatial size {size}: every size must be >= 1")
+    ones = (1,) * ndim
+    spec = PoolSpec(kind, direction, dtype, last, n, c, size, out, ones, ones, ((0, 0),) * ndim, ones,
+                    adaptive=True, indices=indices)  # fmt: skip
+    _check_elements("x", spec.x_shape)
+    return spec
+
+
+def _split_pool_shape(shape: tuple[int, ...], ndim: int, last: bool) -> tuple[int, int, tuple[int, ...]]:
+    if len(shape) != ndim + 2:
+        raise ValueError(
+            f"x has shape {tuple(shape)}: {ndim}-D pooling takes {ndim + 2} dimensions, or {ndim + 1} without the batch"
+        )
+    n, *rest = shape
+    return (n, rest[-1], tuple(rest[:-1])) if last else (n, rest[0], tuple(rest[1:]))
+
+
+# --------------------------------------------------------------------------------------------------- GEMM
+
+
+@dataclass(frozen=True)
+class GemmSpec:
+    """``out[b] = activation(alpha a[b] @ b[b] + beta c[b] + bias)`` for ``batch`` matrices: a (m, k), b (k, n), out (m, n).
+
+    ``bias`` has n elements, one a column. ``c`` (where ``use_c``) has the shape of out and is read only then.
+    """
+
+    dtype: str
+    batch: int
+    m: int
+    n: int
+    k: int
+    bias: bool = False
+    use_c: bool = False
+    alpha: float = 1.0
+    beta: float = 0.0
+    activation: Activation | None = None
+
+    @property
+    def empty(self) -> bool:
+        return self.batch * self.m * self.n * self.k == 0
