@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from .backends.base import Backend, Kernel, Spec
@@ -42,12 +42,34 @@ class Choice:
         return "\n".join(lines)
 
 
-@lru_cache(maxsize=None)
+@dataclass(frozen=True)
+class _Absent:
+    """Stands for a backend that this installation does not contain."""
+
+    name: str
+
+    def available(self) -> str:
+        return "it is not part of this installation"
+
+    def refuse(self, spec: Spec) -> str:
+        return self.available()
+
+    def compile(self, spec: Spec) -> Kernel:
+        raise RuntimeError(self.available())
+
+
+@cache
 def backend(name: str) -> Backend:
     """The backend of this name, imported on first use. ValueError lists the names."""
     if name not in ORDER:
         raise ValueError(f"backend={name!r}: allowed is {', '.join(ORDER)}")
-    return importlib.import_module(f".backends.{name}", __package__).BACKEND
+    module = f"{__package__}.backends.{name}"
+    try:
+        return importlib.import_module(module).BACKEND
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return _Absent(name)
 
 
 def backends() -> dict[str, str | None]:

@@ -22,13 +22,13 @@ __all__ = [
     "GemmSpec",
     "PoolSpec",
     "activation_of",
+    "adaptive_pool_spec",
     "channels_last",
     "conv_out_size",
     "conv_spec",
     "conv_transpose_spec",
     "int_tuple",
     "pool_spec",
-    "adaptive_pool_spec",
 ]
 
 DTYPES = ("float32", "float64")
@@ -140,9 +140,8 @@ def conv_pads(
     ``"same_lower"`` puts it at the start. ``"causal"`` (1-D) pads the start only. Pairs may be negative: they crop.
     """
     ndim = len(in_size)
-    allowed = (
-        f"an int >= 0, {ndim} of them, {ndim} (lo, hi) pairs, 'valid', 'same', 'same_lower'"
-        + (" or 'causal'" if ndim == 1 else "")
+    allowed = f"an int >= 0, {ndim} of them, {ndim} (lo, hi) pairs, 'valid', 'same', 'same_lower'" + (
+        " or 'causal'" if ndim == 1 else ""
     )
     if isinstance(padding, str):
         if padding == "valid":
@@ -372,8 +371,8 @@ class PoolSpec:
     """One pooling problem. ``kind`` is ``"max"``, ``"avg"`` or ``"sum"``, ``direction`` ``"fwd"`` or ``"bwd"``.
 
     Output ``o`` of a dimension pools the input positions ``start, start + dilation, ... < end`` of
-    ``windows[dim][o] = (start, end, count)``, already clipped to the input; an average divides by the product of
-    the counts (or by ``divisor``). Regular, adaptive and global pooling differ in these tables only.
+    ``windows[dim][o] = (start, end, count)``, clipped to the input and never empty; an average divides by the
+    product of the counts (or by ``divisor``). Regular, adaptive and global pooling differ in these tables only.
     """
 
     kind: str
@@ -481,7 +480,8 @@ def pool_spec(
     for i, k, s, (lo, hi), d in zip(size, kernel, strides, pads, dil, strict=True):
         if i + lo + hi < d * (k - 1) + 1 and not (ceil_mode and i > 0):
             raise ValueError(
-                f"kernel_size={kernel_size!r} with dilation={dilation!r} is larger than the input {size} padded by {pads}"
+                f"kernel_size={kernel_size!r} with dilation={dilation!r} is larger than the input {size} "
+                f"padded by {pads}"
             )
         o = _pool_out_size(i, k, s, lo, hi, d, ceil_mode)
         if o < 1:
@@ -492,6 +492,11 @@ def pool_spec(
         kind, direction, dtype, last, n, c, size, tuple(out), kernel, strides, pads, dil,
         bool(count_include_pad), divisor, False, indices,
     )  # fmt: skip
+    if any(end <= start for table in spec.windows for start, end, _ in table):
+        raise ValueError(
+            f"padding={padding!r}: with kernel_size={kernel_size!r} and dilation={dilation!r} a window over the input "
+            f"{size} would hold padding alone; each needs an element"
+        )
     _check_elements("x", spec.x_shape)
     return spec
 
@@ -538,7 +543,7 @@ def _split_pool_shape(shape: tuple[int, ...], ndim: int, last: bool) -> tuple[in
 
 @dataclass(frozen=True)
 class GemmSpec:
-    """``out[b] = activation(alpha a[b] @ b[b] + beta c[b] + bias)`` for ``batch`` matrices: a (m, k), b (k, n), out (m, n).
+    """``out = activation(alpha a @ b + beta c + bias)`` for ``batch`` matrices a (m, k), b (k, n), out (m, n).
 
     ``bias`` has n elements, one a column. ``c`` (where ``use_c``) has the shape of out and is read only then.
     """

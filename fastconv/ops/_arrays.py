@@ -22,7 +22,7 @@ def as_array(name: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray
     if value.dtype.name not in DTYPES or not value.dtype.isnative:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {' or '.join(DTYPES)}")
     if dtype is not None and value.dtype != dtype:
-        raise TypeError(f"{name} has dtype {value.dtype}, but x has {dtype}: both must be the same")
+        raise TypeError(f"{name} has dtype {value.dtype}: allowed is {dtype}, as the other arrays have")
     if not value.flags.aligned or any(s % value.itemsize for s in value.strides):
         return value.copy()
     return value

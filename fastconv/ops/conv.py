@@ -153,7 +153,16 @@ def _forward(
 
 
 def _backward_input(
-    ndim: int, dy: Any, w: Any, input_shape: Any, stride: Any, padding: Any, dilation: Any, groups: Any, layout: str, out: Any
+    ndim: int,
+    dy: Any,
+    w: Any,
+    input_shape: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    layout: str,
+    out: Any,
 ) -> np.ndarray:
     dy = as_array("dy", dy)
     w = as_array("w", _weights(ndim, w), dy.dtype)
@@ -178,7 +187,16 @@ def _backward_input(
 
 
 def _backward_weight(
-    ndim: int, x: Any, dy: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any, groups: Any, layout: str, out: Any
+    ndim: int,
+    x: Any,
+    dy: Any,
+    weight_shape: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    layout: str,
+    out: Any,
 ) -> np.ndarray:
     x = as_array("x", x)
     dy = as_array("dy", dy, x.dtype)
@@ -434,9 +452,7 @@ def _make_transpose(ndim: int) -> Callable[..., Any]:
         activation: Any = None,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        return _transpose(
-            ndim, x, w, b, stride, padding, output_padding, groups, dilation, layout, activation, out
-        )
+        return _transpose(ndim, x, w, b, stride, padding, output_padding, groups, dilation, layout, activation, out)
 
     return _named(
         conv_transpose,
@@ -469,9 +485,7 @@ def _make_transpose_backward(ndim: int) -> Callable[..., Any]:
         x, dy = as_array("x", x), as_array("dy", dy)
         w = as_array("w", _weights(ndim, w), x.dtype)
         if activation is not None:
-            before = _transpose(
-                ndim, x, w, b, stride, padding, output_padding, groups, dilation, layout, None, None
-            )
+            before = _transpose(ndim, x, w, b, stride, padding, output_padding, groups, dilation, layout, None, None)
             _expect("dy", dy, before.shape)
             dy = activate_backward(dy, before, activation)
         xb, dyb = _batched("x", x, ndim), _batched("dy", dy, ndim)

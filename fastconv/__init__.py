@@ -1,0 +1,207 @@
+"""Convolution, pooling and matrix products on NumPy arrays, forward and backward, with compiled kernels.
+
+>>> import numpy as np, fastconv as fc
+>>> y = fc.conv2d(x, w, b, stride=2, padding="same", activation="relu")
+>>> dx = fc.conv2d_backward_input(dy, w, x.shape, stride=2, padding="same")
+>>> print(fc.explain(fc.conv2d, x, w))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from .dispatch import backends, explain, precision, use_backend
+from .ops.activation import (
+    activate,
+    activate_backward,
+)
+from .ops.conv import (
+    conv1d,
+    conv1d_backward,
+    conv1d_backward_input,
+    conv1d_backward_weight,
+    conv2d,
+    conv2d_backward,
+    conv2d_backward_input,
+    conv2d_backward_weight,
+    conv3d,
+    conv3d_backward,
+    conv3d_backward_input,
+    conv3d_backward_weight,
+    conv_backward_bias,
+    conv_transpose1d,
+    conv_transpose1d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    conv_transpose3d,
+    conv_transpose3d_backward,
+)
+from .ops.gemm import (
+    gemm,
+    gemm_backward,
+    linear,
+    linear_backward,
+    matmul,
+    matmul_backward,
+)
+from .ops.plan import (
+    Plan,
+    plan_conv1d,
+    plan_conv2d,
+    plan_conv3d,
+)
+from .ops.pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool1d_backward,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    adaptive_avg_pool3d,
+    adaptive_avg_pool3d_backward,
+    adaptive_max_pool1d,
+    adaptive_max_pool1d_backward,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_backward,
+    adaptive_max_pool3d,
+    adaptive_max_pool3d_backward,
+    avg_pool1d,
+    avg_pool1d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    avg_pool3d,
+    avg_pool3d_backward,
+    global_avg_pool1d,
+    global_avg_pool1d_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    global_avg_pool3d,
+    global_avg_pool3d_backward,
+    global_max_pool1d,
+    global_max_pool1d_backward,
+    global_max_pool2d,
+    global_max_pool2d_backward,
+    global_max_pool3d,
+    global_max_pool3d_backward,
+    global_sum_pool1d,
+    global_sum_pool1d_backward,
+    global_sum_pool2d,
+    global_sum_pool2d_backward,
+    global_sum_pool3d,
+    global_sum_pool3d_backward,
+    max_pool1d,
+    max_pool1d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+    max_pool3d,
+    max_pool3d_backward,
+    sum_pool1d,
+    sum_pool1d_backward,
+    sum_pool2d,
+    sum_pool2d_backward,
+    sum_pool3d,
+    sum_pool3d_backward,
+)
+
+__version__ = "0.1.0"
+
+#: Imported on first use.
+_LAZY = ("nn", "testing")
+
+__all__ = [
+    "Plan",
+    "__version__",
+    "activate",
+    "activate_backward",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool1d_backward",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "adaptive_avg_pool3d",
+    "adaptive_avg_pool3d_backward",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool1d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
+    "adaptive_max_pool3d",
+    "adaptive_max_pool3d_backward",
+    "avg_pool1d",
+    "avg_pool1d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "avg_pool3d",
+    "avg_pool3d_backward",
+    "backends",
+    "conv1d",
+    "conv1d_backward",
+    "conv1d_backward_input",
+    "conv1d_backward_weight",
+    "conv2d",
+    "conv2d_backward",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "conv3d",
+    "conv3d_backward",
+    "conv3d_backward_input",
+    "conv3d_backward_weight",
+    "conv_backward_bias",
+    "conv_transpose1d",
+    "conv_transpose1d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "conv_transpose3d",
+    "conv_transpose3d_backward",
+    "explain",
+    "gemm",
+    "gemm_backward",
+    "global_avg_pool1d",
+    "global_avg_pool1d_backward",
+    "global_avg_pool2d",
+    "global_avg_pool2d_backward",
+    "global_avg_pool3d",
+    "global_avg_pool3d_backward",
+    "global_max_pool1d",
+    "global_max_pool1d_backward",
+    "global_max_pool2d",
+    "global_max_pool2d_backward",
+    "global_max_pool3d",
+    "global_max_pool3d_backward",
+    "global_sum_pool1d",
+    "global_sum_pool1d_backward",
+    "global_sum_pool2d",
+    "global_sum_pool2d_backward",
+    "global_sum_pool3d",
+    "global_sum_pool3d_backward",
+    "linear",
+    "linear_backward",
+    "matmul",
+    "matmul_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "max_pool3d",
+    "max_pool3d_backward",
+    "nn",
+    "plan_conv1d",
+    "plan_conv2d",
+    "plan_conv3d",
+    "precision",
+    "sum_pool1d",
+    "sum_pool1d_backward",
+    "sum_pool2d",
+    "sum_pool2d_backward",
+    "sum_pool3d",
+    "sum_pool3d_backward",
+    "testing",
+    "use_backend",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

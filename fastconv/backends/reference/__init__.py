@@ -1,0 +1,27 @@
+"""The oracle: plain NumPy in float64, written to be read. It computes every spec and shares no helper."""
+
+from __future__ import annotations
+
+from ...spec import ConvSpec, PoolSpec
+from ..base import Spec
+from .conv import ConvKernel
+from .gemm import GemmKernel
+from .pool import PoolKernel
+
+
+class _Reference:
+    name = "reference"
+
+    def available(self) -> None:
+        return None
+
+    def refuse(self, spec: Spec) -> None:
+        return None
+
+    def compile(self, spec: Spec) -> ConvKernel | PoolKernel | GemmKernel:
+        if isinstance(spec, ConvSpec):
+            return ConvKernel(spec)
+        return PoolKernel(spec) if isinstance(spec, PoolSpec) else GemmKernel(spec)
+
+
+BACKEND = _Reference()

@@ -1,0 +1,137 @@
+"""Plans: a convolution whose kernel is chosen and whose weights are packed once, to be run many times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..dispatch import choose, current_precision
+from ..spec import activation_of
+from ._arrays import as_array, as_output, plain
+from .conv import _bias, _conv_spec, _named, _spatial_shape, _weights
+
+__all__ = ["Plan", "plan_conv1d", "plan_conv2d", "plan_conv3d"]
+
+
+class Plan:
+    """A convolution ready to run: ``plan(x, residual=None, out=None)`` gives what ``conv{n}d`` gives.
+
+    It keeps its own copy of the weights and the bias. Two threads may call it at once.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        x_shape: tuple[int, ...],
+        w: Any,
+        b: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: Any,
+        layout: str,
+        activation: Any,
+        residual: bool,
+    ) -> None:
+        w = _weights(ndim, w)
+        b = _bias(b, w.shape[0], w.dtype)
+        shape = _spatial_shape(x_shape, "x_shape")
+        self._unbatched = len(shape) == ndim + 1
+        spec = _conv_spec(
+            "fwd",
+            (1, *shape) if self._unbatched else shape,
+            w.shape,
+            w.dtype.name,
+            plain("stride", stride),
+            plain("padding", padding),
+            plain("dilation", dilation),
+            plain("groups", groups),
+            layout=layout,
+            bias=b is not None,
+            residual=bool(residual),
+            activation=activation_of(activation),
+            precision=current_precision(),
+        )
+        self.spec = spec
+        self.x_shape = shape
+        self.y_shape = spec.y_shape[1:] if self._unbatched else spec.y_shape
+        self.dtype = w.dtype
+        self._choice = choose(spec)
+        self._b = None if b is None else b.copy()
+        self._w = self._choice.kernel.pack(w)
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs it."""
+        return self._choice.kernel.backend
+
+    @property
+    def isa(self) -> str:
+        """The instruction set that it runs on."""
+        return self._choice.kernel.isa
+
+    @property
+    def algorithm(self) -> str:
+        return self._choice.kernel.algorithm
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Memory that one call takes beside its arrays and the packed weights."""
+        return self._choice.kernel.workspace_bytes
+
+    def explain(self) -> str:
+        """What was chosen, and why what comes before it was not."""
+        return str(self._choice)
+
+    def __call__(self, x: np.ndarray, residual: np.ndarray | None = None, out: np.ndarray | None = None) -> np.ndarray:
+        x = as_array("x", x, self.dtype)
+        if x.shape != self.x_shape:
+            raise ValueError(f"x has shape {x.shape}: allowed is {self.x_shape}, which this plan was made for")
+        if (residual is not None) != self.spec.residual:
+            raise ValueError(f"residual: this plan was made with residual={self.spec.residual}")
+        if residual is not None:
+            residual = as_array("residual", residual, self.dtype)
+            if residual.shape != self.y_shape:
+                raise ValueError(f"residual has shape {residual.shape}: allowed is {self.y_shape}")
+        y = as_output(out, self.y_shape, self.dtype, x, residual)
+        if y.size:
+            x, residual, result = (a[None] if self._unbatched and a is not None else a for a in (x, residual, y))
+            self._choice.kernel(x, self._w, self._b, residual, result)
+        return y
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.x_shape} -> {self.y_shape} {self.dtype}: {self.algorithm}, {self.backend}, {self.isa}>"
+
+
+def _make_plan(ndim: int) -> Callable[..., Plan]:
+    def plan_conv(
+        x_shape: tuple[int, ...],
+        w: np.ndarray,
+        b: np.ndarray | None = None,
+        stride: int | tuple[int, ...] = 1,
+        padding: Any = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        *,
+        layout: str = "NCHW",
+        activation: Any = None,
+        residual: bool = False,
+    ) -> Plan:
+        return Plan(ndim, x_shape, w, b, stride, padding, dilation, groups, layout, activation, residual)
+
+    return _named(
+        plan_conv,
+        f"plan_conv{ndim}d",
+        ndim,
+        """A ``Plan`` of conv{n}d for x of ``x_shape`` (n, ic, {s}), n may lack, with w (oc, ic/groups, {k}) packed.
+
+    ``plan(x, residual=None, out=None)`` then computes ``conv{n}d(x, w, b, ...)``; a residual is taken if and only if
+    ``residual`` is True here. Attributes: ``backend``, ``isa``, ``algorithm``, ``workspace_bytes``, ``explain()``.
+    The other arguments, and the errors, are those of ``conv{n}d``.
+    """,
+    )
+
+
+plan_conv1d, plan_conv2d, plan_conv3d = map(_make_plan, (1, 2, 3))
