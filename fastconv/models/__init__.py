@@ -1,0 +1,5 @@
+"""Networks, built from ``fastconv.nn``."""
+
+from .lenet import lenet5
+
+__all__ = ["lenet5"]

@@ -1,0 +1,76 @@
+"""Layers, losses, optimizers and training on top of fastconv's operators.
+
+>>> from fastconv import nn
+>>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10))
+>>> print(net.summary((1, 8, 8)))
+>>> history = nn.fit(net, x, t, optimizer=nn.Adam(1e-3), epochs=10)
+
+Every layer has ``forward`` (or call it) and ``backward``, which takes the gradient of the result and returns that of
+the input; there is no tape. Layers start in training mode; ``eval()`` and ``train()`` switch.
+"""
+
+from .layers import (
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    BatchNorm,
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    Dropout,
+    Flatten,
+    LeakyReLU,
+    Linear,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    SumPool1d,
+    SumPool2d,
+    SumPool3d,
+    Tanh,
+    softmax,
+)
+from .losses import cross_entropy, mse
+from .module import Module, Parameter, Sequential
+from .optim import SGD, Adam, Optimizer
+from .training import History, evaluate, fit, predict
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "BatchNorm",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "Dropout",
+    "Flatten",
+    "History",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "Module",
+    "Optimizer",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "SumPool1d",
+    "SumPool2d",
+    "SumPool3d",
+    "Tanh",
+    "cross_entropy",
+    "evaluate",
+    "fit",
+    "mse",
+    "predict",
+    "softmax",
+]

@@ -1,0 +1,328 @@
+"""Layers: gradients against finite differences, shapes, modes, errors."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import nn
+
+D = {"dtype": np.float64, "rng": 5}
+
+
+def distinct(shape, seed=0):
+    """Values that all differ by far more than a finite-difference step, so that no maximum changes hands."""
+    n = int(np.prod(shape))
+    return (np.random.default_rng(seed).permutation(n).reshape(shape) - n / 2 + 0.25) * (4 / n)
+
+
+def numerical(f, array, step=1e-5):
+    gradient = np.empty_like(array)
+    for i in np.ndindex(array.shape):
+        value = array[i]
+        array[i] = value + step
+        above = f()
+        array[i] = value - step
+        below = f()
+        array[i] = value
+        gradient[i] = (above - below) / (2 * step)
+    return gradient
+
+
+LAYERS = {
+    "conv1d": (nn.Conv1d(2, 3, 3, stride=2, padding="causal", **D), (2, 2, 7)),
+    "conv1d channels last": (nn.Conv1d(2, 3, 2, padding="same", layout="NLC", **D), (2, 5, 2)),
+    "conv2d": (nn.Conv2d(2, 4, 3, stride=(1, 2), padding=1, **D), (2, 2, 4, 5)),
+    "conv2d groups, dilation, no bias": (nn.Conv2d(4, 2, 2, dilation=2, groups=2, bias=False, **D), (2, 4, 4, 5)),
+    "conv2d channels last": (nn.Conv2d(3, 2, 3, padding="same", layout="NHWC", **D), (2, 4, 3, 3)),
+    "conv3d": (nn.Conv3d(1, 2, 2, padding=((0, 1), (1, 0), (0, 0)), **D), (1, 1, 3, 2, 3)),
+    "max_pool1d": (nn.MaxPool1d(3, stride=2, padding=1), (2, 2, 7)),
+    "max_pool2d": (nn.MaxPool2d(2, padding="same"), (2, 2, 5, 4)),
+    "max_pool2d overlapping, dilated": (nn.MaxPool2d(2, stride=1, dilation=2), (1, 2, 4, 5)),
+    "max_pool2d channels last": (nn.MaxPool2d(2, ceil_mode=True, layout="NHWC"), (1, 3, 4, 2)),
+    "max_pool3d": (nn.MaxPool3d(2), (1, 2, 2, 4, 3)),
+    "avg_pool1d": (nn.AvgPool1d(2), (2, 2, 5)),
+    "avg_pool2d": (nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False), (1, 2, 5, 4)),
+    "avg_pool2d divisor": (nn.AvgPool2d(2, divisor_override=3), (1, 2, 4, 4)),
+    "avg_pool3d": (nn.AvgPool3d(2, stride=1), (1, 1, 2, 3, 3)),
+    "sum_pool1d": (nn.SumPool1d(2, stride=1), (1, 2, 4)),
+    "sum_pool2d": (nn.SumPool2d(2), (1, 2, 4, 5)),
+    "sum_pool3d": (nn.SumPool3d((1, 2, 2)), (1, 2, 2, 2, 4)),
+    "relu": (nn.ReLU(), (3, 5)),
+    "leaky_relu": (nn.LeakyReLU(0.1), (3, 5)),
+    "sigmoid": (nn.Sigmoid(), (3, 5)),
+    "tanh": (nn.Tanh(), (3, 5)),
+    "softmax": (nn.Softmax(), (3, 5)),
+    "softmax over channels": (nn.Softmax(axis=1), (2, 3, 4)),
+    "flatten": (nn.Flatten(), (2, 3, 2)),
+    "linear": (nn.Linear(4, 3, **D), (5, 4)),
+    "linear, no bias": (nn.Linear(4, 3, bias=False, init="glorot", **D), (5, 4)),
+    "batch_norm": (nn.BatchNorm(3, dtype=np.float64), (6, 3)),
+    "batch_norm images": (nn.BatchNorm(2, dtype=np.float64), (3, 2, 2, 3)),
+    "batch_norm channels last": (nn.BatchNorm(3, layout="NHWC", dtype=np.float64), (2, 2, 2, 3)),
+    "batch_norm not affine": (nn.BatchNorm(2, affine=False, dtype=np.float64), (2, 2, 4)),
+    "sequential": (
+        nn.Sequential(
+            nn.Conv2d(1, 2, 3, padding=1, **D),
+            nn.BatchNorm(2, dtype=np.float64),
+            nn.Tanh(),
+            nn.Sequential(nn.MaxPool2d(2), nn.Flatten()),
+            nn.Linear(8, 2, **D),
+        ),
+        (3, 1, 4, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_are_those_of_finite_differences(name):
+    layer, shape = LAYERS[name]
+    layer = copy.deepcopy(layer)
+    rng = np.random.default_rng(1)
+    for parameter in layer.parameters().values():
+        parameter.value += 0.1 * rng.standard_normal(parameter.value.shape)
+    x = distinct(shape)
+    dy = rng.standard_normal(layer(x).shape)
+
+    def loss():
+        return float((layer(x) * dy).sum())
+
+    loss()
+    dx = layer.backward(dy)
+    assert dx.shape == x.shape
+    np.testing.assert_allclose(dx, numerical(loss, x), rtol=1e-6, atol=1e-7)
+    gradients = {key: parameter.grad for key, parameter in layer.parameters().items()}
+    for key, parameter in layer.parameters().items():
+        np.testing.assert_allclose(gradients[key], numerical(loss, parameter.value), rtol=1e-6, atol=1e-7)
+    # Without the gradient of the input, those of the parameters are the same bits.
+    loss()
+    assert layer.backward(dy, need_dx=False) is None
+    for key, parameter in layer.parameters().items():
+        np.testing.assert_array_equal(parameter.grad, gradients[key])
+
+
+def test_gradient_of_dropout_is_its_mask():
+    x, dy = distinct((4, 6)), distinct((4, 6), 1)
+    layer = nn.Dropout(0.25, rng=3)
+    y = layer(x)
+    np.testing.assert_allclose(layer.backward(dy), np.where(y == 0, 0, dy / 0.75), rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_layer_keeps_the_dtype(dtype):
+    c = {"dtype": dtype, "rng": 0}
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3, **c), nn.BatchNorm(2, dtype=dtype), nn.LeakyReLU(), nn.MaxPool2d(2), nn.Sigmoid(),
+        nn.AvgPool2d(1), nn.SumPool2d(1), nn.Tanh(), nn.Dropout(0.5, rng=0), nn.Flatten(), nn.Linear(8, 3, **c),
+        nn.ReLU(), nn.Softmax(),
+    )  # fmt: skip
+    x = distinct((3, 1, 6, 6)).astype(dtype)
+    y = net(x)
+    assert y.dtype == dtype
+    assert net.backward(y).dtype == dtype
+    assert {p.grad.dtype for p in net.parameters().values()} == {np.dtype(dtype)}
+    assert net.eval()(x).dtype == dtype
+
+
+def test_shapes_of_the_image_walk():
+    """32x32x3, twelve filters, ReLU, 2x2 max-pooling, fully connected, softmax: the textbook's numbers."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 12, 3, padding="same", layout="NHWC", rng=0),
+        nn.ReLU(),
+        nn.MaxPool2d(2, stride=2, layout="NHWC"),
+        nn.Flatten(),
+        nn.Linear(3072, 10, rng=0),
+        nn.Softmax(),
+    )
+    summary = net.summary((32, 32, 3))
+    expected = [(32, 32, 12), (32, 32, 12), (16, 16, 12), (3072,), (10,), (10,)]
+    assert [row.output_shape for row in summary] == expected
+    assert [row.parameters for row in summary] == [12 * (3 * 3 * 3 + 1), 0, 0, 0, 3072 * 10 + 10, 0]
+    assert summary.parameters == 336 + 30730
+    assert "31,066" in str(summary)
+    x = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    for layer, shape in zip(net, expected, strict=True):
+        x = layer(x)
+        assert x.shape == (2, *shape)
+    np.testing.assert_allclose(x.sum(1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("filter_size", [3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_shapes_of_strided_filters(filter_size, stride):
+    size = (34 - filter_size) // stride + 1
+    assert nn.Conv2d(3, 6, filter_size, stride).output_shape((3, 34, 34)) == (6, size, size)
+
+
+def test_summary_names_nested_layers_and_leaves_the_mode():
+    inner = nn.Sequential(nn.Linear(4, 3, rng=0), nn.ReLU())
+    net = nn.Sequential(inner, nn.Dropout(0.5), nn.Linear(3, 2, rng=0))
+    inner.eval()
+    assert [row.name for row in net.summary((4,))] == ["0.0", "0.1", "1", "2"]
+    assert [module.training for _, module in net.modules()] == [True, False, False, False, True, True]
+    assert list(net.parameters()) == ["0.0.weight", "0.0.bias", "2.weight", "2.bias"]
+    with pytest.raises(ValueError, match=r"\(0, 5\)"):
+        net.summary((5,))
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "y"),
+    [
+        (nn.ReLU(), [-2.0, 0, 3], [0, 0, 3]),
+        (nn.LeakyReLU(0.25), [-2.0, 0, 3], [-0.5, 0, 3]),
+        (nn.Sigmoid(), [-800.0, 0, np.log(3), 800], [0, 0.5, 0.75, 1]),
+        (nn.Tanh(), [-800.0, 0, np.log(2), 800], [-1, 0, 0.6, 1]),
+        (nn.Softmax(), [1000.0, 1000, 1000 + np.log(2)], [0.25, 0.25, 0.5]),
+    ],
+)
+def test_activation_formulas(layer, x, y):
+    with np.errstate(over="raise", invalid="raise"):
+        np.testing.assert_allclose(layer(np.array([x])), [y], rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("layer", "y"),
+    [
+        (nn.MaxPool2d(2), [[6, 8], [14, 16]]),
+        (nn.AvgPool2d(2), [[3.5, 5.5], [11.5, 13.5]]),
+        (nn.SumPool2d(2), [[14, 22], [46, 54]]),
+    ],
+)
+def test_pooling_table(layer, y):
+    x = np.arange(1.0, 17).reshape(1, 1, 4, 4)
+    np.testing.assert_array_equal(layer(x), [[y]])
+
+
+def test_batch_norm_statistics():
+    layer = nn.BatchNorm(1, dtype=np.float64)
+    x = np.array([[1.0], [2.0], [3.0], [6.0]])
+    y = layer(x)
+    np.testing.assert_allclose(y, (x - 3) / np.sqrt(3.5 + 1e-5), rtol=1e-14)
+    # Running values move a tenth of the way, the variance as the unbiased one: 14 / 3.
+    np.testing.assert_allclose(layer.running_mean, [0.3], rtol=1e-14)
+    np.testing.assert_allclose(layer.running_var, [0.9 + 0.1 * 14 / 3], rtol=1e-14)
+    expected = (x - layer.running_mean) / np.sqrt(layer.running_var + 1e-5)
+    before = layer.state_dict()
+    np.testing.assert_allclose(layer.eval()(x), expected, rtol=1e-14)
+    assert all((before[name] == value).all() for name, value in layer.state_dict().items())
+
+
+def test_dropout_keeps_the_mean_and_rests_in_evaluation():
+    x = np.ones((100, 100), np.float32)
+    layer = nn.Dropout(0.2, rng=0)
+    y = layer(x)
+    np.testing.assert_array_equal(np.unique(y), np.float32([0, 1.25]))
+    assert abs(y.mean() - 1) < 0.03
+    assert layer.eval()(x) is x
+
+
+@pytest.mark.parametrize("init", ["he", "glorot"])
+def test_first_weights_follow_the_seed(init):
+    a, b, other = (nn.Conv2d(8, 64, 5, init=init, rng=seed).weight.value for seed in (1, 1, 2))
+    np.testing.assert_array_equal(a, b)
+    assert (a != other).any()
+    assert a.dtype == np.float32
+    variance = 2 / 200 if init == "he" else 2 / (200 + 1600)
+    assert abs(a.var() / variance - 1) < 0.05
+    rng = np.random.default_rng(1)
+    first, second = nn.Linear(3, 3, rng=rng), nn.Linear(3, 3, rng=rng)
+    assert (first.weight.value != second.weight.value).any()
+
+
+def test_backward_needs_a_forward_call_in_training_mode():
+    layer = nn.Linear(2, 2, rng=0)
+    x = np.ones((1, 2), np.float32)
+    with pytest.raises(RuntimeError, match=r"Linear\(2, 2\): backward needs a forward call"):
+        layer.backward(x)
+    layer(x)
+    layer.backward(x)
+    with pytest.raises(RuntimeError, match="backward needs"):
+        layer.backward(x)
+    layer.eval()(x)
+    with pytest.raises(RuntimeError, match="backward needs"):
+        layer.backward(x)
+
+
+def test_no_gradient_is_computed_below_the_first_layer_that_learns():
+    asked = []
+
+    class Spy(nn.Module):
+        def __init__(self, inner):
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x)
+
+        def backward(self, dy, *, need_dx=True):
+            asked.append(need_dx)
+            return self.inner.backward(dy, need_dx=need_dx)
+
+    net = nn.Sequential(*map(Spy, (nn.ReLU(), nn.Linear(2, 2, rng=0), nn.ReLU(), nn.Linear(2, 1, rng=0))))
+    x = np.ones((1, 2), np.float32)
+    assert net.backward(net(x), need_dx=False) is None
+    assert asked == [True, True, False]  # from the last layer on
+    asked.clear()
+    assert net.backward(net(x)).shape == x.shape
+    assert asked == [True] * 4
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("layer", "operator", "options"),
+    [
+        ("MaxPool", "max_pool", {"kernel_size": 2, "stride": 3, "padding": 1, "dilation": 2, "ceil_mode": True}),
+        ("AvgPool", "avg_pool", {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+        ("AvgPool", "avg_pool", {"kernel_size": 3, "padding": 1, "count_include_pad": False}),
+        ("AvgPool", "avg_pool", {"kernel_size": 2, "divisor_override": 3}),
+        ("SumPool", "sum_pool", {"kernel_size": 2, "stride": 3, "ceil_mode": True, "layout": "NHWC"}),
+    ],
+)
+def test_options_of_pooling_reach_the_operator(layer, operator, options, ndim):
+    x = distinct((2, *(9, 6, 8)[:ndim], 3))
+    expected = getattr(fastconv, f"{operator}{ndim}d")(x if "layout" in options else np.moveaxis(x, -1, 1), **options)
+    pool = getattr(nn, f"{layer}{ndim}d")(**options)
+    np.testing.assert_array_equal(pool(x if "layout" in options else np.moveaxis(x, -1, 1)), expected)
+
+
+def test_a_network_can_be_copied_and_pickled():
+    net = nn.Sequential(nn.Conv1d(1, 2, 3, rng=0), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(4, 2, rng=0)).eval()
+    x = np.random.default_rng(0).random((2, 1, 6), np.float32)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        np.testing.assert_array_equal(other(x), net(x))
+        assert other[0].weight is not net[0].weight
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: nn.Conv2d(0, 4, 3), ValueError, "in_channels=0"),
+        (lambda: nn.Conv2d(3, 2.5, 3), TypeError, "out_channels=2.5"),
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "in_channels=3: allowed is a multiple of groups=2"),
+        (lambda: nn.Conv2d(4, 3, 3, groups=2), ValueError, "out_channels=3: allowed is a multiple of groups=2"),
+        (lambda: nn.Conv2d(3, 4, (3, 3, 3)), ValueError, "kernel_size"),
+        (lambda: nn.Conv2d(3, 4, 3, stride=0), ValueError, "stride=0"),
+        (lambda: nn.Conv2d(3, 4, 3, padding="full"), ValueError, "padding='full'"),
+        (lambda: nn.Conv2d(3, 4, 3, layout="CHWN"), ValueError, "layout='CHWN'"),
+        (lambda: nn.Conv2d(3, 4, 3, dtype=np.int32), TypeError, "dtype="),
+        (lambda: nn.Conv2d(3, 4, 3, init="zero"), ValueError, "init='zero'"),
+        (lambda: nn.MaxPool2d(0), ValueError, "kernel_size=0"),
+        (lambda: nn.AvgPool1d((2, 2)), ValueError, "kernel_size"),
+        (lambda: nn.SumPool3d(2, stride=-1), ValueError, "stride=-1"),
+        (lambda: nn.Linear(3, 0), ValueError, "out_features=0"),
+        (lambda: nn.Dropout(1), ValueError, "p=1"),
+        (lambda: nn.BatchNorm(0), ValueError, "num_features=0"),
+        (lambda: nn.BatchNorm(2, eps=0), ValueError, "eps=0"),
+        (lambda: nn.BatchNorm(2, momentum=2), ValueError, "momentum=2"),
+        (lambda: nn.BatchNorm(2, layout="CN"), ValueError, "layout='CN'"),
+        (lambda: nn.BatchNorm(2)(np.ones((4, 3), np.float32)), ValueError, "2 channels on axis 1"),
+        (lambda: nn.BatchNorm(2)(np.ones((1, 2), np.float32)), ValueError, "more than one value"),
+        (lambda: nn.Linear(2, 2)(np.ones((4, 2, 1), np.float32)), ValueError, "put a Flatten before it"),
+        (lambda: nn.Linear(2, 2)(np.ones((4, 2))), TypeError, "float64"),
+        (lambda: nn.Sequential(nn.ReLU(), np.tanh), TypeError, r"layers\[1\]"),
+    ],
+)
+def test_wrong_arguments_are_named(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
