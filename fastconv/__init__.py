@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from .dispatch import backends, explain, precision, use_backend
+from .dispatch import backends, explain, precision, use_backend, use_isa
 from .ops.activation import (
     activate,
     activate_backward,
@@ -194,6 +194,7 @@ __all__ = [
     "sum_pool3d_backward",
     "testing",
     "use_backend",
+    "use_isa",
 ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .backends.base import Backend, Kernel, Spec
 
-__all__ = ["ORDER", "Choice", "Explanation", "backend", "backends", "explain", "precision", "use_backend"]
+__all__ = ["ORDER", "Choice", "Explanation", "backend", "backends", "explain", "precision", "use_backend", "use_isa"]
 
 #: The search order.
 ORDER = ("c", "numba", "cuda", "reference")
@@ -21,6 +21,7 @@ ORDER = ("c", "numba", "cuda", "reference")
 PRECISIONS = ("strict", "default", "fast")
 
 _forced: ContextVar[str | None] = ContextVar("fastconv_backend", default=None)
+_isa: ContextVar[str | None] = ContextVar("fastconv_isa", default=None)
 _precision: ContextVar[str] = ContextVar("fastconv_precision", default="default")
 _record: ContextVar[list[Choice] | None] = ContextVar("fastconv_explain", default=None)
 
@@ -107,6 +108,21 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def use_isa(name: str) -> Iterator[None]:
+    """Within this context the C backend runs on instruction set ``name`` (``fastconv info`` lists them), or raises.
+
+    ValueError for an unknown name, RuntimeError for one that this CPU does not run. The environment variable
+    ``FASTCONV_ISA`` does the same for a whole process.
+    """
+    token = _isa.set(name)
+    try:
+        importlib.import_module(".backends.c", __package__).current_isa()
+        yield
+    finally:
+        _isa.reset(token)
+
+
+@contextmanager
 def precision(level: str) -> Iterator[None]:
     """Within this context algorithms keep this much accuracy.
 
@@ -131,8 +147,14 @@ def forced_backend() -> str | None:
     return _forced.get() or _from_environment()
 
 
+def forced_isa() -> str | None:
+    """The instruction set that this context or the environment forces; None where the best one is taken."""
+    return _isa.get() or os.environ.get("FASTCONV_ISA") or None
+
+
 @lru_cache(maxsize=512)
-def _search(spec: Spec, forced: str | None) -> Choice:
+def _search(spec: Spec, forced: str | None, isa: str | None) -> Choice:
+    """``isa`` is what the kernel is compiled for (backends ask ``forced_isa``): a key of the cache, no more."""
     if forced is not None:
         chosen = _usable(forced)
         if reason := chosen.refuse(spec):
@@ -151,7 +173,7 @@ def _search(spec: Spec, forced: str | None) -> Choice:
 def choose(spec: Spec) -> Choice:
     """The kernel for ``spec`` in this context (found once, then remembered in a bounded cache)."""
     # Where nothing is to be multiplied there is nothing to be fast at: the reference settles it.
-    choice = _search(spec, "reference" if spec.empty else forced_backend())
+    choice = _search(spec, "reference" if spec.empty else forced_backend(), forced_isa())
     record = _record.get()
     if record is not None:
         record.append(choice)

@@ -1,0 +1,89 @@
+/* fastconv: convolution and GEMM kernels. The public C ABI, usable from any language; cffi reads exactly this file.
+ *
+ * Nothing here prints, aborts, or keeps mutable state besides the thread pool. Functions that can fail return a status.
+ * Sizes and strides are in elements. Arrays of three run over d, h, w: lower ranks have size 1 in front.
+ */
+#ifndef FASTCONV_H
+#define FASTCONV_H
+
+#include <stdint.h>
+
+enum { FC_OK = 0, FC_ERROR_MEMORY = 1, FC_ERROR_ARGUMENT = 2 };
+enum { FC_F32 = 0, FC_F64 = 1 };
+enum { FC_FWD = 0, FC_BWD_INPUT = 1, FC_BWD_WEIGHT = 2 };
+
+/* Instruction sets compiled in, best first. reason is NULL where this CPU runs it. */
+int fc_isa_count(void);
+const char *fc_isa_name(int isa);
+const char *fc_isa_reason(int isa);
+
+/* The epilogue act(alpha result + beta add + bias); activations are numbered as in fastconv.spec.ACTIVATIONS. */
+typedef struct fc_act {
+  int kind;
+  double p0, p1;
+} fc_act;
+
+/* One convolution problem. x (n, g icg, in), y (n, g ocg, out), w (g ocg, icg, ker), whatever the direction:
+ * FC_FWD makes y of x and w, FC_BWD_INPUT makes x of y and w, FC_BWD_WEIGHT makes w of x and y.
+ * Strides: x, y and add over (n, channel, d, h, w), w over (out channel, in channel, d, h, w). add is NULL or has the
+ * shape of the result; bias is NULL or has one element a channel of the result. */
+typedef struct fc_conv_desc {
+  int dtype, direction, isa;
+  int has_bias, has_add;
+  int64_t n, groups, icg, ocg;
+  int64_t in[3], out[3], ker[3], stride[3], pad[3], dil[3];
+  int64_t xs[5], ys[5], ws[5], as[5];
+  fc_act act;
+} fc_conv_desc;
+
+typedef struct fc_conv_plan fc_conv_plan;
+
+int fc_conv_plan_create(const fc_conv_desc *desc, fc_conv_plan **plan);
+void fc_conv_plan_destroy(fc_conv_plan *plan);
+const char *fc_conv_plan_algorithm(const fc_conv_plan *plan);
+/* Why this algorithm: one line a candidate, the chosen one last. */
+const char *fc_conv_plan_reason(const fc_conv_plan *plan);
+/* Bytes of scratch that run needs with this many threads; packed: the weights are handed over packed. */
+int64_t fc_conv_plan_workspace(const fc_conv_plan *plan, int nthreads, int packed);
+/* Bytes of the packed weights; 0 where this plan takes them as they are. */
+int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *plan);
+/* The number of threads that are worth waking, at most nthreads. */
+int fc_conv_plan_threads(const fc_conv_plan *plan, int nthreads);
+int fc_conv_pack(const fc_conv_plan *plan, const void *w, void *packed, int nthreads);
+/* first, second: (x, w), (dy, w) or (x, dy). packed: NULL, or what fc_conv_pack filled (then second is not read). */
+int fc_conv_run(const fc_conv_plan *plan, const void *first, const void *second, const void *packed, const void *bias,
+                const void *add, void *result, void *workspace, int nthreads);
+
+/* out[i] = act(alpha a[i] b[i] + beta c[i] + bias) for batch matrices; a (m, k), b (k, n), c and out (m, n), all with
+ * strides over (batch, row, column); bias has n elements. c and bias may be NULL. */
+typedef struct fc_gemm_desc {
+  int dtype, isa;
+  int64_t batch, m, n, k;
+  int64_t as[3], bs[3], cs[3], os[3];
+  double alpha, beta;
+  fc_act act;
+} fc_gemm_desc;
+
+int64_t fc_gemm_workspace(const fc_gemm_desc *desc, int nthreads);
+int fc_gemm_threads(const fc_gemm_desc *desc, int nthreads);
+int fc_gemm_run(const fc_gemm_desc *desc, const void *a, const void *b, const void *bias, const void *c, void *out,
+                void *workspace, int nthreads);
+
+/* Whether kernels take denormal numbers for zero (they do, unless told otherwise), on every thread that works. */
+void fc_set_flush_denormals(int on);
+int fc_get_flush_denormals(void);
+
+/* Threads that the pool has started and not lost. */
+int fc_pool_size(void);
+
+/* Runs npieces pieces of about work steps on the pool, each of which, down to depth, runs as many inside it. calls[i]
+ * counts the runs of piece i, *threads the workers that joined, *flushed the pieces that saw denormals flushed. Returns
+ * how often a promise of the pool was broken. */
+int64_t fc_selftest_threads(int nthreads, int64_t npieces, int64_t work, int depth, int32_t *calls, int64_t *threads,
+                            int64_t *flushed);
+
+/* Seconds for count register-only fused multiply-adds on this thread's core, for the peak that benchmarks quote;
+ * flops receives how many floating-point operations they were. */
+double fc_fma_peak(int isa, int dtype, int64_t count, double *flops);
+
+#endif

@@ -1,0 +1,129 @@
+/* AVX2 with FMA: 16 registers of 8 floats or 4 doubles. Tile 6 x 2 vectors: 12 accumulators, 2 + 1 operands. */
+#if defined(__x86_64__)
+#include "isa.h"
+
+#include <immintrin.h>
+
+#define ISA avx2
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+
+static inline __m256i fc_mask32(int lo, int hi) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(lo), lane), _mm256_cmpgt_epi32(_mm256_set1_epi32(hi), lane));
+}
+
+static inline __m256i fc_mask64(int lo, int hi) {
+  const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+  return _mm256_andnot_si256(_mm256_cmpgt_epi64(_mm256_set1_epi64x(lo), lane), _mm256_cmpgt_epi64(_mm256_set1_epi64x(hi), lane));
+}
+
+static inline float fc_sum32(__m256 v) {
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+
+static inline double fc_sum64(__m256d v) {
+  __m128d x = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
+}
+
+/* Interleave rows, then pairs, then halves. */
+static inline __attribute__((always_inline)) void fc_transpose32(__m256 r[8]) {
+  __m256 t[8], u[8];
+  UNROLL for (int i = 0; i < 4; i++) {
+    t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  }
+  UNROLL for (int i = 0; i < 2; i++) {
+    u[4 * i] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
+    u[4 * i + 1] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0xee);
+    u[4 * i + 2] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
+    u[4 * i + 3] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xee);
+  }
+  UNROLL for (int i = 0; i < 4; i++) {
+    r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+    r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+  }
+}
+
+static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
+  __m256d a = _mm256_unpacklo_pd(r[0], r[1]), b = _mm256_unpackhi_pd(r[0], r[1]);
+  __m256d c = _mm256_unpacklo_pd(r[2], r[3]), d = _mm256_unpackhi_pd(r[2], r[3]);
+  r[0] = _mm256_permute2f128_pd(a, c, 0x20);
+  r[1] = _mm256_permute2f128_pd(b, d, 0x20);
+  r[2] = _mm256_permute2f128_pd(a, c, 0x31);
+  r[3] = _mm256_permute2f128_pd(b, d, 0x31);
+}
+
+#define DTYPE f32
+#define T float
+#define V __m256
+#define VM __m256i
+#define VL 8
+#define MR 6
+#define NV 2
+#define KC 320
+#define MC 96
+#define NC 192
+#define vzero() _mm256_setzero_ps()
+#define vset1(x) _mm256_set1_ps(x)
+#define vload(p) _mm256_loadu_ps(p)
+#define vstore(p, v) _mm256_storeu_ps(p, v)
+#define vmask(lo, hi) fc_mask32(lo, hi)
+#define vload_mask(p, m) _mm256_maskload_ps(p, m)
+#define vor(a, b) _mm256_or_ps(a, b)
+#define vadd(a, b) _mm256_add_ps(a, b)
+#define vsub(a, b) _mm256_sub_ps(a, b)
+#define vmul(a, b) _mm256_mul_ps(a, b)
+#define vfma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define vmax(a, b) _mm256_max_ps(a, b)
+#define vmin(a, b) _mm256_min_ps(a, b)
+#define vgt(a, b) _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ))
+#define vselect(m, a, b) _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m))
+#define vsum(v) fc_sum32(v)
+#define vtranspose(r) fc_transpose32(r)
+#include "bodies.h"
+
+#define DTYPE f64
+#define T double
+#define V __m256d
+#define VM __m256i
+#define VL 4
+#define MR 6
+#define NV 2
+#define KC 256
+#define MC 96
+#define NC 96
+#define vzero() _mm256_setzero_pd()
+#define vset1(x) _mm256_set1_pd(x)
+#define vload(p) _mm256_loadu_pd(p)
+#define vstore(p, v) _mm256_storeu_pd(p, v)
+#define vmask(lo, hi) fc_mask64(lo, hi)
+#define vload_mask(p, m) _mm256_maskload_pd(p, m)
+#define vor(a, b) _mm256_or_pd(a, b)
+#define vadd(a, b) _mm256_add_pd(a, b)
+#define vsub(a, b) _mm256_sub_pd(a, b)
+#define vmul(a, b) _mm256_mul_pd(a, b)
+#define vfma(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define vmax(a, b) _mm256_max_pd(a, b)
+#define vmin(a, b) _mm256_min_pd(a, b)
+#define vgt(a, b) _mm256_castpd_si256(_mm256_cmp_pd(a, b, _CMP_GT_OQ))
+#define vselect(m, a, b) _mm256_blendv_pd(b, a, _mm256_castsi256_pd(m))
+#define vsum(v) fc_sum64(v)
+#define vtranspose(r) fc_transpose64(r)
+#include "bodies.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#else
+typedef int fc_not_for_this_machine;
+#endif

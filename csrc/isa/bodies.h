@@ -1,0 +1,55 @@
+/* Included by an ISA file once per dtype, with the vocabulary defined: every kernel body, then the table. No guard. */
+#define FC_CAT3_(a, b, c) a##_##b##__##c
+#define FC_CAT3(a, b, c) FC_CAT3_(a, b, c)
+#define FN(name) FC_CAT3(name, DTYPE, ISA)
+#define FC_STR_(x) #x
+#define FC_STR(x) FC_STR_(x)
+#define NR (NV * VL)
+
+#include "../kernels/gemm.inc"
+#include "../kernels/peak.inc"
+#include "../kernels/plane.inc"
+
+_Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");
+_Static_assert(MC % MR == 0 && NC % NR == 0, "blocks are whole panels");
+
+const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
+    .isa = FC_STR(ISA), .vl = VL, .mr = MR, .nr = NR, .kc = KC, .mc = MC, .nc = NC,
+#define FC_KERNEL(name, args) .name = FN(name),
+#include "../kernels/kernels.def"
+#undef FC_KERNEL
+};
+
+#undef FC_CAT3_
+#undef FC_CAT3
+#undef FN
+#undef FC_STR_
+#undef FC_STR
+#undef NR
+#undef DTYPE
+#undef T
+#undef V
+#undef VM
+#undef VL
+#undef MR
+#undef NV
+#undef KC
+#undef MC
+#undef NC
+#undef vzero
+#undef vset1
+#undef vload
+#undef vstore
+#undef vmask
+#undef vload_mask
+#undef vor
+#undef vadd
+#undef vsub
+#undef vmul
+#undef vfma
+#undef vmax
+#undef vmin
+#undef vgt
+#undef vselect
+#undef vsum
+#undef vtranspose

@@ -1,0 +1,26 @@
+/* The vocabulary on single numbers of type T. No guard: included once per dtype. */
+#define V T
+#define VM int
+#define VL 1
+#define MR 4
+#define NV 4
+#define KC 256
+#define MC 64
+#define NC 64
+#define vzero() ((T)0)
+#define vset1(x) ((T)(x))
+#define vload(p) (*(p))
+#define vstore(p, v) (*(p) = (v))
+#define vmask(lo, hi) ((lo) <= 0 && (hi) > 0)
+#define vload_mask(p, m) ((m) ? *(p) : (T)0)
+#define vor(a, b) ((a) + (b))
+#define vadd(a, b) ((a) + (b))
+#define vsub(a, b) ((a) - (b))
+#define vmul(a, b) ((a) * (b))
+#define vfma(a, b, c) ((a) * (b) + (c))
+#define vmax(a, b) ((a) > (b) ? (a) : (b))
+#define vmin(a, b) ((a) < (b) ? (a) : (b))
+#define vgt(a, b) ((a) > (b))
+#define vselect(m, a, b) ((m) ? (a) : (b))
+#define vsum(v) (v)
+#define vtranspose(r) ((void)(r))

@@ -1,0 +1,91 @@
+/* What the planners (ISA-independent) and the kernel bodies (compiled once per ISA and dtype) agree on. */
+#ifndef FC_KERNELS_H
+#define FC_KERNELS_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastconv.h"
+
+/* A lane of a panel that lies in the padding: it packs as zeros. */
+#define FC_PAD INT64_MIN
+
+/* The largest tile of any ISA and dtype: what fixed-size tables on the stack are made for. */
+#define FC_MAX_LANES 64
+
+#define FC_ALIGN 64
+
+enum { FC_ACT_NONE, FC_ACT_RELU, FC_ACT_LEAKY, FC_ACT_CLIP, FC_ACT_SIGMOID, FC_ACT_TANH, FC_ACT_SILU, FC_ACT_HARDSWISH, FC_ACT_GELU };
+
+/* A matrix in memory: element (i, j) at p[(roff ? roff[i] : i rs) + (coff ? coff[j] : j cs)], in elements.
+ * With coff, crun[j] says how many columns from j on lie next to each other. */
+typedef struct fc_view {
+  void *p;
+  int64_t rs, cs;
+  const int64_t *roff, *coff;
+  const int32_t *crun;
+} fc_view;
+
+/* act(alpha acc + beta add + bias), applied when the last block of the reduction is written. */
+typedef struct fc_epilogue {
+  double alpha, beta;
+  const void *bias_row, *bias_col;
+  int act;
+  double p0, p1;
+} fc_epilogue;
+
+/* One cache block of a product: m x n tiles over k, both operands in packed panels. */
+typedef struct fc_block {
+  int64_t m, n, k;
+  const void *a, *b;         /* panels of mr (nr) lanes, [k][lanes], one after another */
+  fc_view out, add;          /* add.p may be NULL */
+  const fc_epilogue *ep;     /* bias pointers at this block's first row / column */
+  int first, last;           /* first: out is not read; last: the epilogue is applied */
+} fc_block;
+
+/* Rows of a phase-split plane and the taps over them: what the direct (plane) kernels walk. */
+typedef struct fc_plane {
+  const void *src;           /* padded rows; a tap is at src[toff[t] + row + column] */
+  const int64_t *toff;       /* ntap offsets */
+  int64_t ntap;
+  const void *wei;           /* ntap weights */
+  int64_t rows, cols;        /* what is produced */
+  int64_t src_row;           /* elements between the rows of src that two output rows start at */
+  void *out;                 /* accumulated into when !first */
+  int64_t out_row;
+  int first;
+} fc_plane;
+
+/* One ISA's kernels for one dtype. kernels.def is the list; this struct, the tables and the tests come from it. */
+typedef struct fc_kernels {
+  const char *isa;
+  int vl, mr, nr;            /* lanes of a vector; the register tile */
+  int kc, mc, nc;            /* cache blocking: depth, rows, columns */
+#define FC_KERNEL(name, args) void(*name) args;
+#include "kernels/kernels.def"
+#undef FC_KERNEL
+} fc_kernels;
+
+/* The kernels of an ISA (its number in fc_isa_name's order) and dtype; NULL where this CPU cannot run them. */
+const fc_kernels *fc_kernels_of(int isa, int dtype);
+
+/* The activations that are computed number by number. */
+static inline double fc_activate(int act, double v) {
+  switch (act) {
+  case FC_ACT_SIGMOID: return 1 / (1 + exp(-v));
+  case FC_ACT_TANH: return tanh(v);
+  case FC_ACT_SILU: return v / (1 + exp(-v));
+  default: return 0.5 * v * (1 + erf(v * 0.70710678118654752440)); /* GELU */
+  }
+}
+
+static inline int64_t fc_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t fc_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t fc_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t fc_round_up(int64_t a, int64_t b) { return fc_div_up(a, b) * b; }
+
+static inline void *fc_aligned(void *p) { return (void *)(((uintptr_t)p + FC_ALIGN - 1) & ~(uintptr_t)(FC_ALIGN - 1)); }
+
+#endif

@@ -1,0 +1,75 @@
+/* The blocked matrix product that GEMM and every implicit-GEMM convolution share. */
+#include "product.h"
+
+int64_t fc_product_kstep(const fc_kernels *kn, int64_t k) {
+  int64_t blocks = fc_max(1, fc_div_up(k, kn->kc));
+  return fc_max(8, fc_round_up(fc_div_up(k, blocks), 8));
+}
+
+int64_t fc_packed_elements(int64_t lanes, int tile, int64_t k) { return fc_round_up(lanes, tile) * k; }
+
+int64_t fc_product_scratch(const fc_product *p, int64_t n) {
+  return (fc_round_up(fc_min(p->kn->mc, p->m), p->kn->mr) + fc_round_up(n, p->kn->nr)) * fc_min(p->kstep, p->k) * p->es + 2 * FC_ALIGN;
+}
+
+static fc_view view_at(const fc_view *v, int64_t i, int64_t es) {
+  fc_view w = *v;
+  if (!w.p) return w;
+  if (w.roff)
+    w.roff += i;
+  else
+    w.p = (char *)w.p + i * w.rs * es;
+  return w;
+}
+
+static const void *operand(const fc_operand *o, void *buffer, int64_t lanes, int tile, int64_t l0, int64_t l1, int64_t k0,
+                           int64_t k1, int64_t es) {
+  if (o->packed) return (const char *)o->packed + fc_packed_at(lanes, tile, l0, k0, k1 - k0) * es;
+  o->pack(o->work, buffer, l0, l1, k0, k1);
+  return buffer;
+}
+
+void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
+                      const fc_view *out, const fc_view *add, const fc_epilogue *ep, void *scratch) {
+  const fc_kernels *kn = p->kn;
+  char *bbuf = fc_aligned(scratch);
+  char *abuf = fc_aligned(bbuf + (b.packed ? 0 : fc_round_up(n1 - n0, kn->nr) * fc_min(p->kstep, p->k) * p->es));
+  for (int64_t k0 = 0; k0 == 0 || k0 < p->k; k0 += p->kstep) {
+    const int64_t k1 = fc_min(p->k, k0 + p->kstep);
+    const void *bp = operand(&b, bbuf, p->n, kn->nr, n0, n1, k0, k1, p->es);
+    for (int64_t i = m0; i < m1; i += kn->mc) {
+      const int64_t i1 = fc_min(m1, i + kn->mc);
+      fc_epilogue e = *ep;
+      if (e.bias_row) e.bias_row = (const char *)e.bias_row + (i - m0) * p->es;
+      fc_block block = {
+          .m = i1 - i, .n = n1 - n0, .k = k1 - k0, .b = bp,
+          .a = operand(&a, abuf, p->m, kn->mr, i, i1, k0, k1, p->es),
+          .out = view_at(out, i - m0, p->es), .add = view_at(add, i - m0, p->es), .ep = &e,
+          .first = k0 == 0, .last = k1 == p->k,
+      };
+      kn->block(&block);
+    }
+  }
+}
+
+void fc_runs(const int64_t *coff, int32_t *crun, int64_t n) {
+  for (int64_t j = n - 1; j >= 0; j--) crun[j] = j + 1 < n && coff[j + 1] == coff[j] + 1 ? crun[j + 1] + 1 : 1;
+}
+
+void fc_partition(int64_t m, int64_t n, int mr, int nr, int64_t most_m, int64_t most_n, int64_t copies, int nthreads,
+                  int64_t *piece_m, int64_t *piece_n) {
+  int64_t pm = fc_min(fc_round_up(m, mr), most_m), pn = fc_min(fc_round_up(n, nr), most_n);
+  const int64_t wanted = nthreads > 1 ? 4 * (int64_t)nthreads : 1;
+  /* Halve the side that has more tiles until there is enough to hand out; a piece of few tiles packs too much. */
+  while (copies * fc_div_up(m, pm) * fc_div_up(n, pn) < wanted) {
+    if (pn > 2 * nr && (pn / nr >= pm / mr || pm <= 4 * mr))
+      pn = fc_round_up(fc_div_up(pn, 2), nr);
+    else if (pm > 4 * mr)
+      pm = fc_round_up(fc_div_up(pm, 2), mr);
+    else
+      break;
+  }
+  /* Even out, so that the last piece is not a crumb. */
+  *piece_m = fc_round_up(fc_div_up(m, fc_div_up(m, pm)), mr);
+  *piece_n = fc_round_up(fc_div_up(n, fc_div_up(n, pn)), nr);
+}
