@@ -1,0 +1,1 @@
+"""Named problems: each is something that a kernel could get wrong."""
