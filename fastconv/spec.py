@@ -354,6 +354,8 @@ def conv_transpose_spec(
     )
     if min(big) < 1:
         raise ValueError(f"padding={padding!r} leaves an output of size {big}; every size must be >= 1")
+    # An output_padding of a stride or more leaves room for outputs that are not there: the convolution does not see it.
+    pads = tuple((lo, hi - e if e >= s else hi) for (lo, hi), e, s in zip(pads, extra, stride, strict=True))
     spec = ConvSpec(
         "bwd_input", dtype, last, n, ocg * groups, channels, groups, big, size, kernel, stride, pads, dilation,
         bias, False, activation, precision,

@@ -42,7 +42,7 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, *inputs: np.nda
         raise ValueError("out is read-only: allowed is a writeable array")
     if not out.flags.aligned or any(s % out.itemsize for s in out.strides):
         raise ValueError(f"out is not aligned to its dtype {dtype}")
-    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+    if out.size and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
         raise ValueError(f"out has strides {out.strides}: its elements overlap each other")
     for array in inputs:
         if array is not None and np.may_share_memory(out, array) and _overlap(out, array):

@@ -122,7 +122,7 @@ CONVS = [
     conv("deep 5x5", 1, 48, 33, (7, 8), 5, padding=2),
     conv("deep stride 2", 1, 40, 72, (15, 14), 3, padding=1, stride=2),
     conv("14x14x96 to 64", 1, 96, 64, (14, 14), 3, padding=1),
-    conv("28x28x32 to 48", 2, 32, 48, (28, 28), 3, padding=1),
+    conv("25x26x32 to 48", 1, 32, 48, (25, 26), 3, padding=1),
     # Other ranks
     conv("1-D", 2, 3, 5, 23, 4),
     conv("1-D causal", 2, 7, 9, 19, 3, padding="causal", dilation=4),

@@ -1,0 +1,83 @@
+"""Runs cases on one target (arguments: backend, instruction set or "") with every array against a guard page."""
+
+from __future__ import annotations
+
+import sys
+
+import layouts
+import numpy as np
+from cases.conv import CONVS
+from cases.gemm import PRODUCTS
+from cases.pool import POOLS
+
+import fastconv as fc
+from fastconv import testing
+
+_NAMES = {
+    *(f"{c} channels 3x3" for c in (1, 7, 8, 17, 33)), *(f"{c} channels 1x1" for c in (3, 16, 31)),
+    *(f"depthwise {c}" for c in (1, 7, 8, 17, 33)), *(f"kernel {k}x{k}" for k in range(1, 8)),
+    "stride 2", "stride 2 7x7", "stride over kernel", "asymmetric pads stride 2", "negative pads", "pad over kernel",
+    "cropped away on one side", "dilation 2", "dilation 2 stride 2", "2 groups", "depthwise stride 2", "one pixel",
+    "depthwise multiplier 2", "deep 3x3", "deep 1x1", "wide", "tall", "1-D causal", "1-D long", "3-D", "3-D groups",
+}  # fmt: skip
+
+
+def _convolutions(dtype: str, last: bool, side: str) -> None:
+    rng = np.random.default_rng(0)
+    for case in CONVS:
+        if case.name not in _NAMES:
+            continue
+        print(case, dtype, last, side, flush=True)
+        n, kw = case.ndim, {**case.arguments, "layout": layouts.name(last, case.ndim)}
+        x = layouts.to(rng.standard_normal(case.x_shape).astype(dtype), last)
+        w, b = rng.standard_normal(case.w_shape).astype(dtype), rng.standard_normal(case.oc).astype(dtype)
+        x, w, b = (testing.guarded(a, side) for a in (x, w, b))
+        forward, to_input, to_weight = (
+            getattr(fc, f"conv{n}d{t}") for t in ("", "_backward_input", "_backward_weight")
+        )
+        y = forward(x, w, **kw)
+        residual, out, dx, dw = (testing.guarded(a, side) for a in (y, y, x, w))
+        forward(x, w, b, **kw, residual=residual, activation="relu", out=out)
+        to_input(out, w, x.shape, **kw, out=dx)
+        to_weight(x, out, w.shape, **kw, out=dw)
+
+
+def _pools(dtype: str, last: bool, side: str) -> None:
+    rng = np.random.default_rng(0)
+    for case in POOLS:
+        for kind in case.kinds:
+            print(kind, case, dtype, last, side, flush=True)
+            n, kw = case.ndim, {**case.arguments, "layout": layouts.name(last, case.ndim)}
+            x = testing.guarded(layouts.to(rng.standard_normal(case.x_shape).astype(dtype), last), side)
+            forward, backward = (getattr(fc, f"{kind}_pool{n}d{t}") for t in ("", "_backward"))
+            y = testing.guarded(forward(x, **kw), side)
+            forward(x, **kw, out=y)
+            backward(y, x, **kw, out=testing.guarded(x, side))
+
+
+def _products(dtype: str, side: str) -> None:
+    rng = np.random.default_rng(0)
+    for shapes in PRODUCTS:
+        print(shapes, dtype, side, flush=True)
+        a, b = (testing.guarded(rng.standard_normal(s).astype(dtype), side) for s in shapes)
+        y = testing.guarded(a @ b, side)
+        fc.matmul(a, b, out=y)
+        fc.matmul_backward(y, a, b)
+        transposed = testing.guarded(np.ascontiguousarray(a.T), side).T
+        if a.ndim == 2:
+            fc.matmul(transposed, b, out=y)
+
+
+def main(backend: str, isa: str) -> None:
+    with testing.on(testing.Target(backend, isa or None)):
+        for dtype in ("float32", "float64"):
+            for side in ("start", "end"):
+                for last in (False, True):
+                    _convolutions(dtype, last, side)
+                    _pools(dtype, last, side)
+                _products(dtype, side)
+    print("every case ran")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
