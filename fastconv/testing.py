@@ -58,18 +58,19 @@ class Target:
 
 
 def backends_here() -> list[str]:
-    """The backends that can run on this machine, in search order."""
-    return [name for name, reason in dispatch.backends().items() if reason is None]
-
-
-def _offers(backend: str, name: str) -> Any:
-    return getattr(importlib.import_module(f"{__package__}.backends.{backend}"), name, None)
+    """The backends that can run on this machine, in search order; the one that the environment forces, if any."""
+    forced = dispatch.forced_backend()
+    return [name for name, reason in dispatch.backends().items() if reason is None and forced in (None, name)]
 
 
 def isas_here(backend: str) -> list[str]:
-    """The instruction sets of ``backend`` that this machine can run; empty where it does not choose among any."""
-    isas = _offers(backend, "isas")
-    return [] if isas is None else [name for name, reason in isas().items() if reason is None]
+    """The instruction sets of ``backend`` that this machine can run; empty where it does not choose among any.
+
+    One that the environment forces is the only one.
+    """
+    isas = getattr(importlib.import_module(f"{__package__}.backends.{backend}"), "isas", None)
+    forced = dispatch.forced_isa()
+    return [] if isas is None else [n for n, reason in isas().items() if reason is None and forced in (None, n)]
 
 
 def targets() -> list[Target]:
@@ -80,7 +81,7 @@ def targets() -> list[Target]:
 @contextmanager
 def on(target: Target) -> Iterator[None]:
     """Everything inside runs on ``target``, or raises."""
-    isa = nullcontext() if target.isa is None else _offers(target.backend, "use_isa")(target.isa)
+    isa = nullcontext() if target.isa is None else dispatch.use_isa(target.isa)
     with isa, dispatch.use_backend(target.backend):
         yield
 
