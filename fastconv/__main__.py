@@ -54,8 +54,9 @@ def _count(minimum: int):
 def _info(arguments: argparse.Namespace) -> int:
     from . import info
 
-    print(info.render(info.gather(), as_json=arguments.json))
-    return 0
+    found = info.gather()
+    print(info.render(found, as_json=arguments.json))
+    return 1 if found["problems"] else 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

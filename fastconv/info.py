@@ -4,59 +4,71 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from . import __version__, dispatch
+from . import __version__, dispatch, threads
 
-__all__ = ["gather", "render"]
+__all__ = ["cpu_model", "gather", "problems", "render"]
 
 PACKAGES = ("numpy", "cffi", "numba")
 
 
 def gather() -> dict[str, Any]:
-    """Versions, processor, instruction sets, backends, threads. Where something is unusable, its value is the reason."""
-    backends = dispatch.backends()
+    """Versions, processor, threads; instruction sets and backends, each with None if usable and the reason if not.
+
+    ``"isa"`` and ``"backend"`` name the instruction set in use and the forced backend; ``"problems"`` says what the
+    environment forces that cannot run here.
+    """
+    isa, wrong_isa = _attempt(_isa)
+    backend, wrong_backend = _attempt(_forced_backend)
     return {
         "versions": {
             "fastconv": __version__,
             "python": platform.python_version(),
-            **{name: _version(name) for name in PACKAGES},
+            **{package: _version(package) for package in PACKAGES},
         },
         "platform": platform.platform(),
         "cpu": cpu_model(),
-        "isas": _isas(backends["c"]),
-        "backends": backends,
-        "forced_backend": dispatch.forced_backend(),
-        "threads": import_module(f"{__package__}.threads").get_num_threads(),
+        "threads": threads.get_num_threads(),
+        "isas": _c().isas() if _c_usable() else {},
+        "isa": isa,
+        "backends": dispatch.backends(),
+        "backend": backend,
+        "problems": [problem for problem in (wrong_isa, wrong_backend) if problem],
     }
+
+
+def problems() -> list[str]:
+    """What the environment forces that cannot run here; empty if all is well."""
+    return gather()["problems"]
 
 
 def render(info: dict[str, Any], as_json: bool = False) -> str:
     """``gather()``'s result as text, or as JSON."""
     if as_json:
         return json.dumps(info, indent=2)
-    current = info["isas"]["current"]
     sections = {
         "versions": {name: version or "not installed" for name, version in info["versions"].items()},
-        "machine": {"platform": info["platform"], "cpu": info["cpu"], "threads": info["threads"]},
-        "instruction sets": {
-            name: (reason or "usable") + (", in use" if name == current else "")
-            for name, reason in info["isas"]["known"].items()
-        }
-        or {"c": info["backends"]["c"]},
-        "backends": {
-            name: (reason or "usable") + (", forced" if name == info["forced_backend"] else "")
-            for name, reason in info["backends"].items()
-        },
+        "machine": {name: info[name] for name in ("platform", "cpu", "threads")},
+        "instruction sets of the c backend": _usability(info["isas"], info["isa"], "in use"),
+        "backends": _usability(info["backends"], info["backend"], "forced"),
+        "problems": {f"{i}.": problem for i, problem in enumerate(info["problems"], 1)},
     }
-    width = max(len(name) for section in sections.values() for name in section)
-    return "\n".join(
-        line
-        for title, section in sections.items()
-        for line in (title, *(f"  {name:<{width}}  {value}" for name, value in section.items()))
-    )
+    lines = []
+    for title, section in sections.items():
+        if section:
+            lines += [title, *(f"  {name:<10} {value}" for name, value in section.items())]
+    return "\n".join(lines)
+
+
+def _usability(reasons: dict[str, str | None], chosen: str | None, mark: str) -> dict[str, str]:
+    return {
+        name: (f"not usable: {reason}" if reason else "usable") + (f", {mark}" if name == chosen else "")
+        for name, reason in reasons.items()
+    }
 
 
 def cpu_model() -> str:
@@ -77,8 +89,29 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _isas(unusable: str | None) -> dict[str, Any]:
-    if unusable:
-        return {"current": None, "known": {}}
-    c = import_module(f"{__package__}.backends.c")
-    return {"current": c.current_isa(), "known": c.isas()}
+def _attempt(question: Callable[[], str | None]) -> tuple[str | None, str | None]:
+    """The answer and None, or None and what is wrong."""
+    try:
+        return question(), None
+    except (ValueError, RuntimeError) as error:
+        return None, str(error)
+
+
+def _c() -> Any:
+    return import_module(f"{__package__}.backends.c")
+
+
+def _c_usable() -> bool:
+    return dispatch.backends()["c"] is None
+
+
+def _isa() -> str | None:
+    return _c().current_isa() if _c_usable() else None
+
+
+def _forced_backend() -> str | None:
+    name = dispatch.forced_backend()
+    if name is not None:
+        with dispatch.use_backend(name):  # raises if it cannot run here
+            pass
+    return name

@@ -6,6 +6,8 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from .. import info
+
 __all__ = ["REQUIRED_ACCURACY", "Unusable", "run"]
 
 REQUIRED_ACCURACY = 0.98
@@ -28,8 +30,10 @@ def run(output: Path, seed: int = 0, epochs: int | None = None) -> list[str]:
     """Run the demo, write its files into ``output``, and return what went wrong: nothing, if all is well.
 
     ``epochs=None`` is as many as the required accuracy needs. Raises ``Unusable``, before any work, if a package is
-    missing or ``output`` cannot be written to.
+    missing, ``output`` cannot be written to, or the environment forces what this machine does not have.
     """
+    if problems := info.problems():
+        raise Unusable("; ".join(problems))
     missing = [name for module, name in PACKAGES.items() if find_spec(module) is None]
     if missing:
         raise Unusable(f'missing packages: {", ".join(missing)}; install them with: pip install "fastconv[demo]"')

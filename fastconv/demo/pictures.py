@@ -49,7 +49,7 @@ def learning(history: nn.History, path: Path) -> None:
         (left, "cross-entropy loss", history.loss, history.val_loss),
         (right, "accuracy in %", _percent(history.accuracy), _percent(history.val_accuracy)),
     ):
-        ax.plot(epochs, train, "o-", markersize=4, label="training (shifted images)")
+        ax.plot(epochs, train, "o-", markersize=4, label="training (images shifted, features dropped)")
         ax.plot(epochs, validation, "s-", markersize=4, label="validation")
         ax.set(xlabel="epoch", ylabel=name, title=name)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -64,7 +64,8 @@ def confusion(targets: np.ndarray, predictions: np.ndarray, path: Path) -> None:
     """True digits by predicted digits, on the held-out part."""
     figure = Figure(figsize=(7, 6.4), layout="constrained")
     ax = figure.subplots()
-    ConfusionMatrixDisplay(confusion_matrix(targets, predictions)).plot(ax=ax, cmap="Blues")
+    display = ConfusionMatrixDisplay(confusion_matrix(targets, predictions)).plot(ax=ax, cmap="Blues", colorbar=False)
+    figure.colorbar(display.im_, label="images", shrink=0.8)
     correct = int((targets == predictions).sum())
     ax.set(
         title=f"held-out digits: {correct} of {len(targets)} correct ({correct / len(targets):.1%})",

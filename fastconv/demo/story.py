@@ -43,6 +43,9 @@ def tell(output: Path, seed: int, epochs: int | None) -> list[str]:
         if reason is not None:
             console.print(f"{name} cannot run here: {reason}")
     console.print(comparison.table(lines))
+    for line in lines:
+        if line.refusal:
+            console.print(f"{line.stage}: {line.refusal}", markup=False)
     console.print(f"all in {perf_counter() - start:.0f} s")
     return failures
 

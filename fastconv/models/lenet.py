@@ -17,14 +17,16 @@ def lenet5(
     classes: int = 10,
     *,
     channels: tuple[int, int] = (6, 16),
+    dropout: float = 0.0,
     rng: int | np.random.Generator | None = None,
     dtype: Any = np.float32,
 ) -> nn.Sequential:
     """LeNet-5 with ReLU and max-pooling. x (n, *input_shape) -> scores (n, classes); input_shape is (c, h, w).
 
     Kernels are 5x5 without padding for 32x32 and larger; the first convolution pads smaller images, and below
-    16x16 the kernels are 3x3 with padding. ``channels`` are those of the two convolutions. ValueError for images
-    smaller than 4x4 or a size that is not positive.
+    16x16 the kernels are 3x3 with padding. ``channels`` are those of the two convolutions; ``dropout`` is the
+    probability with which training drops each of their features. ValueError for images smaller than 4x4 or a size that
+    is not positive.
     """
     c, h, w = int_tuple(input_shape, 3, "input_shape", 1)
     first, second = int_tuple(channels, 2, "channels", 1)
@@ -46,6 +48,7 @@ def lenet5(
     (flat,) = features.output_shape((c, h, w))
     return nn.Sequential(
         *features,
+        *([nn.Dropout(dropout)] if dropout else []),
         nn.Linear(flat, 120, **options),
         nn.ReLU(),
         nn.Linear(120, 84, **options),

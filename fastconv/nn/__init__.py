@@ -35,7 +35,7 @@ from .layers import (
 )
 from .losses import cross_entropy, mse
 from .module import Module, Parameter, Sequential
-from .optim import SGD, Adam, Optimizer
+from .optim import SGD, Adam, Optimizer, cosine
 from .training import History, evaluate, fit, predict
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "SumPool2d",
     "SumPool3d",
     "Tanh",
+    "cosine",
     "cross_entropy",
     "evaluate",
     "fit",

@@ -7,7 +7,7 @@ several calls of ``fit``, or several networks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import sqrt
+from math import cos, pi, sqrt
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,7 +15,12 @@ import numpy as np
 
 from .module import Parameter
 
-__all__ = ["SGD", "Adam", "Optimizer"]
+__all__ = ["SGD", "Adam", "Optimizer", "cosine"]
+
+
+def cosine(progress: float) -> float:
+    """A schedule for ``fit``: from 1 at progress 0 along half a cosine to 0 at progress 1."""
+    return 0.5 * (1 + cos(pi * progress))
 
 
 class Optimizer:

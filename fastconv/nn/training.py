@@ -42,13 +42,15 @@ class History:
 
     def __str__(self) -> str:
         """The last epoch in one line."""
-        shown = {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "val loss": self.val_loss,
-            "val accuracy": self.val_accuracy,
-        }
-        return "  ".join(f"{name} {values[-1]:.4f}" for name, values in shown.items() if values)
+        parts = []
+        for name, values, validation, style in (
+            ("loss", self.loss, self.val_loss, ".4f"),
+            ("acc", self.accuracy, self.val_accuracy, ".1%"),
+        ):
+            if values:
+                watched = f" (val {validation[-1]:{style}})" if validation else ""
+                parts.append(f"{name} {values[-1]:{style}}{watched}")
+        return "  ".join(parts)
 
 
 def fit(
@@ -62,14 +64,17 @@ def fit(
     batch_size: int = 64,
     validation_data: tuple[np.ndarray, np.ndarray] | None = None,
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+    schedule: Callable[[float], float] | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> History:
     """Train ``model`` on x (n, ...) and targets t (n, ...) by back-propagation; returns the history.
 
     ``seed`` settles the order of the samples, dropout and augmentation: the same seed on the same network gives the
-    same bits. ``augment(batch, generator)`` returns a changed copy of each batch of x. With ``progress`` there is a
-    bar on standard error if the rich package is installed, else one line an epoch. The model is left in training mode.
+    same bits. ``augment(batch, generator)`` returns a changed copy of each batch of x. ``schedule(progress)``, such as
+    ``cosine``, scales the learning rate of each epoch, progress running from 0 to below 1. With ``progress=True`` there
+    is a bar on standard error if the rich package is installed, else one line an epoch. The model is left in training
+    mode.
 
     ValueError for sizes that do not fit; FloatingPointError as soon as the loss is no longer finite.
     """
@@ -83,9 +88,11 @@ def fit(
     model.train()
     parameters = model.parameters()
     history = History()
-    with _reporter(progress, epochs) as report:
+    with _reporter(progress, epochs) as report, _restored(optimizer) as lr:
         for epoch in range(epochs):
             start = perf_counter()
+            if schedule is not None:
+                optimizer.lr = lr * schedule(epoch / epochs)
             measures = _Measures()
             order = rng.permutation(len(x))
             for first in range(0, len(x), batch_size):
@@ -155,6 +162,16 @@ def _pair(name: str, x: Any, t: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
+def _restored(optimizer: Optimizer) -> Iterator[float]:
+    """The optimizer's learning rate, which it has again afterwards."""
+    lr = optimizer.lr
+    try:
+        yield lr
+    finally:
+        optimizer.lr = lr
+
+
+@contextmanager
 def _reporter(progress: bool, epochs: int) -> Iterator[Callable[[int, History], None]]:
     """A function to call after each epoch: it moves a bar, prints a line, or does nothing."""
     if not progress:
@@ -169,7 +186,7 @@ def _reporter(progress: bool, epochs: int) -> Iterator[Callable[[int, History], 
     columns = (
         TextColumn("epoch"),
         MofNCompleteColumn(),
-        BarColumn(),
+        BarColumn(8),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
