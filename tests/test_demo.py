@@ -158,8 +158,11 @@ def test_a_difference_over_tolerance_is_a_failure(short, tmp_path, monkeypatch):
 def test_a_backend_that_computes_something_else_is_noticed(monkeypatch):
     x, t = digits.load(0).test
     real, calls = photos.conv2d, count()
+
     # The first call is the reference's; every later one is off by a tenth of a percent and more.
-    wrong = lambda *args, **options: real(*args, **options) * np.float32(1 + 1e-3 * next(calls))
+    def wrong(*arguments, **options):
+        return real(*arguments, **options) * np.float32(1 + 1e-3 * next(calls))
+
     monkeypatch.setattr(photos, "conv2d", wrong)
     monkeypatch.setattr(comparison, "ENOUGH_SECONDS", 0)
     lines = comparison.compare(photos.load()[0], x[:4], t[:4], 0)

@@ -110,7 +110,6 @@ def test_gradient_of_dropout_is_its_mask():
     np.testing.assert_allclose(layer.backward(dy), np.where(y == 0, 0, dy / 0.75), rtol=1e-15)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_layer_keeps_the_dtype(dtype):
     c = {"dtype": dtype, "rng": 0}
     net = nn.Sequential(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_nn_layers import numerical
 
-from fastconv import nn
+from fastconv import nn, testing
 from fastconv.models import lenet5
 
 # ------------------------------------------------------------------------------------------------- losses
@@ -151,6 +151,29 @@ def test_the_same_seed_gives_the_same_bits():
     for name, value in a.items():
         np.testing.assert_array_equal(value, b[name])
     assert (a["0.weight"] != c["0.weight"]).any()
+
+
+def test_every_backend_trains_alike(target, dtype):
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((12, 2, 7, 7)).astype(dtype), rng.integers(0, 3, 12)
+
+    def trained():
+        c = {"dtype": dtype, "rng": np.random.default_rng(1)}
+        net = nn.Sequential(
+            nn.Conv2d(2, 4, 3, stride=2, padding=1, **c), nn.Tanh(), nn.Conv2d(4, 4, 3, groups=2, **c), nn.Sigmoid(),
+            nn.Flatten(), nn.Linear(16, 3, **c),
+        )  # fmt: skip
+        nn.fit(net, x, t, optimizer=nn.SGD(0.1, 0.9), epochs=2, batch_size=4, progress=False)
+        return net.state_dict()
+
+    with testing.on(testing.Target("reference")):
+        expected = trained()
+    with testing.on(target):
+        results = trained()
+    # Six steps on sums of at most 150 products.
+    bound = 1000 * np.finfo(dtype).eps
+    for name, array in results.items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=bound, err_msg=name)
 
 
 def test_regression_with_mse():
