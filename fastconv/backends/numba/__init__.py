@@ -1,0 +1,37 @@
+"""Kernels that Numba compiles on first use and keeps on disk: one packed GEMM with vector code for this CPU."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+from ...spec import ConvSpec, PoolSpec
+from ..base import Spec
+
+
+class _Numba:
+    name = "numba"
+
+    def available(self) -> str | None:
+        if find_spec("numba") is None:
+            return "the package numba is not installed"
+        if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+            return "NUMBA_DISABLE_JIT is set"
+        return None
+
+    def refuse(self, spec: Spec) -> str | None:
+        return None
+
+    def compile(self, spec: Spec) -> Any:
+        # Numba takes half a second to import: not before it is wanted.
+        if isinstance(spec, ConvSpec):
+            from .conv import ConvKernel as Kernel
+        elif isinstance(spec, PoolSpec):
+            from .pool import PoolKernel as Kernel
+        else:
+            from .gemm import GemmKernel as Kernel
+        return Kernel(spec)
+
+
+BACKEND = _Numba()

@@ -1,0 +1,274 @@
+"""Convolution in its three directions, as products of virtual matrices (implicit GEMM): no patch matrix is stored."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ...spec import ConvSpec
+from .product import Job, Operand, Packed, Product, merge_pixels, steps
+from .simd import ISA, MR, NV, lanes
+
+__all__ = ["ConvKernel"]
+
+Triple = tuple[int, int, int]
+
+
+def _triple(values: Any, fill: Any) -> Any:
+    """One value a spatial dimension as three, the missing leading ones being ``fill``."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+class _Image:
+    """Address steps of an image array: batch, channel and three spatial dimensions."""
+
+    def __init__(self, strides: tuple[int, ...], channels_last: bool) -> None:
+        self.n, *rest = strides
+        *size, self.c = rest if channels_last else (*rest[1:], rest[0])
+        self.size: Triple = _triple(size, 0)
+
+
+class _Weights:
+    """Address steps of the weights."""
+
+    def __init__(self, strides: tuple[int, ...]) -> None:
+        self.oc, self.ic, *kernel = strides
+        self.kernel: Triple = _triple(kernel, 0)
+
+    def at(self, tap: Triple) -> int:
+        return sum(k * s for k, s in zip(tap, self.kernel, strict=True))
+
+
+class ConvKernel:
+    """One convolution spec, compiled: the matrices are described anew for each set of strides, and remembered."""
+
+    backend = "numba"
+    isa = ISA
+
+    def __init__(self, spec: ConvSpec) -> None:
+        self.spec = spec
+        self.kernel: Triple = _triple(spec.kernel, 1)
+        self.stride: Triple = _triple(spec.stride, 1)
+        self.dilation: Triple = _triple(spec.dilation, 1)
+        self.lo: Triple = _triple([lo for lo, _ in spec.pads], 0)
+        self.in_size: Triple = _triple(spec.in_size, 1)
+        self.out_size: Triple = _triple(spec.out_size, 1)
+        self.icg, self.ocg = spec.ic // spec.groups, spec.oc // spec.groups
+        nr = NV * lanes(spec.dtype)
+        # The vectors of the tile run along what is contiguous in the result, unless a group has too few channels.
+        channels = self.icg if spec.direction == "bwd_input" else self.ocg
+        self.pixels_are_rows = spec.channels_last and (channels > nr // 2 or spec.direction == "bwd_weight")
+        self.algorithm = f"implicit_gemm {MR}x{nr}"
+        rows = "pixels" if self.pixels_are_rows else "channels"
+        self.reason = f"{self.algorithm}: {rows} are the rows of the tile"
+        self._product = lru_cache(maxsize=8)(self._make)
+
+    # ------------------------------------------------------------------------------------------ the interface
+
+    @property
+    def workspace_bytes(self) -> int:
+        s = self.spec
+
+        def dense(shape: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+        first = s.y_shape if s.direction == "bwd_input" else s.x_shape
+        second = s.y_shape if s.direction == "bwd_weight" else s.w_shape
+        return self._product(dense(first), dense(second), dense(s.result_shape), None, 1).workspace_bytes
+
+    def pack(self, w: np.ndarray) -> Packed:
+        """The weights as panels."""
+        anywhere = (0,) * (self.spec.ndim + 2)
+        packing = self._product(anywhere, steps(w), anywhere, None, 0)
+        return packing.pack(*((None, w) if self.pixels_are_rows else (w, None)))
+
+    def __call__(
+        self,
+        first: np.ndarray,
+        second: np.ndarray | Packed,
+        bias: np.ndarray | None,
+        residual: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        packed = None
+        if self.spec.direction != "bwd_weight":
+            packed = second if isinstance(second, Packed) else self.pack(second)
+            second = None
+        made = self._product(
+            steps(first),
+            (0,) * first.ndim if second is None else steps(second),
+            steps(out),
+            None if residual is None else steps(residual),
+            0 if bias is None else steps(bias)[0],
+        )
+        a, b = (second, first) if self.pixels_are_rows == (packed is None) else (first, second)
+        made.run(a, b, out, residual, bias, packed)
+
+    # --------------------------------------------------------------------------------------------- the matrices
+
+    def _make(
+        self,
+        first: tuple[int, ...],
+        second: tuple[int, ...],
+        out: tuple[int, ...],
+        residual: tuple[int, ...] | None,
+        bias_step: int,
+    ) -> Product:
+        last = self.spec.channels_last
+        if self.spec.direction == "bwd_weight":
+            return Product(self.spec.dtype, [self._weight_job(_Image(first, last), _Image(second, last), _Weights(out))])
+        jobs = [
+            self._job(q, base, taps, _Image(first, last), _Weights(second), _Image(out, last),
+                      None if residual is None else _Image(residual, last), bias_step)
+            for q, base, taps in self._phases()
+        ]  # fmt: skip
+        return Product(self.spec.dtype, jobs, self.spec.activation)
+
+    def _phases(self) -> list[tuple[Triple, Triple, list[tuple[Triple, Triple]]]]:
+        """Dense convolutions that together make the result: (its size, where it begins, [(tap, offset)]).
+
+        Forward is one. The gradient of the input is one for each input position modulo the stride: position
+        ``q stride + begin`` receives from outputs ``q + offset``, of the taps that reach it.
+        """
+        if self.spec.direction == "fwd":
+            return [(self.out_size, (0, 0, 0), self._taps())]
+        phases = []
+        for begin in product(*map(range, self.stride)):
+            size = tuple(-(-(i - r) // s) for i, r, s in zip(self.in_size, begin, self.stride, strict=True))
+            if min(size) < 1:
+                continue
+            taps = []
+            for tap in product(*map(range, self.kernel)):
+                reach = [
+                    r + p - k * d for r, p, k, d in zip(begin, self.lo, tap, self.dilation, strict=True)
+                ]
+                if all(x % s == 0 for x, s in zip(reach, self.stride, strict=True)):
+                    taps.append((tap, tuple(x // s for x, s in zip(reach, self.stride, strict=True))))
+            phases.append((size, begin, taps))
+        return phases
+
+    def _taps(self) -> list[tuple[Triple, Triple]]:
+        """Every tap with its offset: output o reads the input at ``o stride + offset``."""
+        return [
+            (tap, tuple(k * d - p for k, d, p in zip(tap, self.dilation, self.lo, strict=True)))
+            for tap in product(*map(range, self.kernel))
+        ]
+
+    def _job(
+        self,
+        size: Triple,
+        begin: Triple,
+        taps: list[tuple[Triple, Triple]],
+        source: _Image,
+        weights: _Weights,
+        out: _Image,
+        residual: _Image | None,
+        bias_step: int,
+    ) -> Job:
+        spec, rows = self.spec, self.pixels_are_rows
+        forward = spec.direction == "fwd"
+        channels, results = (self.icg, self.ocg) if forward else (self.ocg, self.icg)
+        step = self.stride if forward else (1, 1, 1)
+        patches = self._patches(size, step, self.in_size if forward else self.out_size, taps, source, channels)
+        w_result, w_channel = (weights.oc, weights.ic) if forward else (weights.ic, weights.oc)
+        panels = Operand(
+            size=(1, 1, results),
+            address=(0, 0, w_result),
+            image=(1, 1, results),
+            taps=[(weights.at(tap), 0, 0, 0) for tap, _ in taps],
+            channels=channels,
+            address_c=w_channel,
+            channel_major=not rows,
+            address_batch=self.ocg * weights.oc,
+        ).joined()
+        every = (1, 1, 1) if forward else self.stride
+        results_at = [self._results(size, begin, every, image, results) for image in (out, residual) if image]
+        merge_pixels([patches, *results_at])
+        return Job(
+            m=spec.n * prod(size) if rows else results,
+            n=results if rows else spec.n * prod(size),
+            k=channels * len(taps),
+            batch=spec.groups,
+            a=patches if rows else panels,
+            b=panels if rows else patches,
+            result=results_at[0],
+            residual=results_at[1] if residual else None,
+            a_pixels_inner=False,
+            b_pixels_inner=True,
+            rows_are_pixels=rows,
+            pack_a=not rows,
+            pack_b=rows,
+            bias_axis=(2 if rows else 1) if spec.bias else 0,
+            bias_step=bias_step,
+            bias_batch=results * bias_step,
+        )
+
+    def _weight_job(self, x: _Image, dy: _Image, dw: _Weights) -> Job:
+        spec, pixels_last = self.spec, self.pixels_are_rows
+        taps = self._taps()
+        patches = self._patches(self.out_size, self.stride, self.in_size, taps, x, self.icg)
+        gradient = self._results(self.out_size, (0, 0, 0), (1, 1, 1), dy, self.ocg)
+        merge_pixels([patches, gradient])
+        result = Operand(
+            size=(1, 1, self.ocg),
+            address=(0, 0, dw.oc),
+            image=(1, 1, self.ocg),
+            taps=[(dw.at(tap), 0, 0, 0) for tap, _ in taps],
+            channels=self.icg,
+            address_c=dw.ic,
+            channel_major=not pixels_last,
+            address_batch=self.ocg * dw.oc,
+        )
+        features = self.icg * len(taps)
+        # The operand that each tap reads again is the one whose packing copies runs: x along its contiguous axis.
+        return Job(
+            m=self.ocg if pixels_last else features,
+            n=features if pixels_last else self.ocg,
+            k=spec.n * prod(self.out_size),
+            batch=spec.groups,
+            a=gradient if pixels_last else patches,
+            b=patches if pixels_last else gradient,
+            result=result,
+            residual=None,
+            a_pixels_inner=True,
+            b_pixels_inner=False,
+            rows_are_pixels=pixels_last,
+        )
+
+    def _patches(
+        self,
+        size: Triple,
+        step: Triple,
+        image: Triple,
+        taps: list[tuple[Triple, Triple]],
+        source: _Image,
+        channels: int,
+    ) -> Operand:
+        return Operand(
+            size=size,
+            address_n=source.n,
+            address=tuple(a * s for a, s in zip(source.size, step, strict=True)),
+            step=step,
+            image=image,
+            taps=[(sum(o * a for o, a in zip(offset, source.size, strict=True)), *offset) for _, offset in taps],
+            channels=channels,
+            address_c=source.c,
+            channel_major=not self.pixels_are_rows,
+            address_batch=channels * source.c,
+        )
+
+    def _results(self, size: Triple, begin: Triple, every: Triple, image: _Image, channels: int) -> Operand:
+        return Operand(
+            size=size,
+            address_n=image.n,
+            address=tuple(a * e for a, e in zip(image.size, every, strict=True)),
+            image=size,
+            channels=channels,
+            address_c=image.c,
+            base=sum(b * a for b, a in zip(begin, image.size, strict=True)),
+            address_batch=channels * image.c,
+        )

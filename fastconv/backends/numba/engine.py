@@ -1,0 +1,481 @@
+"""The one packed GEMM that convolutions, their gradients and matrix products run on.
+
+An ``OPERAND`` describes a matrix that is nowhere stored: one axis runs over *pixels* (n, q0, q1, q2), the other over
+*features* (tap, channel). The element lies at pixel address + tap address + channel address, or is 0 where the pixel's
+coordinate plus the tap's offset falls outside the image. A plain matrix is the case of one row of pixels and one tap.
+Either axis may be the one that is summed over; packing reads the elements where they are as the panels need them.
+
+Packed left panels are rows of PITCH elements, contiguous in k; packed right panels are [k][NR]. The sum over k is cut
+into blocks of KC, always at the same places, so that an element of the result has the same bits whichever piece of
+the result, and whichever thread, computes it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .simd import (
+    KC,
+    MR,
+    NV,
+    PITCH,
+    copy_lanes,
+    copy_vector,
+    data_of,
+    fetch_add,
+    jit,
+    micro_kernel,
+    no_inline,
+    pointer,
+    row_pitch,
+    tile_columns,
+    vector_lanes,
+    zero_vector,
+)
+
+_i8 = np.int64
+
+OPERAND = np.dtype(
+    [
+        # The pixel axis: sizes of its rows, then the address steps, and per step the coordinate's increments.
+        ("q0", _i8), ("q1", _i8), ("q2", _i8),
+        ("address_n", _i8), ("address_0", _i8), ("address_1", _i8), ("address_2", _i8),
+        ("step_0", _i8), ("step_1", _i8), ("step_2", _i8),
+        # The image: a coordinate is inside from 0 to its size.
+        ("size_0", _i8), ("size_1", _i8), ("size_2", _i8),
+        # The feature axis: taps first .. first + taps of the table, channels; number = tap tap_stride + channel channel_stride.
+        ("first_tap", _i8), ("taps", _i8), ("channels", _i8), ("address_c", _i8),
+        ("tap_stride", _i8), ("channel_stride", _i8),
+        # Where matrix number i of the batch starts: base + i address_batch.
+        ("base", _i8), ("address_batch", _i8),
+    ]
+)  # fmt: skip
+
+PROBLEM = np.dtype(
+    [
+        ("m", _i8), ("n", _i8), ("k", _i8), ("batch", _i8),
+        # The result is computed in pieces of mb x nb.
+        ("mb", _i8), ("nb", _i8), ("first_piece", _i8),
+        # Which axis of a, b and the result is the one of pixels.
+        ("a_pixels_inner", _i8), ("b_pixels_inner", _i8), ("rows_are_pixels", _i8),
+        # Operands that lie packed already: where they start (-1: they do not), and the size of one matrix.
+        ("a_packed", _i8), ("a_packed_size", _i8), ("b_packed", _i8), ("b_packed_size", _i8),
+        # Bias: 0 none, 1 an element a row, 2 a column; its start for matrix number i is i bias_batch.
+        ("bias", _i8), ("bias_stride", _i8), ("bias_batch", _i8), ("residual", _i8), ("activation", _i8),
+    ]
+)  # fmt: skip
+
+#: Panels of the left block that stay in the second-level cache while the right panels pass.
+_PANELS = max(1, 192 // MR)
+
+
+# ------------------------------------------------------------------------------------------- virtual matrices
+
+
+@jit
+def _up(count, step):
+    return (count + step - 1) // step * step
+
+
+@jit
+def _cut_taps(op, f0, f1, cuts):
+    """``cuts[2 t], cuts[2 t + 1]``: from and to which channel of tap t the feature number lies in f0 .. f1."""
+    stride = op.channel_stride
+    for t in range(op.taps):
+        first = t * op.tap_stride
+        cuts[2 * t] = min(op.channels, max(0, -((first - f0) // stride)))
+        cuts[2 * t + 1] = max(cuts[2 * t], min(op.channels, -((first - f1) // stride)))
+
+
+@jit
+def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, count, f0, f1):
+    """``dst[d0 + (f - f0) pitch + (j // NR) chunk + j % NR] = V[p0 + j, f]``; lanes up to a multiple of NR become 0."""
+    width = vector_lanes(dst)
+    nr = NV * width
+    q2 = p0 % op.q2
+    rest = p0 // op.q2
+    q1 = rest % op.q1
+    rest //= op.q1
+    q0 = rest % op.q0
+    n = rest // op.q0
+    j = 0
+    while j < count:
+        lane0 = j % nr
+        length = min(nr - lane0, count - j, op.q2 - q2)
+        row = base + n * op.address_n + q0 * op.address_0 + q1 * op.address_1 + q2 * op.address_2
+        column = d0 + (j // nr) * chunk
+        # Vectors before this one hold lanes of the pixels before these, which must stay.
+        first_own = (lane0 + width - 1) // width
+        last_vector = (lane0 + length + width - 1) // width
+        for t in range(op.taps):
+            tap = taps[op.first_tap + t]
+            c0, c1 = cuts[2 * t], cuts[2 * t + 1]
+            if c0 == c1:
+                continue
+            x0, x1, x2 = q0 * op.step_0 + tap[1], q1 * op.step_1 + tap[2], q2 * op.step_2 + tap[3]
+            lo, hi = 0, 0
+            if 0 <= x0 < op.size_0 and 0 <= x1 < op.size_1:
+                if op.step_2 == 1:
+                    lo, hi = max(0, -x2), min(length, op.size_2 - x2)
+                else:
+                    lo, hi = max(0, -(x2 // op.step_2)), min(length, -((x2 - op.size_2) // op.step_2))
+            hi = max(hi, lo)
+            source = row + tap[0] + c0 * op.address_c
+            target = column + (t * op.tap_stride + c0 * op.channel_stride - f0) * pitch
+            target_step, source_step = op.channel_stride * pitch, op.address_c
+            for v in range(lane0 // width, last_vector):
+                shift = v * width - lane0
+                if op.address_2 == 1:
+                    for c in range(c1 - c0):
+                        copy_lanes(
+                            dst, target + c * target_step + v * width, src, source + c * source_step + shift,
+                            lo - shift, hi - shift, v < first_own,
+                        )  # fmt: skip
+                elif v >= first_own:
+                    for c in range(c1 - c0):
+                        zero_vector(dst, target + c * target_step + v * width)
+            if op.address_2 != 1:
+                for c in range(c1 - c0):
+                    for lane in range(lo, hi):
+                        dst[target + c * target_step + lane0 + lane] = src[source + c * source_step + lane * op.address_2]
+        j += length
+        q2 += length
+        if q2 == op.q2:
+            q2 = 0
+            q1 += 1
+            if q1 == op.q1:
+                q1 = 0
+                q0 += 1
+                if q0 == op.q0:
+                    q0 = 0
+                    n += 1
+    for v in range((count % nr + width - 1) // width if count % nr else NV, NV):
+        for f in range(f1 - f0):
+            zero_vector(dst, d0 + (count // nr) * chunk + f * pitch + v * width)
+
+
+@jit
+def _copy_run(dst, d0, chunk, i, src, s, n):
+    """``n`` contiguous elements to the inner positions i, i + 1, ... of a row that is cut into chunks of NR."""
+    nr = tile_columns(dst)
+    while n > 0:
+        lane = i % nr
+        d = d0 + (i // nr) * chunk + lane
+        length = min(n, nr) if chunk == nr else min(n, nr - lane)
+        if length == nr:
+            for v in range(NV):
+                copy_vector(dst, d + v * vector_lanes(dst), src, s + v * vector_lanes(dst))
+        else:
+            for e in range(length):
+                dst[d + e] = src[s + e]
+        i += length
+        s += length
+        n -= length
+
+
+@jit
+def _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, count, f0, f1):
+    """``dst[d0 + j pitch + (i // NR) chunk + i % NR] = V[p0 + j, f0 + i]``; lanes up to a multiple of NR become 0."""
+    nr = tile_columns(dst)
+    q2 = p0 % op.q2
+    rest = p0 // op.q2
+    q1 = rest % op.q1
+    rest //= op.q1
+    q0 = rest % op.q0
+    n = rest // op.q0
+    runs = op.channel_stride == 1 and op.address_c == 1
+    for j in range(count):
+        row = base + n * op.address_n + q0 * op.address_0 + q1 * op.address_1 + q2 * op.address_2
+        target = d0 + j * pitch
+        for t in range(op.taps):
+            tap = taps[op.first_tap + t]
+            c0, c1 = cuts[2 * t], cuts[2 * t + 1]
+            if c0 == c1:
+                continue
+            i = t * op.tap_stride + c0 * op.channel_stride - f0
+            inside = (
+                0 <= q0 * op.step_0 + tap[1] < op.size_0
+                and 0 <= q1 * op.step_1 + tap[2] < op.size_1
+                and 0 <= q2 * op.step_2 + tap[3] < op.size_2
+            )
+            source = row + tap[0] + c0 * op.address_c
+            if inside and runs:
+                _copy_run(dst, target, chunk, i, src, source, c1 - c0)
+            elif inside:
+                for c in range(c1 - c0):
+                    dst[target + (i // nr) * chunk + i % nr] = src[source + c * op.address_c]
+                    i += op.channel_stride
+            else:
+                for _ in range(c1 - c0):
+                    dst[target + (i // nr) * chunk + i % nr] = 0
+                    i += op.channel_stride
+        for i in range(f1 - f0, _up(f1 - f0, nr)):
+            dst[target + (i // nr) * chunk + i % nr] = 0
+        q2 += 1
+        if q2 == op.q2:
+            q2 = 0
+            q1 += 1
+            if q1 == op.q1:
+                q1 = 0
+                q0 += 1
+                if q0 == op.q0:
+                    q0 = 0
+                    n += 1
+
+
+@jit
+def _fill(dst, d0, chunk, pitch, src, op, batch, taps, cuts, pixels_inner, outer0, outer1, inner0, inner1):
+    """``dst[d0 + (o - outer0) pitch + (i // NR) chunk + i % NR]``, i from inner0 on: the elements [o, i] of a matrix."""
+    no_inline()
+    base = op.base + batch * op.address_batch
+    if pixels_inner:
+        _cut_taps(op, outer0, outer1, cuts)
+        _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, inner0, inner1 - inner0, outer0, outer1)
+    else:
+        _cut_taps(op, inner0, inner1, cuts)
+        _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, outer0, outer1 - outer0, inner0, inner1)
+
+
+@jit
+def _pack_rows(dst, d0, src, op, batch, taps, cuts, pixels_inner, m0, m1, k0, k1):
+    """Rows m0 .. m1 of the left matrix, columns k0 .. k1, and zero rows up to a whole panel."""
+    _fill(dst, d0, tile_columns(dst), row_pitch(), src, op, batch, taps, cuts, pixels_inner, m0, m1, k0, k1)
+    for i in range(m1 - m0, _up(m1 - m0, MR)):
+        for k in range(k1 - k0):
+            dst[d0 + i * PITCH + k] = 0
+
+
+@jit
+def _pack_columns(dst, d0, chunk, src, op, batch, taps, cuts, pixels_inner, n0, n1, k0, k1):
+    """Columns n0 .. n1 of the right matrix, rows k0 .. k1, as panels [k][NR] that lie ``chunk`` apart."""
+    _fill(dst, d0, chunk, tile_columns(dst), src, op, batch, taps, cuts, pixels_inner, k0, k1, n0, n1)
+
+
+@jit
+def _place(op, batch, taps, pixels_are_rows, m0, m1, n0, n1, table, mb):
+    """Addresses of rows m0 .. m1 of the result to ``table``, and of columns n0 .. n1 to ``table[mb:]``."""
+    no_inline()
+    base = op.base + batch * op.address_batch
+    p0, p1, p_at, f0, f1, f_at = (m0, m1, 0, n0, n1, mb) if pixels_are_rows else (n0, n1, mb, m0, m1, 0)
+    for p in range(p0, p1):
+        q2 = p % op.q2
+        rest = p // op.q2
+        q1 = rest % op.q1
+        rest //= op.q1
+        address = base + q2 * op.address_2 + q1 * op.address_1
+        table[p_at + p - p0] = address + (rest % op.q0) * op.address_0 + (rest // op.q0) * op.address_n
+    for f in range(f0, f1):
+        if op.channel_stride == 1:
+            t, c = f // op.tap_stride, f % op.tap_stride
+        else:
+            c, t = f // op.channel_stride, f % op.channel_stride
+        table[f_at + f - f0] = taps[op.first_tap + t, 0] + c * op.address_c
+
+
+# ---------------------------------------------------------------------------------------------- the epilogue
+
+
+@jit
+def _activate(tile, at, count, kind, alpha, beta):
+    """The activation number ``kind`` of ``spec.ACTIVATIONS`` on ``tile[at : at + count]``. NaN stays NaN."""
+    zero = alpha * 0
+    one, six = zero + 1, zero + 6
+    if kind == 1:
+        for i in range(at, at + count):
+            tile[i] = zero if tile[i] < zero else tile[i]
+    elif kind == 2:
+        for i in range(at, at + count):
+            tile[i] = tile[i] if tile[i] > zero else tile[i] * alpha
+    elif kind == 3:
+        for i in range(at, at + count):
+            x = alpha if tile[i] < alpha else tile[i]
+            tile[i] = beta if x > beta else x
+    elif kind == 7:
+        for i in range(at, at + count):
+            x = tile[i] + 3
+            x = zero if x < zero else x
+            tile[i] *= (six if x > six else x) / six
+    elif kind:
+        for i in range(at, at + count):
+            x = tile[i]
+            if kind == 5:
+                tile[i] = math.tanh(x)
+            elif kind == 8:
+                tile[i] = x * (one + math.erf(x * math.sqrt(one / 2))) / 2
+            else:
+                e = math.exp(-abs(x))
+                y = (one if x >= zero else e) / (one + e)
+                tile[i] = x * y if kind == 6 else y
+
+
+@jit
+def _write_tile(tile, at, out, residual, bias, column_bias, tables, row, column, bias_row, rows, columns, unit, job, scalars):
+    """The epilogue on one tile, and its elements to their places.
+
+    ``tables``: addresses of the result's rows and columns, then the residual's; ``row`` and ``column``: where the tile
+    begins in them.
+    """
+    no_inline()
+    nr = tile_columns(tile)
+    mb, nb = job.mb, job.nb
+    alpha, beta = scalars[0], scalars[1]
+    for i in range(rows):
+        line = at + i * nr
+        if alpha != 1:
+            for j in range(nr):
+                tile[line + j] *= alpha
+        if job.bias == 1:
+            b = bias[bias_row + i * job.bias_stride]
+            for j in range(nr):
+                tile[line + j] += b
+        elif job.bias == 2:
+            for j in range(nr):
+                tile[line + j] += tile[column_bias + j]
+        if job.residual:
+            r = tables[mb + nb + row + i]
+            for j in range(columns):
+                tile[line + j] += beta * residual[r + tables[2 * mb + nb + column + j]]
+        _activate(tile, line, columns, job.activation, scalars[2], scalars[3])
+        o = tables[row + i]
+        if unit and columns == nr:
+            o += tables[mb + column]
+            for v in range(NV):
+                copy_vector(out, o + v * vector_lanes(tile), tile, line + v * vector_lanes(tile))
+        else:
+            for j in range(columns):
+                out[o + tables[mb + column + j]] = tile[line + j]
+
+
+# ------------------------------------------------------------------------------------------------ the product
+
+
+@jit
+def _piece(piece, job, operands, taps, pointers, packed, scalars, work, w0, tables):
+    """One block of the result: pack, multiply, write. ``operands``: a, b, the result and the residual of this job."""
+    no_inline()
+    nr = tile_columns(work)
+    a, b = operands[0], operands[1]
+    m_blocks, n_blocks = (job.m + job.mb - 1) // job.mb, (job.n + job.nb - 1) // job.nb
+    m0, n0 = piece % m_blocks * job.mb, piece // m_blocks % n_blocks * job.nb
+    batch = piece // (m_blocks * n_blocks)
+    m1, n1 = min(job.m, m0 + job.mb), min(job.n, n0 + job.nb)
+    row_panels, column_panels = (m1 - m0 + MR - 1) // MR, (n1 - n0 + nr - 1) // nr
+
+    mb, nb = job.mb, job.nb
+    for i in range(1 + job.residual):
+        _place(operands[2 + i], batch, taps, job.rows_are_pixels, m0, m1, n0, n1, tables[i * (mb + nb) :], mb)
+    units, cuts = tables[2 * (mb + nb) :], tables[2 * (mb + nb) + column_panels :]
+    for panel in range(column_panels):
+        first = mb + panel * nr
+        unit = 1
+        for j in range(first + 1, min(first + nr, mb + n1 - n0)):
+            if tables[j] - tables[j - 1] != 1:
+                unit = 0
+        units[panel] = unit
+
+    # Work space: rows, columns, tiles of the result, bias of the columns.
+    columns_at = w0 + (0 if job.a_packed >= 0 else _up(mb, MR) * PITCH)
+    tiles_at = columns_at + (0 if job.b_packed >= 0 else _up(nb, nr) * min(job.k, KC))
+    tile_step = MR * nr if job.k > KC else 0
+    bias_at = tiles_at + (_up(mb, MR) * _up(nb, nr) if job.k > KC else MR * nr)
+    if job.bias == 2:
+        start = batch * job.bias_batch + n0 * job.bias_stride
+        for j in range(n1 - n0):
+            work[bias_at + j] = pointers[4][start + j * job.bias_stride]
+
+    for k0 in range(0, max(job.k, 1), KC):
+        k1 = min(job.k, k0 + KC)
+        left, right, left_at, right_at, right_step = work, work, w0, columns_at, (k1 - k0) * nr
+        if job.a_packed >= 0:
+            left = packed
+            left_at = job.a_packed + batch * job.a_packed_size + (k0 // KC * _up(job.m, MR) + m0) * PITCH
+        else:
+            _pack_rows(left, left_at, pointers[0], a, batch, taps, cuts, job.a_pixels_inner, m0, m1, k0, k1)
+        if job.b_packed >= 0:
+            right, right_step = packed, job.k * nr
+            right_at = job.b_packed + batch * job.b_packed_size + n0 * job.k + k0 * nr
+        else:
+            _pack_columns(
+                right, right_at, right_step, pointers[1], b, batch, taps, cuts, job.b_pixels_inner, n0, n1, k0, k1
+            )
+        for block in range(0, row_panels, _PANELS):
+            for j in range(column_panels):
+                for i in range(block, min(block + _PANELS, row_panels)):
+                    tile = tiles_at + (i * column_panels + j) * tile_step
+                    micro_kernel(
+                        left, left_at + i * MR * PITCH, right, right_at + j * right_step, work, tile, k1 - k0, k0 > 0
+                    )
+                    if k1 == job.k:
+                        row, column = i * MR, j * nr
+                        _write_tile(
+                            work, tile, pointers[2], pointers[3], pointers[4], bias_at + column, tables, row, column,
+                            batch * job.bias_batch + (m0 + row) * job.bias_stride,
+                            min(MR, m1 - m0 - row), min(nr, n1 - n0 - column), units[j], job, scalars,
+                        )  # fmt: skip
+
+
+@jit
+def _typed(addresses, like):
+    return (
+        pointer(addresses[0], like), pointer(addresses[1], like), pointer(addresses[2], like),
+        pointer(addresses[3], like), pointer(addresses[4], like),
+    )  # fmt: skip
+
+
+@jit
+def _first_aligned(array):
+    """The first element that begins a cache line."""
+    return (-array.ctypes.data % 64) // array.itemsize
+
+
+@jit
+def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, work, tables):
+    """Take pieces from the counter and compute them until none is left.
+
+    ``jobs`` share one numbering of their pieces; ``operands`` has four a job. ``addresses``: of a, b, the result, the
+    residual and the bias. ``packed`` holds the packed operands, ``work`` and ``tables`` are this thread's.
+    """
+    pointers = _typed(addresses, work)
+    start = _first_aligned(work)
+    piece = fetch_add(counter)
+    while piece < pieces:
+        i = len(jobs) - 1
+        while jobs[i].first_piece > piece:
+            i -= 1
+        job = jobs[i]
+        _piece(
+            piece - job.first_piece, job, operands[4 * i : 4 * i + 4], taps, pointers, data_of(packed), scalars,
+            data_of(work), start, tables,
+        )  # fmt: skip
+        piece = fetch_add(counter)
+
+
+@jit
+def pack(counter, jobs, operands, taps, addresses, packed, tables):
+    """Pack the operands that are to be packed beforehand; a piece is one block of k of one matrix."""
+    pointers = _typed(addresses, packed)
+    dst = data_of(packed)
+    nr = tile_columns(dst)
+    wanted, first = fetch_add(counter), 0
+    zero = 0 * nr
+    for i in range(len(jobs)):
+        job = jobs[i]
+        blocks = (job.k + KC - 1) // KC
+        while wanted < first + job.batch * blocks:
+            batch, block = (wanted - first) // blocks, (wanted - first) % blocks
+            k0 = block * KC
+            k1 = min(job.k, k0 + KC)
+            if job.a_packed >= 0:
+                op = operands[4 * i]
+                at = job.a_packed + batch * job.a_packed_size + block * _up(job.m, MR) * PITCH
+                _pack_rows(dst, at, pointers[0], op, batch, taps, tables, job.a_pixels_inner, zero, job.m, k0, k1)
+            if job.b_packed >= 0:
+                op = operands[4 * i + 1]
+                at = job.b_packed + batch * job.b_packed_size + k0 * nr
+                _pack_columns(
+                    dst, at, job.k * nr, pointers[1], op, batch, taps, tables, job.b_pixels_inner, zero, job.n, k0, k1
+                )
+            wanted = fetch_add(counter)
+        first += job.batch * blocks

@@ -1,0 +1,278 @@
+"""From matrices described by strides to runs of the packed GEMM: blocking, work space, threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...spec import ACTIVATIONS, Activation
+from ...threads import get_num_threads
+from . import workers
+from .engine import OPERAND, PROBLEM, multiply, pack
+from .simd import KC, MR, NV, PITCH, lanes
+
+__all__ = ["Job", "Operand", "Packed", "Product", "activation_number", "merge_pixels", "steps"]
+
+#: Multiply-adds below which waking another thread costs more than it saves.
+WORK_FLOOR = 2_000_000
+
+_NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
+
+
+def activation_number(activation: Activation | None) -> tuple[int, float, float]:
+    """An activation as the kernels know it: number, alpha, beta."""
+    return (_NUMBERS[activation.name], activation.alpha, activation.beta) if activation else (0, 0.0, 0.0)
+
+
+def steps(array: np.ndarray) -> tuple[int, ...]:
+    """Strides in elements."""
+    size = array.itemsize
+    return tuple([s // size for s in array.strides])
+
+
+def _up(count: int, step: int) -> int:
+    return -(-count // step) * step
+
+
+@dataclass
+class Operand:
+    """A matrix of pixels and features, as ``engine.OPERAND`` has it. The default is one pixel, one feature."""
+
+    size: tuple[int, int, int] = (1, 1, 1)
+    address_n: int = 0
+    address: tuple[int, int, int] = (0, 0, 0)
+    step: tuple[int, int, int] = (1, 1, 1)
+    image: tuple[int, int, int] = (1, 1, 1)
+    taps: Sequence[tuple[int, int, int, int]] = ((0, 0, 0, 0),)
+    channels: int = 1
+    address_c: int = 0
+    channel_major: bool = False
+    base: int = 0
+    address_batch: int = 0
+
+    @classmethod
+    def matrix(cls, rows: int, row_step: int, columns: int, column_step: int, batch_step: int = 0) -> Operand:
+        """A plain matrix: rows as pixels, columns as features."""
+        return cls(
+            size=(1, 1, rows), address=(0, 0, row_step), image=(1, 1, rows), channels=columns, address_c=column_step,
+            address_batch=batch_step,
+        )  # fmt: skip
+
+    def joined(self) -> Operand:
+        """The same matrix, its features as the channels of one tap where they lie one after the other."""
+        run = [(i, 0, 0, 0) for i in range(len(self.taps))]
+        if not (self.channel_major and self.address_c == len(run) and list(self.taps) == run):
+            return self
+        return replace(self, taps=run[:1], channels=self.channels * len(run), address_c=1, channel_major=False)
+
+    def _rows_follow(self, dim: int) -> bool:
+        """Whether a row in ``dim`` begins where the one before ends, and none is cut off by the image's edge."""
+        return self.address[dim] == self.address[2] * self.size[2] and all(
+            self.step[d] == 1 and self.image[d] == self.size[d] and not any(tap[d + 1] for tap in self.taps)
+            for d in (dim, 2)
+        )
+
+    def record(self, first_tap: int) -> tuple[int, ...]:
+        order = (1, len(self.taps)) if self.channel_major else (self.channels, 1)
+        return (
+            *self.size, self.address_n, *self.address, *self.step, *self.image, first_tap, len(self.taps),
+            self.channels, self.address_c, *order, self.base, self.address_batch,
+        )  # fmt: skip
+
+
+def merge_pixels(operands: list[Operand]) -> None:
+    """Rows that follow one another in all the operands, which share their pixels, become one long row."""
+    for dim in (1, 0):
+        if not all(o.size[1] == 1 or dim == 1 for o in operands) or not all(o._rows_follow(dim) for o in operands):
+            return
+        for o in operands:
+            long = o.size[dim] * o.size[2]
+            o.size = (*[1 if d == dim else o.size[d] for d in (0, 1)], long)
+            o.image = (*[1 if d == dim else o.image[d] for d in (0, 1)], long)
+
+
+@dataclass
+class Job:
+    """One product of a batch of matrices: ``result[m, n] = epilogue(sum over k of a[m, k] b[k, n])``."""
+
+    m: int
+    n: int
+    k: int
+    batch: int
+    a: Operand
+    b: Operand
+    result: Operand
+    residual: Operand | None
+    a_pixels_inner: bool
+    b_pixels_inner: bool
+    rows_are_pixels: bool
+    pack_a: bool = False
+    pack_b: bool = False
+    bias_axis: int = 0
+    bias_step: int = 0
+    bias_batch: int = 0
+
+
+@dataclass
+class Packed:
+    """Weights in the form that a kernel reads fastest."""
+
+    data: np.ndarray
+
+
+def _aligned(count: int, dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array that starts on a cache line."""
+    raw = np.empty(count + 64 // dtype.itemsize, dtype)
+    start = -raw.ctypes.data % 64 // dtype.itemsize
+    return raw[start : start + count]
+
+
+def _blocks(job: Job, nr: int, threads: int) -> tuple[int, int]:
+    """Sizes of the pieces: large enough to pay for their packing, small enough for the caches and for the threads."""
+    # What lies packed already is read in place: then the other operand's block alone has to fit the cache.
+    mb = min(_up(job.m, MR), _up(768 if job.pack_a else 240 if job.pack_b else 384, MR))
+    nb = min(_up(job.n, nr), _up(768 if job.pack_b else 240 if job.pack_a else 512, nr))
+    if threads > 1:
+        while -(-job.m // mb) * -(-job.n // nb) * job.batch < 3 * threads:
+            wide = nb * (job.m if job.pack_a else 1) >= mb * (job.n if job.pack_b else 1)
+            if nb > 2 * nr and (wide or mb <= 2 * MR):
+                nb = _up(nb // 2, nr)
+            elif mb > 2 * MR:
+                mb = _up(mb // 2, MR)
+            else:
+                break
+    return mb, nb
+
+
+@dataclass
+class _Schedule:
+    """The jobs cut into pieces for a number of threads."""
+
+    jobs: np.ndarray
+    pieces: int
+    work: int
+    table: int
+
+
+class Product:
+    """Jobs that write disjoint parts of one result. They share their arrays, the bias and the activation."""
+
+    def __init__(
+        self,
+        dtype: str,
+        jobs: list[Job],
+        activation: Activation | None = None,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        self.jobs = jobs
+        self.nr = NV * lanes(dtype)
+        number, *parameters = activation_number(activation)
+        self.activation = number
+        self.scalars = np.array([alpha, beta, *parameters], self.dtype)
+        taps, records = [], []
+        for job in jobs:
+            for operand in (job.a, job.b, job.result, job.residual or Operand()):
+                records.append(operand.record(len(taps)))
+                taps += operand.taps
+        self.operands = np.array(records, OPERAND)
+        self.taps = np.array(taps or [(0, 0, 0, 0)], np.int64).reshape(-1, 4)
+        self.macs = sum(j.batch * j.m * j.n * j.k for j in jobs)
+        self.packed_size = sum(j.batch * (self._a_size(j) + self._b_size(j)) for j in jobs)
+        self._schedules: dict[int, _Schedule] = {}
+
+    def _a_size(self, job: Job) -> int:
+        return max(1, -(-job.k // KC)) * _up(job.m, MR) * PITCH if job.pack_a else 0
+
+    def _b_size(self, job: Job) -> int:
+        return _up(job.n, self.nr) * job.k if job.pack_b else 0
+
+    def threads(self) -> int:
+        return get_num_threads() if self.macs >= WORK_FLOOR else 1
+
+    def schedule(self, threads: int) -> _Schedule:
+        if threads not in self._schedules:
+            self._schedules[threads] = self._schedule(threads)
+        return self._schedules[threads]
+
+    def _schedule(self, threads: int) -> _Schedule:
+        records, pieces, packed, work, table = [], 0, 0, 0, 0
+        for job in self.jobs:
+            mb, nb = _blocks(job, self.nr, threads)
+            a_size, b_size = self._a_size(job), self._b_size(job)
+            a_at, b_at = packed if job.pack_a else -1, packed + job.batch * a_size if job.pack_b else -1
+            packed += job.batch * (a_size + b_size)
+            records.append(
+                (
+                    job.m, job.n, job.k, job.batch, mb, nb, pieces,
+                    job.a_pixels_inner, job.b_pixels_inner, job.rows_are_pixels, a_at, a_size, b_at, b_size,
+                    job.bias_axis, job.bias_step, job.bias_batch, job.residual is not None, self.activation,
+                )
+            )  # fmt: skip
+            pieces += -(-job.m // mb) * -(-job.n // nb) * job.batch
+            space = (
+                (0 if job.pack_a else mb * PITCH)
+                + (0 if job.pack_b else nb * min(job.k, KC))
+                + (mb * nb if job.k > KC else MR * self.nr)
+                + nb
+            )
+            work = max(work, space)
+            table = max(table, 2 * (mb + nb) + nb // self.nr + 2 * max(len(job.a.taps), len(job.b.taps)))
+        return _Schedule(np.array(records, PROBLEM), pieces, work + 64 // self.dtype.itemsize, table)
+
+    @property
+    def workspace_bytes(self) -> int:
+        threads = self.threads()
+        schedule = self.schedule(threads)
+        threads = min(threads, schedule.pieces)
+        return self.packed_size * self.dtype.itemsize + threads * (
+            schedule.work * self.dtype.itemsize + schedule.table * 8
+        )
+
+    def pack(self, a: np.ndarray | None = None, b: np.ndarray | None = None) -> Packed:
+        """Pack the operand that the jobs want packed beforehand."""
+        threads = self.threads()
+        schedule = self.schedule(threads)
+        packed = _aligned(self.packed_size, self.dtype)
+        addresses = np.array([_address(a), _address(b), 0, 0, 0], np.int64)
+        counter = np.zeros(1, np.int64)
+
+        def work() -> None:
+            cuts = np.empty(schedule.table, np.int64)
+            pack(counter, schedule.jobs, self.operands, self.taps, addresses, packed, cuts)
+
+        workers.run(work, threads)
+        return Packed(packed)
+
+    def run(
+        self,
+        a: np.ndarray | None,
+        b: np.ndarray | None,
+        out: np.ndarray,
+        residual: np.ndarray | None,
+        bias: np.ndarray | None,
+        packed: Packed | None,
+    ) -> None:
+        threads = self.threads()
+        schedule = self.schedule(threads)
+        threads = min(threads, schedule.pieces)
+        ready = packed.data if packed is not None else self.scalars
+        addresses = np.array([_address(x) for x in (a, b, out, residual, bias)], np.int64)
+        counter = np.zeros(1, np.int64)
+
+        def work() -> None:
+            space = np.empty(schedule.work, self.dtype)
+            table = np.empty(schedule.table, np.int64)
+            multiply(
+                counter, schedule.pieces, schedule.jobs, self.operands, self.taps, addresses, self.scalars, ready,
+                space, table,
+            )  # fmt: skip
+
+        workers.run(work, threads)
+
+
+def _address(array: np.ndarray | None) -> int:
+    return 0 if array is None else array.__array_interface__["data"][0]

@@ -1,0 +1,317 @@
+"""Vector code for the kernels: intrinsics that emit LLVM vector IR, with widths and tiles chosen for this CPU.
+
+Every intrinsic takes bare pointers (``pointer(address, like)``) with element offsets and has no bounds check. Lanes
+are masked where an access could leave an array, so nothing outside the arrays is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+__all__ = [
+    "ISA",
+    "KC",
+    "MR",
+    "NV",
+    "PITCH",
+    "copy_lanes",
+    "copy_vector",
+    "data_of",
+    "fetch_add",
+    "jit",
+    "lanes",
+    "micro_kernel",
+    "no_inline",
+    "pointer",
+    "row_pitch",
+    "tile_columns",
+    "vector_lanes",
+    "zero_vector",
+]
+
+
+def _vector_unit() -> tuple[str, int, int, int, bool]:
+    """(name, bytes of a vector, tile rows, tile vectors, fma) of the CPU that Numba compiles for."""
+    triple, _, listed = cpu_target.target_context.codegen().magic_tuple()[:3]
+    features = {f[1:] for f in listed.split(",") if f.startswith("+")}
+    if "avx512f" in features:
+        return "avx512", 64, 14, 2, True
+    if {"avx2", "fma"} <= features:
+        return "avx2", 32, 6, 2, True
+    if triple.startswith(("aarch64", "arm64")):
+        return "neon", 16, 8, 2, True
+    return "vector128", 16, 4, 2, False
+
+
+ISA, BYTES, MR, NV, FMA = _vector_unit()
+#: Reduction block of a GEMM. The rows of a packed left panel lie PITCH elements apart: no power of two.
+KC = 256
+PITCH = KC + 16
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile without the GIL and without Python's division checks; keep the code on disk where that is possible."""
+    options = {"nopython": True, "nogil": True, "error_model": "numpy"}
+    try:
+        return numba.jit(cache=True, **options)(function)
+    except RuntimeError:  # no directory to write to
+        return numba.jit(**options)(function)
+
+
+def lanes(dtype: str) -> int:
+    """Elements of ``dtype`` in one vector."""
+    return BYTES // (8 if dtype == "float64" else 4)
+
+
+# -------------------------------------------------------------------------------------------- building blocks
+
+
+def _scalar(pointer_type: types.CPointer) -> ir.Type:
+    return ir.DoubleType() if pointer_type.dtype == types.float64 else ir.FloatType()
+
+
+class _Emit:
+    """The IR of one intrinsic: a builder that knows its element and vector type."""
+
+    def __init__(self, builder: ir.IRBuilder, pointer_type: types.CPointer) -> None:
+        self.b = builder
+        self.scalar = _scalar(pointer_type)
+        self.size = 8 if pointer_type.dtype == types.float64 else 4
+        self.width = BYTES // self.size
+        self.vector = ir.VectorType(self.scalar, self.width)
+        self.suffix = f"v{self.width}f{8 * self.size}"
+
+    def call(self, name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
+        function = cgutils.get_or_insert_function(
+            self.b.module, ir.FunctionType(result, [a.type for a in args]), name
+        )
+        return self.b.call(function, args)
+
+    def at(self, base: ir.Value, offset: ir.Value | int) -> ir.Value:
+        offset = ir.IntType(64)(offset) if isinstance(offset, int) else offset
+        return self.b.gep(base, [offset])
+
+    def load(self, address: ir.Value) -> ir.Value:
+        return self.b.load(self.b.bitcast(address, self.vector.as_pointer()), align=self.size)
+
+    def store(self, value: ir.Value, address: ir.Value) -> None:
+        self.b.store(value, self.b.bitcast(address, self.vector.as_pointer()), align=self.size)
+
+    def splat(self, value: ir.Value) -> ir.Value:
+        vector = ir.VectorType(value.type, self.width)
+        one = self.b.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.width), [0] * self.width)
+        return self.b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+
+    def zero(self) -> ir.Constant:
+        return ir.Constant(self.vector, [0.0] * self.width)
+
+    def fma(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+        if not FMA:
+            return self.b.fadd(self.b.fmul(x, y), z)
+        return self.call(f"llvm.fma.{self.suffix}", self.vector, x, y, z)
+
+    def between(self, lo: ir.Value, hi: ir.Value) -> ir.Value:
+        """Mask of the lanes with lo <= lane < hi."""
+        i32 = ir.IntType(32)
+        lane = ir.Constant(ir.VectorType(i32, self.width), list(range(self.width)))
+        above = self.b.icmp_signed(">=", lane, self.splat(self.b.trunc(lo, i32)))
+        below = self.b.icmp_signed("<", lane, self.splat(self.b.trunc(hi, i32)))
+        return self.b.and_(above, below)
+
+    def load_masked(self, address: ir.Value, mask: ir.Value) -> ir.Value:
+        vector = self.vector.as_pointer()
+        return self.call(
+            f"llvm.masked.load.{self.suffix}.p0{self.suffix}", self.vector,
+            self.b.bitcast(address, vector), ir.IntType(32)(self.size), mask, self.zero(),
+        )  # fmt: skip
+
+    def loop(self, count: ir.Value, carried: list[ir.Value], body: Callable[..., list[ir.Value]]) -> list[ir.Value]:
+        """``for i in range(count): carried = body(i, carried)``, the carried values in registers."""
+        b, i64 = self.b, ir.IntType(64)
+        before = b.block
+        head, inside, after = (b.append_basic_block(n) for n in ("head", "inside", "after"))
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(i64)
+        index.add_incoming(i64(0), before)
+        phis = [b.phi(c.type) for c in carried]
+        for phi, start in zip(phis, carried, strict=True):
+            phi.add_incoming(start, before)
+        b.cbranch(b.icmp_signed("<", index, count), inside, after)
+        b.position_at_end(inside)
+        results = body(index, phis)
+        index.add_incoming(b.add(index, i64(1)), b.block)
+        for phi, result in zip(phis, results, strict=True):
+            phi.add_incoming(result, b.block)
+        b.branch(head)
+        b.position_at_end(after)
+        return phis
+
+
+# ------------------------------------------------------------------------------------------------- intrinsics
+
+_i64 = types.int64
+
+
+@intrinsic
+def pointer(typingctx, address, like):
+    """The address as a pointer to elements of the array ``like``."""
+    result = types.CPointer(like.dtype)
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(result))
+
+    return result(_i64, like), codegen
+
+
+@intrinsic
+def data_of(typingctx, array):
+    """The pointer to the first element of an array."""
+    result = types.CPointer(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        return context.make_array(signature.args[0])(context, builder, args[0]).data
+
+    return result(array), codegen
+
+
+def _constant(value: int) -> Callable[..., Any]:
+    return lambda context, builder, signature, args: ir.IntType(64)(value)
+
+
+@intrinsic
+def vector_lanes(typingctx, pointed):
+    """Elements in one vector."""
+    return _i64(pointed), _constant(lanes(pointed.dtype.name))
+
+
+@intrinsic
+def tile_columns(typingctx, pointed):
+    """Columns of the register tile, NR."""
+    return _i64(pointed), _constant(NV * lanes(pointed.dtype.name))
+
+
+@intrinsic
+def row_pitch(typingctx):
+    """PITCH, but of no literal type, for which Numba would compile a callee a second time."""
+    return _i64(), _constant(PITCH)
+
+
+@intrinsic
+def no_inline(typingctx):
+    """Keeps the function in which it stands out of its callers: less to compile."""
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def fetch_add(typingctx, counter):
+    """``counter[0]``, which is increased by one, atomically. ``counter`` is an int64 array."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", data, ir.IntType(64)(1), "seq_cst")
+
+    return _i64(counter), codegen
+
+
+@intrinsic
+def zero_vector(typingctx, dst, d):
+    """``dst[d : d + lanes] = 0``"""
+
+    def codegen(context, builder, signature, args):
+        e = _Emit(builder, signature.args[0])
+        e.store(e.zero(), e.at(args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64), codegen
+
+
+@intrinsic
+def copy_vector(typingctx, dst, d, src, s):
+    """``dst[d : d + lanes] = src[s : s + lanes]``"""
+
+    def codegen(context, builder, signature, args):
+        e = _Emit(builder, signature.args[0])
+        e.store(e.load(e.at(args[2], args[3])), e.at(args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64, src, _i64), codegen
+
+
+@intrinsic
+def copy_lanes(typingctx, dst, d, src, s, lo, hi, merge):
+    """One vector to ``dst[d:]``: lanes lo to hi from ``src[s:]``, the others 0, or (merge) as they were (or 0)."""
+
+    def codegen(context, builder, signature, args):
+        e = _Emit(builder, signature.args[0])
+        value = e.load_masked(e.at(args[2], args[3]), e.between(args[4], args[5]))
+        address = e.at(args[0], args[1])
+        bits = ir.VectorType(ir.IntType(8 * e.size), e.width)
+        old = builder.select(args[6], e.load(address), e.zero())
+        both = builder.or_(builder.bitcast(old, bits), builder.bitcast(value, bits))
+        e.store(builder.bitcast(both, e.vector), address)
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64, src, _i64, _i64, _i64, types.boolean), codegen
+
+
+@intrinsic
+def micro_kernel(typingctx, a, ai, b, bi, c, ci, k, add):
+    """The register tile: ``c[MR][NR] (+)= a[MR][k] @ b[k][NR]``, rows of a PITCH apart, b and c contiguous.
+
+    The sum over k starts from 0 and is added to c last, so the rounding error grows with KC, not with all of K.
+    """
+
+    def codegen(context, builder, signature, args):
+        a, ai, b, bi, c, ci, k, add = args
+        e = _Emit(builder, signature.args[0])
+        a, b, c = e.at(a, ai), e.at(b, bi), e.at(c, ci)
+        row = NV * e.width
+
+        def step(a_k: ir.Value, b_k: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+            right = [e.load(e.at(b_k, v * e.width)) for v in range(NV)]
+            out = []
+            for i in range(MR):
+                left = e.splat(builder.load(e.at(a_k, i * PITCH), align=e.size))
+                out += [e.fma(left, right[v], acc[i * NV + v]) for v in range(NV)]
+            return out
+
+        def unrolled(count: int) -> Callable[..., list[ir.Value]]:
+            def body(_: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                a_k, b_k, *acc = carried
+                for u in range(count):
+                    acc = step(e.at(a_k, u), e.at(b_k, u * row), acc)
+                return [e.at(a_k, count), e.at(b_k, count * row), *acc]
+
+            return body
+
+        i64 = ir.IntType(64)
+        carried = [a, b] + [e.zero()] * (MR * NV)
+        carried = e.loop(builder.lshr(k, i64(2)), carried, unrolled(4))
+        carried = e.loop(builder.and_(k, i64(3)), carried, unrolled(1))
+        acc = carried[2:]
+        with builder.if_else(add) as (then, otherwise):
+            with then:
+                for j, value in enumerate(acc):
+                    address = e.at(c, j * e.width)
+                    e.store(builder.fadd(value, e.load(address)), address)
+            with otherwise:
+                for j, value in enumerate(acc):
+                    e.store(value, e.at(c, j * e.width))
+        return context.get_dummy_value()
+
+    return types.void(a, _i64, b, _i64, c, _i64, _i64, types.boolean), codegen
