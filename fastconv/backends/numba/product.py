@@ -75,7 +75,7 @@ class Operand:
         )
 
     def record(self, first_tap: int) -> tuple[int, ...]:
-        order = (1, len(self.taps)) if self.channel_major else (self.channels, 1)
+        order = (1, len(self.taps)) if self.channel_major and len(self.taps) > 1 else (self.channels, 1)
         return (
             *self.size, self.address_n, *self.address, *self.step, *self.image, first_tap, len(self.taps),
             self.channels, self.address_c, *order, self.base, self.address_batch,
