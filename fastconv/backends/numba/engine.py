@@ -26,6 +26,7 @@ from .simd import (
     data_of,
     fetch_add,
     jit,
+    merge_lanes,
     micro_kernel,
     no_inline,
     pointer,
@@ -127,15 +128,17 @@ def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, cou
             target_step, source_step = op.channel_stride * pitch, op.address_c
             for v in range(lane0 // width, last_vector):
                 shift = v * width - lane0
-                if op.address_2 == 1:
-                    for c in range(c1 - c0):
-                        copy_lanes(
-                            dst, target + c * target_step + v * width, src, source + c * source_step + shift,
-                            lo - shift, hi - shift, v < first_own,
-                        )  # fmt: skip
+                d, s = target + v * width, source + shift
+                if op.address_2 != 1:
+                    if v >= first_own:
+                        for c in range(c1 - c0):
+                            zero_vector(dst, d + c * target_step)
                 elif v >= first_own:
                     for c in range(c1 - c0):
-                        zero_vector(dst, target + c * target_step + v * width)
+                        copy_lanes(dst, d + c * target_step, src, s + c * source_step, lo - shift, hi - shift)
+                else:
+                    for c in range(c1 - c0):
+                        merge_lanes(dst, d + c * target_step, src, s + c * source_step, lo - shift, hi - shift)
             if op.address_2 != 1:
                 for c in range(c1 - c0):
                     for lane in range(lo, hi):

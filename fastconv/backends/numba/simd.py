@@ -28,6 +28,7 @@ __all__ = [
     "fetch_add",
     "jit",
     "lanes",
+    "merge_lanes",
     "micro_kernel",
     "no_inline",
     "pointer",
@@ -252,21 +253,31 @@ def copy_vector(typingctx, dst, d, src, s):
     return types.void(dst, _i64, src, _i64), codegen
 
 
-@intrinsic
-def copy_lanes(typingctx, dst, d, src, s, lo, hi, merge):
-    """One vector to ``dst[d:]``: lanes lo to hi from ``src[s:]``, the others 0, or (merge) as they were (or 0)."""
-
+def _copy_lanes(merge: bool) -> Callable[..., Any]:
     def codegen(context, builder, signature, args):
         e = _Emit(builder, signature.args[0])
         value = e.load_masked(e.at(args[2], args[3]), e.between(args[4], args[5]))
         address = e.at(args[0], args[1])
-        bits = ir.VectorType(ir.IntType(8 * e.size), e.width)
-        old = builder.select(args[6], e.load(address), e.zero())
-        both = builder.or_(builder.bitcast(old, bits), builder.bitcast(value, bits))
-        e.store(builder.bitcast(both, e.vector), address)
+        if merge:
+            bits = ir.VectorType(ir.IntType(8 * e.size), e.width)
+            value = builder.or_(builder.bitcast(e.load(address), bits), builder.bitcast(value, bits))
+            value = builder.bitcast(value, e.vector)
+        e.store(value, address)
         return context.get_dummy_value()
 
-    return types.void(dst, _i64, src, _i64, _i64, _i64, types.boolean), codegen
+    return codegen
+
+
+@intrinsic
+def copy_lanes(typingctx, dst, d, src, s, lo, hi):
+    """One vector to ``dst[d:]``: lanes lo to hi from ``src[s:]``, which alone is read there; 0 in the others."""
+    return types.void(dst, _i64, src, _i64, _i64, _i64), _copy_lanes(merge=False)
+
+
+@intrinsic
+def merge_lanes(typingctx, dst, d, src, s, lo, hi):
+    """Lanes lo to hi of the vector at ``dst[d:]``, which are 0, from ``src[s:]``; the others stay."""
+    return types.void(dst, _i64, src, _i64, _i64, _i64), _copy_lanes(merge=True)
 
 
 @intrinsic
