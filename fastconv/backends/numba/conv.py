@@ -120,7 +120,9 @@ class ConvKernel:
     ) -> Product:
         last = self.spec.channels_last
         if self.spec.direction == "bwd_weight":
-            return Product(self.spec.dtype, [self._weight_job(_Image(first, last), _Image(second, last), _Weights(out))])
+            return Product(
+                self.spec.dtype, [self._weight_job(_Image(first, last), _Image(second, last), _Weights(out))]
+            )
         jobs = [
             self._job(q, base, taps, _Image(first, last), _Weights(second), _Image(out, last),
                       None if residual is None else _Image(residual, last), bias_step)
@@ -143,9 +145,7 @@ class ConvKernel:
                 continue
             taps = []
             for tap in product(*map(range, self.kernel)):
-                reach = [
-                    r + p - k * d for r, p, k, d in zip(begin, self.lo, tap, self.dilation, strict=True)
-                ]
+                reach = [r + p - k * d for r, p, k, d in zip(begin, self.lo, tap, self.dilation, strict=True)]
                 if all(x % s == 0 for x, s in zip(reach, self.stride, strict=True)):
                     taps.append((tap, tuple(x // s for x, s in zip(reach, self.stride, strict=True))))
             phases.append((size, begin, taps))

@@ -29,8 +29,8 @@ from .simd import (
     merge_lanes,
     micro_kernel,
     no_inline,
+    plain,
     pointer,
-    row_pitch,
     tile_columns,
     vector_lanes,
     zero_vector,
@@ -78,16 +78,6 @@ _PANELS = max(1, 192 // MR)
 @jit
 def _up(count, step):
     return (count + step - 1) // step * step
-
-
-@jit
-def _cut_taps(op, f0, f1, cuts):
-    """``cuts[2 t], cuts[2 t + 1]``: from and to which channel of tap t the feature number lies in f0 .. f1."""
-    stride = op.channel_stride
-    for t in range(op.taps):
-        first = t * op.tap_stride
-        cuts[2 * t] = min(op.channels, max(0, -((first - f0) // stride)))
-        cuts[2 * t + 1] = max(cuts[2 * t], min(op.channels, -((first - f1) // stride)))
 
 
 @jit
@@ -142,7 +132,9 @@ def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, cou
             if op.address_2 != 1:
                 for c in range(c1 - c0):
                     for lane in range(lo, hi):
-                        dst[target + c * target_step + lane0 + lane] = src[source + c * source_step + lane * op.address_2]
+                        dst[target + c * target_step + lane0 + lane] = src[
+                            source + c * source_step + lane * op.address_2
+                        ]
         j += length
         q2 += length
         if q2 == op.q2:
@@ -229,31 +221,27 @@ def _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, c
 
 
 @jit
-def _fill(dst, d0, chunk, pitch, src, op, batch, taps, cuts, pixels_inner, outer0, outer1, inner0, inner1):
-    """``dst[d0 + (o - outer0) pitch + (i // NR) chunk + i % NR]``, i from inner0 on: the elements [o, i] of a matrix."""
+def _fill(dst, d0, chunk, pitch, src, op, batch, taps, cuts, pixels_inner, outer0, outer1, outer_unit, inner0, inner1):
+    """``dst[d0 + (o - outer0) pitch + (i // NR) chunk + i % NR]``, i from inner0 on: the elements [o, i] of a matrix.
+
+    Zeros complete the inner axis to a multiple of NR and the outer one to a multiple of ``outer_unit``.
+    """
     no_inline()
+    # cuts[2 t], cuts[2 t + 1]: from and to which channel of tap t the feature's number lies in f0 .. f1.
+    f0, f1 = (outer0, outer1) if pixels_inner else (inner0, inner1)
+    for t in range(op.taps):
+        first, stride = t * op.tap_stride, op.channel_stride
+        cuts[2 * t] = min(op.channels, max(0, -((first - f0) // stride)))
+        cuts[2 * t + 1] = max(cuts[2 * t], min(op.channels, -((first - f1) // stride)))
     base = op.base + batch * op.address_batch
     if pixels_inner:
-        _cut_taps(op, outer0, outer1, cuts)
-        _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, inner0, inner1 - inner0, outer0, outer1)
+        _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, inner0, inner1 - inner0, f0, f1)
     else:
-        _cut_taps(op, inner0, inner1, cuts)
-        _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, outer0, outer1 - outer0, inner0, inner1)
-
-
-@jit
-def _pack_rows(dst, d0, src, op, batch, taps, cuts, pixels_inner, m0, m1, k0, k1):
-    """Rows m0 .. m1 of the left matrix, columns k0 .. k1, and zero rows up to a whole panel."""
-    _fill(dst, d0, tile_columns(dst), row_pitch(), src, op, batch, taps, cuts, pixels_inner, m0, m1, k0, k1)
-    for i in range(m1 - m0, _up(m1 - m0, MR)):
-        for k in range(k1 - k0):
-            dst[d0 + i * PITCH + k] = 0
-
-
-@jit
-def _pack_columns(dst, d0, chunk, src, op, batch, taps, cuts, pixels_inner, n0, n1, k0, k1):
-    """Columns n0 .. n1 of the right matrix, rows k0 .. k1, as panels [k][NR] that lie ``chunk`` apart."""
-    _fill(dst, d0, chunk, tile_columns(dst), src, op, batch, taps, cuts, pixels_inner, k0, k1, n0, n1)
+        _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, outer0, outer1 - outer0, f0, f1)
+    count, nr = outer1 - outer0, tile_columns(dst)
+    for o in range(count, _up(count, outer_unit)):
+        for i in range(0, inner1 - inner0, vector_lanes(dst)):
+            zero_vector(dst, d0 + o * pitch + (i // nr) * chunk + i % nr)
 
 
 @jit
@@ -314,7 +302,9 @@ def _activate(tile, at, count, kind, alpha, beta):
 
 
 @jit
-def _write_tile(tile, at, out, residual, bias, column_bias, tables, row, column, bias_row, rows, columns, unit, job, scalars):
+def _write_tile(
+    tile, at, out, residual, bias, column_bias, tables, row, column, bias_row, rows, columns, unit, job, scalars
+):
     """The epilogue on one tile, and its elements to their places.
 
     ``tables``: addresses of the result's rows and columns, then the residual's; ``row`` and ``column``: where the tile
@@ -355,71 +345,6 @@ def _write_tile(tile, at, out, residual, bias, column_bias, tables, row, column,
 
 
 @jit
-def _piece(piece, job, operands, taps, pointers, packed, scalars, work, w0, tables):
-    """One block of the result: pack, multiply, write. ``operands``: a, b, the result and the residual of this job."""
-    no_inline()
-    nr = tile_columns(work)
-    a, b = operands[0], operands[1]
-    m_blocks, n_blocks = (job.m + job.mb - 1) // job.mb, (job.n + job.nb - 1) // job.nb
-    m0, n0 = piece % m_blocks * job.mb, piece // m_blocks % n_blocks * job.nb
-    batch = piece // (m_blocks * n_blocks)
-    m1, n1 = min(job.m, m0 + job.mb), min(job.n, n0 + job.nb)
-    row_panels, column_panels = (m1 - m0 + MR - 1) // MR, (n1 - n0 + nr - 1) // nr
-
-    mb, nb = job.mb, job.nb
-    for i in range(1 + job.residual):
-        _place(operands[2 + i], batch, taps, job.rows_are_pixels, m0, m1, n0, n1, tables[i * (mb + nb) :], mb)
-    units, cuts = tables[2 * (mb + nb) :], tables[2 * (mb + nb) + column_panels :]
-    for panel in range(column_panels):
-        first = mb + panel * nr
-        unit = 1
-        for j in range(first + 1, min(first + nr, mb + n1 - n0)):
-            if tables[j] - tables[j - 1] != 1:
-                unit = 0
-        units[panel] = unit
-
-    # Work space: rows, columns, tiles of the result, bias of the columns.
-    columns_at = w0 + (0 if job.a_packed >= 0 else _up(mb, MR) * PITCH)
-    tiles_at = columns_at + (0 if job.b_packed >= 0 else _up(nb, nr) * min(job.k, KC))
-    tile_step = MR * nr if job.k > KC else 0
-    bias_at = tiles_at + (_up(mb, MR) * _up(nb, nr) if job.k > KC else MR * nr)
-    if job.bias == 2:
-        start = batch * job.bias_batch + n0 * job.bias_stride
-        for j in range(n1 - n0):
-            work[bias_at + j] = pointers[4][start + j * job.bias_stride]
-
-    for k0 in range(0, max(job.k, 1), KC):
-        k1 = min(job.k, k0 + KC)
-        left, right, left_at, right_at, right_step = work, work, w0, columns_at, (k1 - k0) * nr
-        if job.a_packed >= 0:
-            left = packed
-            left_at = job.a_packed + batch * job.a_packed_size + (k0 // KC * _up(job.m, MR) + m0) * PITCH
-        else:
-            _pack_rows(left, left_at, pointers[0], a, batch, taps, cuts, job.a_pixels_inner, m0, m1, k0, k1)
-        if job.b_packed >= 0:
-            right, right_step = packed, job.k * nr
-            right_at = job.b_packed + batch * job.b_packed_size + n0 * job.k + k0 * nr
-        else:
-            _pack_columns(
-                right, right_at, right_step, pointers[1], b, batch, taps, cuts, job.b_pixels_inner, n0, n1, k0, k1
-            )
-        for block in range(0, row_panels, _PANELS):
-            for j in range(column_panels):
-                for i in range(block, min(block + _PANELS, row_panels)):
-                    tile = tiles_at + (i * column_panels + j) * tile_step
-                    micro_kernel(
-                        left, left_at + i * MR * PITCH, right, right_at + j * right_step, work, tile, k1 - k0, k0 > 0
-                    )
-                    if k1 == job.k:
-                        row, column = i * MR, j * nr
-                        _write_tile(
-                            work, tile, pointers[2], pointers[3], pointers[4], bias_at + column, tables, row, column,
-                            batch * job.bias_batch + (m0 + row) * job.bias_stride,
-                            min(MR, m1 - m0 - row), min(nr, n1 - n0 - column), units[j], job, scalars,
-                        )  # fmt: skip
-
-
-@jit
 def _typed(addresses, like):
     return (
         pointer(addresses[0], like), pointer(addresses[1], like), pointer(addresses[2], like),
@@ -442,27 +367,102 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
     """
     pointers = _typed(addresses, work)
     start = _first_aligned(work)
-    piece = fetch_add(counter)
-    while piece < pieces:
-        i = len(jobs) - 1
-        while jobs[i].first_piece > piece:
-            i -= 1
-        job = jobs[i]
-        _piece(
-            piece - job.first_piece, job, operands[4 * i : 4 * i + 4], taps, pointers, data_of(packed), scalars,
-            data_of(work), start, tables,
-        )  # fmt: skip
-        piece = fetch_add(counter)
+    work, packed, nr = data_of(work), data_of(packed), tile_columns(work)
+    number = fetch_add(counter)
+    while number < pieces:
+        which = len(jobs) - 1
+        while jobs[which].first_piece > number:
+            which -= 1
+        job = jobs[which]
+        piece = number - job.first_piece
+        m_blocks, n_blocks = (job.m + job.mb - 1) // job.mb, (job.n + job.nb - 1) // job.nb
+        m0, n0 = piece % m_blocks * job.mb, piece // m_blocks % n_blocks * job.nb
+        batch = piece // (m_blocks * n_blocks)
+        m1, n1 = min(job.m, m0 + job.mb), min(job.n, n0 + job.nb)
+        row_panels, column_panels = (m1 - m0 + MR - 1) // MR, (n1 - n0 + nr - 1) // nr
+
+        mb, nb = job.mb, job.nb
+        for r in range(1 + job.residual):
+            _place(
+                operands[4 * which + 2 + r],
+                batch,
+                taps,
+                job.rows_are_pixels,
+                m0,
+                m1,
+                n0,
+                n1,
+                tables[r * (mb + nb) :],
+                mb,
+            )
+        units, cuts = tables[2 * (mb + nb) :], tables[2 * (mb + nb) + column_panels :]
+        for panel in range(column_panels):
+            first = mb + panel * nr
+            unit = 1
+            for j in range(first + 1, min(first + nr, mb + n1 - n0)):
+                if tables[j] - tables[j - 1] != 1:
+                    unit = 0
+            units[panel] = unit
+
+        # Work space: rows, columns, tiles of the result, bias of the columns.
+        columns_at = start + (0 if job.a_packed >= 0 else _up(mb, MR) * PITCH)
+        tiles_at = columns_at + (0 if job.b_packed >= 0 else _up(nb, nr) * min(job.k, KC))
+        tile_step = MR * nr if job.k > KC else 0
+        bias_at = tiles_at + (_up(mb, MR) * _up(nb, nr) if job.k > KC else MR * nr)
+        if job.bias == 2:
+            for j in range(n1 - n0):
+                work[bias_at + j] = pointers[4][batch * job.bias_batch + (n0 + j) * job.bias_stride]
+
+        for k0 in range(0, max(job.k, 1), KC):
+            k1 = min(job.k, k0 + KC)
+            left, right, left_at, right_at, right_step = work, work, start, columns_at, (k1 - k0) * nr
+            if job.a_packed >= 0:
+                left = packed
+                left_at = job.a_packed + batch * job.a_packed_size + (k0 // KC * _up(job.m, MR) + m0) * PITCH
+            else:
+                _fill(
+                    left, left_at, nr, plain(PITCH), pointers[0], operands[4 * which], batch, taps, cuts, job.a_pixels_inner,
+                    m0, m1, plain(MR), k0, k1,
+                )  # fmt: skip
+            if job.b_packed >= 0:
+                right, right_step = packed, job.k * nr
+                right_at = job.b_packed + batch * job.b_packed_size + n0 * job.k + k0 * nr
+            else:
+                _fill(
+                    right, right_at, right_step, nr, pointers[1], operands[4 * which + 1], batch, taps, cuts, job.b_pixels_inner,
+                    k0, k1, plain(1), n0, n1,
+                )  # fmt: skip
+            for block in range(0, row_panels, _PANELS):
+                for j in range(column_panels):
+                    for i in range(block, min(block + _PANELS, row_panels)):
+                        tile = tiles_at + (i * column_panels + j) * tile_step
+                        micro_kernel(
+                            left,
+                            left_at + i * MR * PITCH,
+                            right,
+                            right_at + j * right_step,
+                            work,
+                            tile,
+                            k1 - k0,
+                            k0 > 0,
+                        )
+                        if k1 == job.k:
+                            row, column = i * MR, j * nr
+                            _write_tile(
+                                work, tile, pointers[2], pointers[3], pointers[4], bias_at + column, tables, row, column,
+                                batch * job.bias_batch + (m0 + row) * job.bias_stride,
+                                min(MR, m1 - m0 - row), min(nr, n1 - n0 - column), units[j], job, scalars,
+                            )  # fmt: skip
+        number = fetch_add(counter)
 
 
 @jit
-def pack(counter, jobs, operands, taps, addresses, packed, tables):
+def pack(counter, jobs, operands, taps, addresses, packed, cuts):
     """Pack the operands that are to be packed beforehand; a piece is one block of k of one matrix."""
     pointers = _typed(addresses, packed)
     dst = data_of(packed)
     nr = tile_columns(dst)
     wanted, first = fetch_add(counter), 0
-    zero = 0 * nr
     for i in range(len(jobs)):
         job = jobs[i]
         blocks = (job.k + KC - 1) // KC
@@ -471,14 +471,16 @@ def pack(counter, jobs, operands, taps, addresses, packed, tables):
             k0 = block * KC
             k1 = min(job.k, k0 + KC)
             if job.a_packed >= 0:
-                op = operands[4 * i]
                 at = job.a_packed + batch * job.a_packed_size + block * _up(job.m, MR) * PITCH
-                _pack_rows(dst, at, pointers[0], op, batch, taps, tables, job.a_pixels_inner, zero, job.m, k0, k1)
+                _fill(
+                    dst, at, nr, plain(PITCH), pointers[0], operands[4 * i], batch, taps, cuts, job.a_pixels_inner,
+                    plain(0), job.m, plain(MR), k0, k1,
+                )  # fmt: skip
             if job.b_packed >= 0:
-                op = operands[4 * i + 1]
                 at = job.b_packed + batch * job.b_packed_size + k0 * nr
-                _pack_columns(
-                    dst, at, job.k * nr, pointers[1], op, batch, taps, tables, job.b_pixels_inner, zero, job.n, k0, k1
-                )
+                _fill(
+                    dst, at, job.k * nr, nr, pointers[1], operands[4 * i + 1], batch, taps, cuts, job.b_pixels_inner,
+                    k0, k1, plain(1), plain(0), job.n,
+                )  # fmt: skip
             wanted = fetch_add(counter)
         first += job.batch * blocks

@@ -31,8 +31,8 @@ __all__ = [
     "merge_lanes",
     "micro_kernel",
     "no_inline",
+    "plain",
     "pointer",
-    "row_pitch",
     "tile_columns",
     "vector_lanes",
     "zero_vector",
@@ -91,9 +91,7 @@ class _Emit:
         self.suffix = f"v{self.width}f{8 * self.size}"
 
     def call(self, name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
-        function = cgutils.get_or_insert_function(
-            self.b.module, ir.FunctionType(result, [a.type for a in args]), name
-        )
+        function = cgutils.get_or_insert_function(self.b.module, ir.FunctionType(result, [a.type for a in args]), name)
         return self.b.call(function, args)
 
     def at(self, base: ir.Value, offset: ir.Value | int) -> ir.Value:
@@ -202,9 +200,9 @@ def tile_columns(typingctx, pointed):
 
 
 @intrinsic
-def row_pitch(typingctx):
-    """PITCH, but of no literal type, for which Numba would compile a callee a second time."""
-    return _i64(), _constant(PITCH)
+def plain(typingctx, value):
+    """The int, but of no literal type, for which Numba would compile a callee once more."""
+    return _i64(_i64), lambda context, builder, signature, args: args[0]
 
 
 @intrinsic
