@@ -46,7 +46,7 @@ OPERAND = np.dtype(
         ("step_0", _i8), ("step_1", _i8), ("step_2", _i8),
         # The image: a coordinate is inside from 0 to its size.
         ("size_0", _i8), ("size_1", _i8), ("size_2", _i8),
-        # The feature axis: taps first .. first + taps of the table, channels; number = tap tap_stride + channel channel_stride.
+        # The feature axis: number = tap tap_stride + channel channel_stride; the taps begin at first_tap of the table.
         ("first_tap", _i8), ("taps", _i8), ("channels", _i8), ("address_c", _i8),
         ("tap_stride", _i8), ("channel_stride", _i8),
         # Where matrix number i of the batch starts: base + i address_batch.
