@@ -24,6 +24,7 @@ __all__ = [
     "activation_of",
     "adaptive_pool_spec",
     "channels_last",
+    "check_elements",
     "conv_out_size",
     "conv_spec",
     "conv_transpose_spec",
@@ -231,7 +232,8 @@ class ConvSpec:
         return self.n * self.oc * (self.ic // self.groups) * prod(self.kernel) * prod(self.out_size)
 
 
-def _check_elements(name: str, shape: tuple[int, ...]) -> None:
+def check_elements(name: str, shape: tuple[int, ...]) -> None:
+    """ValueError for an array of more elements than are allowed."""
     if prod(shape) > MAX_ELEMENTS:
         raise ValueError(f"{name} of shape {shape} has {prod(shape)} elements; at most {MAX_ELEMENTS} are allowed")
 
@@ -299,7 +301,7 @@ def conv_spec(
         bias, residual, activation, precision,
     )  # fmt: skip
     for name, shape in (("x", spec.x_shape), ("w", spec.w_shape), ("the result", spec.y_shape)):
-        _check_elements(name, shape)
+        check_elements(name, shape)
     return spec
 
 
@@ -361,7 +363,7 @@ def conv_transpose_spec(
         bias, False, activation, precision,
     )  # fmt: skip
     for name, shape in (("x", spec.y_shape), ("w", spec.w_shape), ("the result", spec.x_shape)):
-        _check_elements(name, shape)
+        check_elements(name, shape)
     return spec
 
 
@@ -499,7 +501,7 @@ def pool_spec(
             f"padding={padding!r}: with kernel_size={kernel_size!r} and dilation={dilation!r} a window over the input "
             f"{size} would hold padding alone; each needs an element"
         )
-    _check_elements("x", spec.x_shape)
+    check_elements("x", spec.x_shape)
     return spec
 
 
@@ -527,7 +529,7 @@ def adaptive_pool_spec(
     ones = (1,) * ndim
     spec = PoolSpec(kind, direction, dtype, last, n, c, size, out, ones, ones, ((0, 0),) * ndim, ones,
                     adaptive=True, indices=indices)  # fmt: skip
-    _check_elements("x", spec.x_shape)
+    check_elements("x", spec.x_shape)
     return spec
 
 

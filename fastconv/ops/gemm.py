@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..dispatch import choose
-from ..spec import Activation, GemmSpec, activation_of
+from ..spec import Activation, GemmSpec, activation_of, check_elements
 from ._arrays import as_array, as_output
 from .activation import activate_backward
 
@@ -114,6 +114,8 @@ def _matmul(
     bias = _epilogue(bias, names[2], n, a.dtype)
     activation = activation_of(activation)
     shape = batch + (m,) * (a.ndim > 1) + (n,) * (b.ndim > 1)
+    for name, x in zip((*names[:2], "the result"), (a.shape, b.shape, shape), strict=True):
+        check_elements(name, x)
     result = as_output(out, shape, a.dtype, a, b, bias)
     if result.size:
         full = result
@@ -311,7 +313,10 @@ def gemm(
     """
     a, b, c = _gemm_operands(a, b, c, trans_a, trans_b)
     alpha, beta = _number("alpha", alpha), _number("beta", beta)
-    y = np.empty((a.shape[0], b.shape[1]), a.dtype)
+    shape = (a.shape[0], b.shape[1])
+    for name, x in (("a", a.shape), ("b", b.shape), ("the result", shape)):
+        check_elements(name, x)
+    y = np.empty(shape, a.dtype)
     if y.size:
         c = None if c is None or beta == 0 else np.broadcast_to(c, y.shape)[None]
         _run(a[None], b[None], y[None], c=c, alpha=alpha, beta=0.0 if c is None else beta)
