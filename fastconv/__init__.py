@@ -101,6 +101,7 @@ from .ops.pool import (
     sum_pool3d,
     sum_pool3d_backward,
 )
+from .threads import get_flush_denormals, get_num_threads, set_flush_denormals, set_num_threads, threads
 
 __version__ = "0.1.0"
 
@@ -153,6 +154,8 @@ __all__ = [
     "explain",
     "gemm",
     "gemm_backward",
+    "get_flush_denormals",
+    "get_num_threads",
     "global_avg_pool1d",
     "global_avg_pool1d_backward",
     "global_avg_pool2d",
@@ -186,6 +189,8 @@ __all__ = [
     "plan_conv2d",
     "plan_conv3d",
     "precision",
+    "set_flush_denormals",
+    "set_num_threads",
     "sum_pool1d",
     "sum_pool1d_backward",
     "sum_pool2d",
@@ -193,6 +198,7 @@ __all__ = [
     "sum_pool3d",
     "sum_pool3d_backward",
     "testing",
+    "threads",
     "use_backend",
     "use_isa",
 ]

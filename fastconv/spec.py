@@ -99,19 +99,22 @@ def activation_of(value: Any) -> Activation | None:
     """``None``, a name, ``(name, parameter, ...)`` or an ``Activation`` as an ``Activation`` (None: none)."""
     if value is None or isinstance(value, Activation):
         return value
-    name, *params = (value,) if isinstance(value, str) else tuple(value)
+    allowed = f"allowed is None, {', '.join([*ACTIVATIONS, 'relu6'])}, or (name, parameter, ...)"
+    try:
+        name, *params = (value,) if isinstance(value, str) else tuple(value)
+        params = [float(p) for p in params]
+    except (TypeError, ValueError):
+        raise TypeError(f"activation={value!r}: {allowed}") from None
     if name == "relu6":
         name, params = "clip", [0.0, 6.0]
-    if name not in ACTIVATIONS:
-        allowed = ", ".join([*ACTIVATIONS, "relu6"])
-        raise ValueError(f"activation={value!r}: allowed is None, {allowed}, or (name, parameter, ...)")
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise ValueError(f"activation={value!r}: {allowed}")
     defaults = ACTIVATIONS[name]
     if len(params) > len(defaults):
         raise ValueError(f"activation={value!r}: {name} takes at most {len(defaults)} parameters")
     if name == "identity":
         return None
-    full = tuple(float(p) for p in params) + defaults[len(params) :]
-    return Activation(name, *full)
+    return Activation(name, *params, *defaults[len(params) :])
 
 
 # -------------------------------------------------------------------------------------------- convolution

@@ -42,12 +42,22 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, *inputs: np.nda
         raise ValueError("out is read-only: allowed is a writeable array")
     if not out.flags.aligned or any(s % out.itemsize for s in out.strides):
         raise ValueError(f"out is not aligned to its dtype {dtype}")
-    if out.size and any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+    if _overlaps_itself(out):
         raise ValueError(f"out has strides {out.strides}: its elements overlap each other")
     for array in inputs:
         if array is not None and np.may_share_memory(out, array) and _overlap(out, array):
             raise ValueError("out overlaps an input: allowed is memory of its own")
     return out
+
+
+def _overlaps_itself(a: np.ndarray) -> bool:
+    """Whether two elements may share memory: whether a dimension steps less far than those inside it reach."""
+    reach = a.itemsize
+    for stride, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True)):
+        if n > 1 and stride < reach:
+            return a.size > 0
+        reach += stride * (n - 1)
+    return False
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
@@ -66,5 +76,9 @@ def plain(name: str, value: Any) -> Any:
         return tuple([plain(name, v) for v in value])
     try:
         return operator.index(value)
+    except TypeError:
+        pass
+    try:
+        return tuple([plain(name, v) for v in value])
     except TypeError:
         raise TypeError(f"{name}={value!r}: allowed are ints, strings and sequences of them") from None

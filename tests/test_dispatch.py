@@ -1,0 +1,282 @@
+"""Who computes a call: the search, forcing, explaining, and plans."""
+
+from __future__ import annotations
+
+import contextvars
+import importlib
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv import dispatch, testing
+from fastconv.spec import GemmSpec
+from fastconv.testing import Target
+
+RNG = np.random.default_rng(20)
+X = testing.integers(RNG, (2, 4, 6, 7), "float32")
+W = testing.integers(RNG, (8, 4, 3, 3), "float32")
+B = testing.integers(RNG, (8,), "float32")
+
+
+def _run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("FASTCONV")}
+    return subprocess.run(
+        [sys.executable, "-c", "import numpy as np, fastconv as fc\nx = np.ones((1, 1, 4, 4))\n" + program],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        env={**clean, **environment},
+        check=False,
+    )
+
+
+_WHO = "kernel = fc.explain(fc.conv2d, x, x)[0].kernel; print(kernel.backend, kernel.isa)"
+
+
+def _absent() -> list[str]:
+    return [name for name, reason in fc.backends().items() if reason is not None]
+
+
+# ---------------------------------------------------------------------------------------------- search and force
+
+
+def test_backends_are_listed_in_search_order_with_reasons() -> None:
+    listed = fc.backends()
+    assert tuple(listed) == dispatch.ORDER
+    assert listed["reference"] is None
+    assert all(reason is None or (isinstance(reason, str) and reason) for reason in listed.values())
+
+
+def test_the_first_that_can_is_chosen_and_the_others_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FASTCONV_BACKEND", raising=False)
+    (choice,) = fc.explain(fc.conv2d, X, W)
+    chosen = choice.kernel.backend
+    before = dispatch.ORDER[: dispatch.ORDER.index(chosen)]
+    assert [name for name, _ in choice.refusals] == list(before)
+    assert all(reason for _, reason in choice.refusals)
+    text = str(fc.explain(fc.conv2d, X, W))
+    for part in (chosen, choice.kernel.algorithm, choice.kernel.isa, *(reason for _, reason in choice.refusals)):
+        assert part in text
+
+
+class _Picky:
+    """A backend that computes products of one size, and only those."""
+
+    name = "c"
+
+    def available(self) -> None:
+        return None
+
+    def refuse(self, spec: object) -> str | None:
+        return None if isinstance(spec, GemmSpec) and spec.m == 5 else "only products of 5 rows"
+
+    def compile(self, spec: object) -> object:
+        kernel = dispatch.backend("reference").compile(spec)
+        kernel.backend = self.name
+        return kernel
+
+
+def test_a_refusal_hands_the_call_on_and_is_an_error_when_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FASTCONV_BACKEND", raising=False)
+    real = dispatch.backend
+    monkeypatch.setattr(dispatch, "backend", lambda name: _Picky() if name == "c" else real(name))
+    dispatch._search.cache_clear()
+    try:
+        (taken,) = fc.explain(fc.matmul, np.ones((5, 3)), np.ones((3, 2)))
+        (handed_on,) = fc.explain(fc.matmul, np.ones((4, 3)), np.ones((3, 2)))
+        assert taken.kernel.backend == "c"
+        assert handed_on.kernel.backend != "c"
+        assert handed_on.refusals[0] == ("c", "only products of 5 rows")
+        with fc.use_backend("c"), pytest.raises(NotImplementedError, match=r"'c'.*only products of 5 rows"):
+            fc.matmul(np.ones((4, 3)), np.ones((3, 2)))
+    finally:
+        dispatch._search.cache_clear()
+
+
+def test_forced_means_forced(target: Target) -> None:
+    with testing.on(target):
+        (choice,) = fc.explain(fc.conv2d, X, W)
+    assert choice.kernel.backend == target.backend
+    assert target.isa in (None, choice.kernel.isa)
+    assert choice.refusals == ()
+
+
+def test_a_target_that_did_not_run_is_noticed() -> None:
+    with fc.use_backend("reference"), pytest.raises(AssertionError, match="was asked for"):
+        testing.proven(Target("c", "avx2"), fc.conv2d, X, W)
+    with pytest.raises(AssertionError, match="no kernel ran"):
+        testing.proven(Target("reference"), np.sum, X)
+
+
+def test_use_backend_nests_and_ends() -> None:
+    outside = fc.explain(fc.conv2d, X, W)[0].kernel.backend
+    for name in testing.backends_here():
+        with fc.use_backend("reference"):
+            with fc.use_backend(name):
+                assert fc.explain(fc.conv2d, X, W)[0].kernel.backend == name
+            assert fc.explain(fc.conv2d, X, W)[0].kernel.backend == "reference"
+    with pytest.raises(RuntimeError, match="inside"), fc.use_backend("reference"):
+        raise RuntimeError("inside")
+    assert fc.explain(fc.conv2d, X, W)[0].kernel.backend == outside
+
+
+def test_use_backend_is_of_its_thread() -> None:
+    outside = fc.explain(fc.conv2d, X, W)[0].kernel.backend
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.append(fc.explain(fc.conv2d, X, W)[0].kernel.backend)
+
+    with fc.use_backend("reference"):
+        for run in (look, partial(contextvars.copy_context().run, look)):
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+    assert seen == [outside, "reference"]
+
+
+def test_unknown_backends_isas_and_precisions() -> None:
+    for context, name in ((fc.use_backend, "backend"), (fc.precision, "precision")):
+        with pytest.raises(ValueError, match=f"{name}='quick'"), context("quick"):
+            pass
+    if "c" in testing.backends_here():
+        with pytest.raises(ValueError, match=r"isa='mmx': allowed is .*scalar"), fc.use_isa("mmx"):
+            pass
+
+
+@pytest.mark.parametrize("name", _absent())
+def test_an_absent_backend_cannot_be_forced(name: str) -> None:
+    with pytest.raises(RuntimeError, match=f"backend='{name}' cannot run here: .+"), fc.use_backend(name):
+        pass
+    done = _run("fc.conv2d(x, x)", FASTCONV_BACKEND=name)
+    assert done.returncode == 1
+    assert f"RuntimeError: backend='{name}' cannot run here" in done.stderr
+
+
+def test_an_isa_that_this_cpu_lacks_cannot_be_forced() -> None:
+    if "c" not in testing.backends_here():
+        assert testing.isas_here("reference") == []
+        return
+    isas = importlib.import_module("fastconv.backends.c").isas()
+    assert "scalar" in isas
+    for name, reason in isas.items():
+        done = _run(_WHO, FASTCONV_ISA=name, FASTCONV_BACKEND="c")
+        if reason is None:
+            assert done.stdout == f"c {name}\n", done.stderr
+        else:
+            assert f"RuntimeError: isa='{name}' cannot run here: {reason}" in done.stderr
+            with pytest.raises(RuntimeError, match=f"isa='{name}' cannot run here"), fc.use_isa(name):
+                pass
+    assert "isa='mmx'" in _run(_WHO, FASTCONV_ISA="mmx", FASTCONV_BACKEND="c").stderr
+
+
+def test_the_environment_forces_a_backend() -> None:
+    for name in testing.backends_here():
+        assert _run(_WHO, FASTCONV_BACKEND=name).stdout.split()[0] == name
+    assert _run(_WHO, FASTCONV_BACKEND="").returncode == 0
+    done = _run(_WHO, FASTCONV_BACKEND="fortran")
+    assert "ValueError: FASTCONV_BACKEND='fortran': allowed is c, numba, cuda, reference" in done.stderr
+
+
+def test_a_context_goes_before_the_environment() -> None:
+    program = f"with fc.use_backend('reference'):\n    {_WHO}"
+    for name in testing.backends_here():
+        assert _run(program, FASTCONV_BACKEND=name).stdout == "reference numpy\n"
+
+
+def test_strict_precision_is_part_of_the_problem() -> None:
+    for level in dispatch.PRECISIONS:
+        with fc.precision(level):
+            assert fc.explain(fc.conv2d, X, W)[0].spec.precision == level
+
+
+def test_explain_takes_every_argument_and_sees_every_kernel() -> None:
+    kernels = fc.explain(fc.conv2d_backward, np.ones((2, 8, 6, 7), "f4"), X, W, padding=1)
+    assert [choice.spec.direction for choice in kernels] == ["bwd_input", "bwd_weight"]
+    assert fc.explain(np.add, 1, 2) == []
+
+
+# --------------------------------------------------------------------------------------------------------- plans
+
+
+def test_a_plan_computes_what_the_function_does(target: Target, dtype: str) -> None:
+    rng = np.random.default_rng(21)
+    for ndim in (1, 2, 3):
+        size = (9, 7, 8)[:ndim]
+        x = testing.integers(rng, (2, 6, *size), dtype)
+        w, b = testing.integers(rng, (9, 3, *(3,) * ndim), dtype), testing.integers(rng, (9,), dtype)
+        kw = {"padding": "same", "stride": 2, "groups": 1, "activation": "relu"}
+        x = x[:, :3]
+        with testing.on(target), fc.precision("strict"):
+            expected = getattr(fc, f"conv{ndim}d")(x, w, b, **kw)
+            plan = getattr(fc, f"plan_conv{ndim}d")(x.shape, w, b, **kw)
+            residual = testing.integers(rng, expected.shape, dtype)
+            with_residual = getattr(fc, f"plan_conv{ndim}d")(x.shape, w, b, **kw, residual=True)
+            after = getattr(fc, f"conv{ndim}d")(x, w, b, **kw, residual=residual)
+        assert plan.backend == target.backend
+        assert target.isa in (None, plan.isa)
+        testing.assert_exact(plan(x), expected)
+        out = testing.nan_filled(expected.shape, dtype)
+        assert plan(x, out=out) is out
+        testing.assert_exact(out, expected)
+        testing.assert_exact(plan(x[::-1])[::-1], expected)
+        testing.assert_exact(with_residual(x, residual), after)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_plan_takes_layouts_groups_and_no_batch(target: Target, layout: str) -> None:
+    x = X if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(X, 1, -1))
+    w = W[:, :2].copy()
+    with testing.on(target), fc.precision("strict"):
+        expected = fc.conv2d(x, w, groups=2, padding=1, layout=layout)
+        testing.assert_exact(fc.plan_conv2d(x.shape, w, groups=2, padding=1, layout=layout)(x), expected)
+        single = fc.plan_conv2d(x.shape[1:], w, groups=2, padding=1, layout=layout)
+        testing.assert_exact(single(x[0]), expected[0])
+
+
+def test_a_plan_says_what_it_is(target: Target) -> None:
+    with testing.on(target):
+        plan = fc.plan_conv2d(X.shape, W)
+    assert plan.algorithm
+    assert plan.workspace_bytes >= 0
+    for part in (plan.backend, plan.algorithm, plan.isa):
+        assert part in plan.explain()
+        assert part in repr(plan)
+
+
+def test_a_plan_keeps_its_weights(target: Target) -> None:
+    w, b = W.copy(), B.copy()
+    with testing.on(target):
+        plan = fc.plan_conv2d(X.shape, w, b)
+    expected = plan(X)
+    w.fill(0)
+    b.fill(0)
+    testing.assert_exact(plan(X), expected)
+
+
+def test_a_plan_is_called_by_several_threads(target: Target) -> None:
+    with testing.on(target):
+        plan = fc.plan_conv2d(X.shape, W, padding=1)
+    inputs = [X * k for k in range(4)]
+    expected = [plan(x) for x in inputs]
+    results: list[list[np.ndarray]] = [[] for _ in inputs]
+
+    def work(k: int) -> None:
+        results[k] = [plan(inputs[k]) for _ in range(20)]
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for got, want in zip(results, expected, strict=True):
+        assert len(got) == 20
+        for y in got:
+            testing.assert_exact(y, want)

@@ -1,0 +1,94 @@
+"""What ``import fastconv`` brings along, and what it exports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv
+
+ROOT = Path(__file__).parent.parent
+
+#: Every module of the package that the import alone may load.
+LOADED = {
+    "fastconv",
+    "fastconv.backends",
+    "fastconv.backends.base",
+    "fastconv.dispatch",
+    "fastconv.ops",
+    "fastconv.ops._arrays",
+    "fastconv.ops.activation",
+    "fastconv.ops.conv",
+    "fastconv.ops.gemm",
+    "fastconv.ops.plan",
+    "fastconv.ops.pool",
+    "fastconv.spec",
+    "fastconv.threads",
+}
+
+
+def _modules_after(program: str) -> set[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FASTCONV")}
+    source = f"{program}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_import_loads_no_backend_and_no_optional_package() -> None:
+    added = _modules_after("import fastconv") - _modules_after("import numpy")
+    assert {name for name in added if name.split(".")[0] == "fastconv"} == LOADED
+    outside = {name.split(".")[0] for name in added} - {"fastconv"}
+    assert outside <= set(sys.stdlib_module_names), outside
+
+
+def test_a_call_loads_no_more_than_its_backend() -> None:
+    call = "import numpy as np, fastconv\nx = np.ones((1, 1, 4, 4))\nwith fastconv.use_backend('reference'):\n"
+    added = _modules_after(call + "    fastconv.conv2d(x, x)") - LOADED
+    ours = {name for name in added if name.startswith("fastconv")}
+    assert all(name.startswith("fastconv.backends.reference") for name in ours), ours
+    assert "numba" not in added
+
+
+def test_layers_and_helpers_come_with_their_first_use() -> None:
+    assert "fastconv.testing" in _modules_after("import fastconv; fastconv.testing.targets")
+    assert "fastconv.nn" in _modules_after("import fastconv; fastconv.nn")
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in fastconv.__all__:
+        assert getattr(fastconv, name).__doc__, name
+    assert set(fastconv.__all__) <= set(dir(fastconv))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        fastconv.no_such_name  # noqa: B018
+
+
+def test_every_operator_has_its_gradient() -> None:
+    operators = {n for n in fastconv.__all__ if n.startswith(("conv", "max_", "avg_", "sum_", "global_", "adaptive_"))}
+    operators |= {"matmul", "gemm", "linear", "activate"}
+    forward = {n for n in operators if "_backward" not in n}
+    assert forward >= {f"{stem}{n}d" for n in (1, 2, 3) for stem in ("conv", "conv_transpose", "max_pool", "sum_pool")}
+    for name in forward:
+        assert hasattr(fastconv, f"{name}_backward"), name
+
+
+def test_names_of_functions_are_those_they_are_found_under() -> None:
+    for name in fastconv.__all__:
+        value = getattr(fastconv, name)
+        if callable(value):
+            assert value.__name__ == name
+
+
+def test_the_example_of_the_package() -> None:
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((2, 3, 9, 9), (4, 3, 3, 3), (4,)))
+    y = fastconv.conv2d(x, w, b, stride=2, padding="same", activation="relu")
+    assert y.shape == (2, 4, 5, 5)
+    assert fastconv.conv2d_backward_input(y, w, x.shape, stride=2, padding="same").shape == x.shape
+    assert "conv" in str(fastconv.explain(fastconv.conv2d, x, w)).lower()
