@@ -42,6 +42,8 @@ struct fc_conv_plan {
   phase *phases;
   int32_t *taps;              /* every phase's tap lists, one allocation */
   int64_t packed_elements;
+  /* backward-weight: the output's size, with rows that lie one after another in dy (for x: in a 1x1 layer) merged */
+  int64_t dy_rows[3], x_rows[3];
   /* direct: output rows and slices of a piece, the padded source that it copies */
   int64_t rows, slices, low[3], span[3], pitch, columns, chunks_d, chunks_h;
 };
@@ -160,6 +162,19 @@ static void size_planes(fc_conv_plan *p, int64_t channels) {
   p->chunks_h = fc_div_up(most[1], p->rows);
 }
 
+/* Rows that lie one after another in memory count as one. */
+static void merge_rows(const int64_t size[3], const int64_t strides[5], int64_t merged[3]) {
+  memcpy(merged, size, 3 * sizeof *merged);
+  if (strides[3] == size[2] * strides[4]) {
+    merged[2] *= merged[1];
+    merged[1] = 1;
+    if (strides[2] == merged[2] * strides[4]) {
+      merged[2] *= merged[0];
+      merged[0] = 1;
+    }
+  }
+}
+
 static void choose(fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
   const fc_kernels *kn = p->kn;
@@ -216,6 +231,11 @@ int fc_conv_plan_create(const fc_conv_desc *d, fc_conv_plan **out) {
     fc_conv_plan_destroy(p);
     return status;
   }
+  merge_rows(d->out, d->ys, p->dy_rows);
+  memcpy(p->x_rows, d->out, sizeof p->x_rows);
+  int pointwise = 1;
+  for (int i = 0; i < 3; i++) pointwise &= d->ker[i] == 1 && d->stride[i] == 1 && d->in[i] == d->out[i] && d->pad[i] == 0;
+  if (pointwise) merge_rows(d->out, d->xs, p->x_rows);
   if (p->algorithm == DIRECT) size_planes(p, p->sc);
   if (p->algorithm == WEIGHT_DIRECT) size_planes(p, d->icg);
   *out = p;
@@ -589,8 +609,8 @@ typedef struct row {
   int64_t b, d, h, w, len;
 } row;
 
-static row row_at(const fc_conv_plan *p, int64_t k, int64_t k1) {
-  const int64_t *size = p->d.out, w = k % size[2], r = k / size[2];
+static row row_at(const int64_t size[3], int64_t k, int64_t k1) {
+  const int64_t w = k % size[2], r = k / size[2];
   return (row){r / size[1] / size[0], r / size[1] % size[0], r % size[1], w, fc_min(size[2] - w, k1 - k)};
 }
 
@@ -605,7 +625,7 @@ static void pack_dy(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, i
   for (int64_t l = l0; l < l1; l += tile) {
     row r;
     for (int64_t k = k0; k < k1; k += r.len) {
-      r = row_at(p, k, k1);
+      r = row_at(p->dy_rows, k, k1);
       const int64_t at = r.b * ys[0] + l * ys[1] + r.d * ys[2] + r.h * ys[3] + r.w * ys[4];
       p->kn->pack((char *)dst + (k - k0) * tile * es, tile, (int)fc_min(tile, l1 - l), t->dy + at * es, off, ys[4], r.len);
     }
@@ -625,6 +645,8 @@ static void pack_patches(void *work, void *dst, int64_t l0, int64_t l1, int64_t 
   int64_t at[FC_MAX_LANES][3];
   for (int64_t l = l0; l < l1; l += tile) {
     const int lanes = (int)fc_min(tile, l1 - l);
+    /* Lanes of the same tap are in the padding together. */
+    const int together = l / d->icg == (l + lanes - 1) / d->icg;
     for (int i = 0; i < lanes; i++) {
       const int64_t tap = (l + i) / d->icg, c = (l + i) % d->icg;
       at[i][0] = tap / d->ker[2] / d->ker[1] * d->dil[0] - d->pad[0];
@@ -634,20 +656,21 @@ static void pack_patches(void *work, void *dst, int64_t l0, int64_t l1, int64_t 
     }
     row r;
     for (int64_t k = k0; k < k1; k += r.len) {
-      r = row_at(p, k, k1);
+      r = row_at(p->x_rows, k, k1);
       const int64_t id = r.d * d->stride[0], ih = r.h * d->stride[1], s = d->stride[2];
       for (int64_t from = 0, to; from < r.len; from = to) {
         to = r.len;
-        for (int i = 0; i < lanes; i++) {
+        for (int i = 0; i < (together ? 1 : lanes); i++) {
           /* tap i is inside for lo <= o < hi */
           const int64_t lo = at[i][2] < 0 ? fc_div_up(-at[i][2], s) - r.w : -r.w;
-          const int64_t hi = d->in[2] - 1 - at[i][2] < 0 ? -1 : (d->in[2] - 1 - at[i][2]) / s + 1 - r.w;
+          const int64_t hi = p->x_rows[2] != d->out[2] ? r.len : d->in[2] - 1 - at[i][2] < 0 ? -1 : (d->in[2] - 1 - at[i][2]) / s + 1 - r.w;
           const int inside = (uint64_t)(id + at[i][0]) < (uint64_t)d->in[0] && (uint64_t)(ih + at[i][1]) < (uint64_t)d->in[1] &&
                              lo <= from && from < hi;
           off[i] = inside ? lane[i] : FC_PAD;
           if (lo > from) to = fc_min(to, lo);
           if (hi > from) to = fc_min(to, hi);
         }
+        for (int i = 1; together && i < lanes; i++) off[i] = off[0] == FC_PAD ? FC_PAD : lane[i];
         const int64_t base = r.b * xs[0] + id * xs[2] + ih * xs[3] + (r.w + from) * s * xs[4];
         p->kn->pack((char *)dst + (k - k0 + from) * tile * es, tile, lanes, t->x + base * es, off, s * xs[4], to - from);
       }

@@ -13,6 +13,21 @@
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx2,fma,prefer-vector-width=512")
 #endif
 
+static inline __m512 fc_even32(__m512 a, __m512 b) {
+  return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31), b);
+}
+
+static inline __m512d fc_even64(__m512d a, __m512d b) {
+  return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 9, 11, 13, 15), b);
+}
+
+/* lo may lie below 0 and hi above the last lane. */
+static inline unsigned fc_mask(int lo, int hi, int lanes) {
+  lo = lo < 0 ? 0 : lo > lanes ? lanes : lo;
+  hi = hi < lo ? lo : hi > lanes ? lanes : hi;
+  return (1u << hi) - (1u << lo);
+}
+
 /* Interleave rows, then pairs, then quarters, then halves. */
 static inline __attribute__((always_inline)) void fc_transpose32(__m512 r[16]) {
   __m512 t[16];
@@ -77,8 +92,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vset1(x) _mm512_set1_ps(x)
 #define vload(p) _mm512_loadu_ps(p)
 #define vstore(p, v) _mm512_storeu_ps(p, v)
-#define vmask(lo, hi) ((__mmask16)((1u << (hi)) - (1u << (lo))))
+#define vmask(lo, hi) ((__mmask16)fc_mask(lo, hi, 16))
 #define vload_mask(p, m) _mm512_maskz_loadu_ps(m, p)
+#define veven(a, b) fc_even32(a, b)
 #define vor(a, b) _mm512_or_ps(a, b)
 #define vadd(a, b) _mm512_add_ps(a, b)
 #define vsub(a, b) _mm512_sub_ps(a, b)
@@ -106,8 +122,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vset1(x) _mm512_set1_pd(x)
 #define vload(p) _mm512_loadu_pd(p)
 #define vstore(p, v) _mm512_storeu_pd(p, v)
-#define vmask(lo, hi) ((__mmask8)((1u << (hi)) - (1u << (lo))))
+#define vmask(lo, hi) ((__mmask8)fc_mask(lo, hi, 8))
 #define vload_mask(p, m) _mm512_maskz_loadu_pd(m, p)
+#define veven(a, b) fc_even64(a, b)
 #define vor(a, b) _mm512_or_pd(a, b)
 #define vadd(a, b) _mm512_add_pd(a, b)
 #define vsub(a, b) _mm512_sub_pd(a, b)

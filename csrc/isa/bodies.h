@@ -42,6 +42,7 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef vstore
 #undef vmask
 #undef vload_mask
+#undef veven
 #undef vor
 #undef vadd
 #undef vsub

@@ -13,6 +13,7 @@
 #define vstore(p, v) (*(p) = (v))
 #define vmask(lo, hi) ((lo) <= 0 && (hi) > 0)
 #define vload_mask(p, m) ((m) ? *(p) : (T)0)
+#define veven(a, b) ((void)(b), (a))
 #define vor(a, b) ((a) + (b))
 #define vadd(a, b) ((a) + (b))
 #define vsub(a, b) ((a) - (b))
