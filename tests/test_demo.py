@@ -17,8 +17,8 @@ PICTURES = {
     "flower.png": (1320, 888),
     "learning.png": (1200, 504),
     "confusion.png": (840, 768),
-    "filters.png": (1260, 1212),
-    "features.png": (1260, 1212),
+    "filters.png": (1320, 708),
+    "features.png": (1560, 708),
 }
 
 

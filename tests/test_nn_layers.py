@@ -148,6 +148,24 @@ def test_shapes_of_the_image_walk():
     np.testing.assert_allclose(x.sum(1), 1, rtol=1e-6)
 
 
+def test_a_network_of_the_textbook():
+    """Three convolutions and two poolings for 28x28 digits, with the head that its loss needs: the known sizes."""
+    c = {"layout": "NHWC", "rng": 0}
+    net = nn.Sequential(
+        nn.Conv2d(1, 32, 3, **c), nn.ReLU(), nn.MaxPool2d(2, layout="NHWC"),
+        nn.Conv2d(32, 64, 3, **c), nn.ReLU(), nn.MaxPool2d(2, layout="NHWC"),
+        nn.Conv2d(64, 64, 3, **c), nn.ReLU(),
+        nn.Flatten(), nn.Linear(576, 64, rng=0), nn.ReLU(), nn.Linear(64, 10, rng=0),
+    )  # fmt: skip
+    summary = net.summary((28, 28, 1))
+    shapes = [row.output_shape for row in summary if not row.layer.startswith("ReLU")]
+    assert shapes == [(26, 26, 32), (13, 13, 32), (11, 11, 64), (5, 5, 64), (3, 3, 64), (576,), (64,), (10,)]
+    assert summary.parameters == 93_322
+    x, t = np.random.default_rng(0).random((8, 28, 28, 1), np.float32), np.arange(8)
+    history = nn.fit(net, x, t, optimizer=nn.Adam(3e-3), epochs=5, progress=False)
+    assert history.loss[-1] < history.loss[0]
+
+
 @pytest.mark.parametrize("filter_size", [3, 5, 7])
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 def test_shapes_of_strided_filters(filter_size, stride):

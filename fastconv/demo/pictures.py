@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
@@ -17,11 +17,12 @@ from .photos import EDGES, SHARPEN, Photo, filtered, pooled
 __all__ = ["confusion", "features", "filters", "learning", "photo"]
 
 DPI = 120
+COLUMNS = 8
 
 
 def photo(picture: Photo, path: Path) -> None:
     """The photograph, its edges, and a sharpened version, both pooled too."""
-    figure = Figure(figsize=(11, 7.4), layout="constrained")
+    figure = _figure(11, 7.4)
     axes = figure.subplots(2, 3)
     edges, sharp = filtered(picture.gray, EDGES), filtered(picture.gray, SHARPEN)
     panels = [
@@ -42,7 +43,7 @@ def photo(picture: Photo, path: Path) -> None:
 
 def learning(history: nn.History, path: Path) -> None:
     """Loss and accuracy of both parts, by epoch."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = _figure(10, 4.2)
     left, right = figure.subplots(1, 2)
     epochs = range(1, len(history.loss) + 1)
     for ax, name, train, validation in (
@@ -62,7 +63,7 @@ def learning(history: nn.History, path: Path) -> None:
 
 def confusion(targets: np.ndarray, predictions: np.ndarray, path: Path) -> None:
     """True digits by predicted digits, on the held-out part."""
-    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    figure = _figure(7, 6.4)
     ax = figure.subplots()
     display = ConfusionMatrixDisplay(confusion_matrix(targets, predictions)).plot(ax=ax, cmap="Blues", colorbar=False)
     figure.colorbar(display.im_, label="images", shrink=0.8)
@@ -77,25 +78,29 @@ def confusion(targets: np.ndarray, predictions: np.ndarray, path: Path) -> None:
 
 def filters(weights: np.ndarray, path: Path) -> None:
     """The kernels of the first layer. weights (oc, 1, kh, kw)."""
-    figure, axes = _grid(len(weights), "first layer: the learned kernels")
+    figure = _figure(11, 1.3 * ceil(len(weights) / COLUMNS) + 0.7)
     bound = float(abs(weights).max())
-    for i, (ax, kernel) in enumerate(zip(axes, weights[:, 0], strict=True)):
-        shown = _image(ax, kernel, cmap="RdBu_r", vmin=-bound, vmax=bound)
-        ax.set_title(f"kernel {i}", fontsize=9)
-    figure.colorbar(shown, ax=axes, label="weight", shrink=0.8)
+    _grid(figure, weights[:, 0], "kernel", "weight", cmap="RdBu_r", vmin=-bound, vmax=bound)
+    figure.suptitle("first layer: the learned kernels", fontsize=14)
     figure.savefig(path, dpi=DPI)
 
 
 def features(image: np.ndarray, digit: int, maps: np.ndarray, path: Path) -> None:
     """What the first layer makes of one digit. image (h, w), maps (oc, h, w) after ReLU."""
-    figure, axes = _grid(len(maps) + 1, f"first layer: the feature maps of a {digit}, after ReLU")
-    _image(axes[0], image, cmap="gray")
-    axes[0].set_title("input", fontsize=9)
-    for i, (ax, feature) in enumerate(zip(axes[1:], maps, strict=True)):
-        shown = _image(ax, feature, cmap="viridis", vmin=0, vmax=float(maps.max()))
-        ax.set_title(f"map {i}", fontsize=9)
-    figure.colorbar(shown, ax=axes, label="activation", shrink=0.8)
+    figure = _figure(13, 1.3 * ceil(len(maps) / COLUMNS) + 0.7)
+    left, right = figure.subfigures(1, 2, width_ratios=(2, 9))
+    ax = left.subplots()
+    _image(ax, image, cmap="gray")
+    ax.set_title("input")
+    _grid(right, maps, "map", "activation", cmap="viridis", vmin=0, vmax=float(maps.max()))
+    figure.suptitle(f"first layer: the feature maps of a {digit}, after ReLU", fontsize=14)
     figure.savefig(path, dpi=DPI)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    return figure
 
 
 def _image(ax: Axes, image: np.ndarray, **options: object) -> object:
@@ -104,15 +109,15 @@ def _image(ax: Axes, image: np.ndarray, **options: object) -> object:
     return ax.imshow(image, **options)
 
 
-def _grid(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    columns = 6 if count > 16 else 4
-    rows = ceil(count / columns)
-    figure = Figure(figsize=(1.5 * columns + 1.5, 1.55 * rows + 0.8), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for unused in axes[count:]:
-        unused.set_axis_off()
-    figure.suptitle(title, fontsize=13)
-    return figure, axes[:count]
+def _grid(figure: FigureBase, images: np.ndarray, name: str, meaning: str, **options: object) -> None:
+    """Small images (count, h, w) in rows, with one scale of colours."""
+    axes = figure.subplots(ceil(len(images) / COLUMNS), COLUMNS, squeeze=False)
+    for ax in axes.flat[len(images) :]:
+        ax.set_axis_off()
+    for i, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
+        shown = _image(ax, image, **options)
+        ax.set_title(f"{name} {i}", fontsize=9)
+    figure.colorbar(shown, ax=axes, label=meaning, shrink=0.9)
 
 
 def _percent(values: list[float]) -> list[float]:
