@@ -211,6 +211,12 @@ def test_predict_in_pieces_leaves_the_mode():
     assert all(module.training for _, module in net.modules())
 
 
+@pytest.mark.parametrize("function", [lambda *a, **k: nn.evaluate(*a, np.zeros(4, int), **k), nn.predict])
+def test_batch_sizes_are_checked(function):
+    with pytest.raises(ValueError, match="batch_size=0"):
+        function(_small_network(), _two_classes(4)[0], batch_size=0)
+
+
 def test_threads_may_share_a_network_in_evaluation_mode():
     net = _small_network().eval()
     x, _ = _two_classes(64)
@@ -330,6 +336,8 @@ def test_loading_what_is_no_weights_file(tmp_path, monkeypatch):
     (tmp_path / "text").write_text("no weights")
     with pytest.raises(ValueError, match="not a safetensors file"):
         net.load(tmp_path / "text")
+    with pytest.raises(OSError, match="cannot be written"):
+        net.save(tmp_path / "no directory" / "weights")
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     with pytest.raises(ImportError, match="pip install safetensors"):
         net.save(tmp_path / "weights")

@@ -182,18 +182,20 @@ class Module:
             array[...] = state[name]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the state to a safetensors file. ImportError if the safetensors package is not installed."""
+        """Write the state to a safetensors file. ImportError without that package, OSError if it cannot be written."""
+        safetensors = _safetensors()
         arrays = {name: np.ascontiguousarray(array) for name, array in self._state().items()}
-        _safetensors().save_file(arrays, path)
+        try:
+            safetensors.numpy.save_file(arrays, path)
+        except safetensors.SafetensorError as error:
+            raise OSError(f"path={str(path)!r} cannot be written: {error}") from error
 
     def load(self, path: str | PathLike[str]) -> None:
         """Read the state from a safetensors file; errors as in ``load_state_dict``, OSError if it cannot be read."""
-        numpy = _safetensors()
-        from safetensors import SafetensorError
-
+        safetensors = _safetensors()
         try:
-            state = numpy.load_file(path)
-        except SafetensorError as error:
+            state = safetensors.numpy.load_file(path)
+        except safetensors.SafetensorError as error:
             raise ValueError(f"path={str(path)!r} is not a safetensors file: {error}") from error
         self.load_state_dict(state)
 
@@ -264,4 +266,4 @@ def _safetensors() -> Any:
         import safetensors.numpy
     except ImportError as error:
         raise ImportError("saving and loading weights needs safetensors: pip install safetensors") from error
-    return safetensors.numpy
+    return safetensors

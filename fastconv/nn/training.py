@@ -118,6 +118,7 @@ def evaluate(
 ) -> dict[str, float]:
     """``{"loss": ..., "accuracy": ...}`` of ``model`` in evaluation mode; accuracy for classes (int targets) only."""
     x, t = _pair("x and t", x, t)
+    (batch_size,) = int_tuple(batch_size, 1, "batch_size", 1)
     measures = _Measures()
     with evaluating(model):
         for first in range(0, len(x), batch_size):
