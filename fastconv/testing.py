@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import dispatch
+from .backends.base import Spec
 
 __all__ = [
     "MEMORY_ORDERS",
@@ -73,9 +74,10 @@ def isas_here(backend: str) -> list[str]:
     return [] if isas is None else [n for n, reason in isas().items() if reason is None and forced in (None, n)]
 
 
-def targets() -> list[Target]:
-    """Every backend on every instruction set that can run on this machine."""
-    return [Target(name, isa) for name in backends_here() for isa in isas_here(name) or [None]]
+def targets(spec: Spec | None = None) -> list[Target]:
+    """Every backend on every instruction set that can run on this machine, without those that refuse ``spec``."""
+    names = [name for name in backends_here() if spec is None or dispatch.backend(name).refuse(spec) is None]
+    return [Target(name, isa) for name in names for isa in isas_here(name) or [None]]
 
 
 @contextmanager

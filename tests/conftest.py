@@ -1,8 +1,12 @@
-"""What every test may ask for: ``target``, each backend on each instruction set that this machine can run."""
+"""What every test may ask for: ``target``, each backend on each instruction set that this machine can run.
+
+``pooling_target``: those that do not refuse pooling. ``dtype``: both.
+"""
 
 from __future__ import annotations
 
 import pytest
+from cases.pool import A_POOLING
 
 from fastconv import testing
 
@@ -10,6 +14,8 @@ from fastconv import testing
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
         metafunc.parametrize("target", testing.targets(), ids=str)
+    if "pooling_target" in metafunc.fixturenames:
+        metafunc.parametrize("pooling_target", testing.targets(A_POOLING), ids=str)
     if "dtype" in metafunc.fixturenames:
         metafunc.parametrize("dtype", ["float32", "float64"])
 

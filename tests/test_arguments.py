@@ -279,10 +279,10 @@ def test_numpy_integers_lists_and_subclasses_are_accepted() -> None:
     testing.assert_exact(result, expected)
 
 
-def test_out_may_lie_between_the_elements_of_an_input(target: Target) -> None:
+def test_out_may_lie_between_the_elements_of_an_input(pooling_target: Target) -> None:
     memory = np.zeros((2, 4, 6, 14), np.float32)
     memory[..., ::2] = X
-    with testing.on(target):
+    with testing.on(pooling_target):
         y = fc.max_pool2d(memory[..., ::2], 1, out=memory[..., 1::2])
     testing.assert_exact(y, X)
 
@@ -295,10 +295,20 @@ def test_inputs_are_left_as_they_are(target: Target) -> None:
     with testing.on(target):
         fc.conv2d(x, w, b, residual=y, activation="relu")
         fc.conv2d_backward(y, x, w, b, residual=y, activation="relu")
-        fc.max_pool2d_backward(fc.max_pool2d(x, 2), x, 2)
         fc.matmul_backward(fc.matmul(a, c), a, c)
     for array, before in zip(arrays, (X, W, B, Y, A, C), strict=True):
         testing.assert_exact(array, before)
+
+
+def test_pooling_leaves_its_inputs_as_they_are(pooling_target: Target) -> None:
+    x = X.copy()
+    x.flags.writeable = False
+    with testing.on(pooling_target):
+        y, indices = fc.max_pool2d(x, 2, return_indices=True)
+        y.flags.writeable = indices.flags.writeable = False
+        fc.max_pool2d_backward(y, x, 2, indices=indices)
+        fc.avg_pool2d_backward(fc.avg_pool2d(x, 2), x, 2)
+    testing.assert_exact(x, X)
 
 
 _WITHOUT_MEMORY = """

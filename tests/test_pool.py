@@ -7,7 +7,7 @@ from typing import Any
 import layouts
 import numpy as np
 import pytest
-from cases.pool import POOLS, Pool
+from cases.pool import A_POOLING, POOLS, Pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,14 +52,14 @@ def _check(target: Target, kind: str, x: np.ndarray, dtype: str, last: bool, arg
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 @pytest.mark.parametrize(("case", "kind"), _KINDS, ids=_IDS)
-def test_forward_backward_and_indices(target: Target, dtype: str, last: bool, case: Pool, kind: str) -> None:
+def test_forward_backward_and_indices(pooling_target: Target, dtype: str, last: bool, case: Pool, kind: str) -> None:
     # Few different numbers: there are many equal maxima.
     x = testing.integers(np.random.default_rng(list(case.name.encode())), case.x_shape, "float64")
-    _check(target, kind, x, dtype, last, case.arguments)
+    _check(pooling_target, kind, x, dtype, last, case.arguments)
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
-def test_nan_and_infinity(target: Target, dtype: str, last: bool) -> None:
+def test_nan_and_infinity(pooling_target: Target, dtype: str, last: bool) -> None:
     rng = np.random.default_rng(8)
     x = rng.choice([np.nan, np.inf, -np.inf, 1.0, 2.0], (2, 17, 9, 11), p=[0.1, 0.1, 0.4, 0.2, 0.2])
     x[0, 0] = -np.inf
@@ -69,9 +69,9 @@ def test_nan_and_infinity(target: Target, dtype: str, last: bool) -> None:
     for arguments in ({"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 2, "stride": 1, "dilation": 2}):
         with fc.use_backend("reference"):
             y, indices = fc.max_pool2d(own, **arguments, layout=layout, return_indices=True)
-        with testing.on(target):
-            got = testing.proven(target, fc.max_pool2d, own, **arguments, layout=layout, return_indices=True)
-            plain = testing.proven(target, fc.max_pool2d, own, **arguments, layout=layout)
+        with testing.on(pooling_target):
+            got = testing.proven(pooling_target, fc.max_pool2d, own, **arguments, layout=layout, return_indices=True)
+            plain = testing.proven(pooling_target, fc.max_pool2d, own, **arguments, layout=layout)
         testing.assert_exact(got[0], y)
         testing.assert_exact(got[1], indices)
         testing.assert_exact(plain, y)
@@ -80,27 +80,29 @@ def test_nan_and_infinity(target: Target, dtype: str, last: bool) -> None:
 @pytest.mark.parametrize("kind", ["max", "avg", "sum"])
 @pytest.mark.parametrize("order", testing.MEMORY_ORDERS)
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
-def test_any_strides(target: Target, kind: str, last: bool, order: str) -> None:
+def test_any_strides(pooling_target: Target, kind: str, last: bool, order: str) -> None:
     change, layout = testing.MEMORY_ORDERS[order], layouts.name(last, 2)
     function, backward = getattr(fc, f"{kind}_pool2d"), getattr(fc, f"{kind}_pool2d_backward")
     x = layouts.to(testing.integers(np.random.default_rng(9), (2, 17, 8, 10), "float32"), last)
     with fc.use_backend("reference"):
         y = function(x, 2, layout=layout)
         dx = backward(y, x, 2, layout=layout)
-    with testing.on(target):
+    with testing.on(pooling_target):
         out = change(testing.nan_filled(y.shape, "float32"))
-        testing.assert_exact(testing.proven(target, function, change(x), 2, layout=layout, out=out), y)
+        testing.assert_exact(testing.proven(pooling_target, function, change(x), 2, layout=layout, out=out), y)
         out = change(testing.nan_filled(x.shape, "float32"))
-        testing.assert_exact(testing.proven(target, backward, change(y), change(x), 2, layout=layout, out=out), dx)
+        testing.assert_exact(
+            testing.proven(pooling_target, backward, change(y), change(x), 2, layout=layout, out=out), dx
+        )
 
 
 @pytest.mark.parametrize("kind", ["max", "avg", "sum"])
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
-def test_nothing_is_read_or_written_outside(target: Target, dtype: str, kind: str, last: bool) -> None:
+def test_nothing_is_read_or_written_outside(pooling_target: Target, dtype: str, kind: str, last: bool) -> None:
     layout = layouts.name(last, 2)
     function, backward = getattr(fc, f"{kind}_pool2d"), getattr(fc, f"{kind}_pool2d_backward")
     x = layouts.to(testing.integers(np.random.default_rng(10), (2, 9, 7, 11), dtype), last)
-    with testing.on(target):
+    with testing.on(pooling_target):
         y = function(x, 3, 2, 1, layout=layout)
         (wx, check_x), (wy, check_y), (wdx, check_dx) = map(testing.surrounded, (x, y, x))
         function(wx, 3, 2, 1, layout=layout, out=wy)
@@ -113,19 +115,19 @@ def test_nothing_is_read_or_written_outside(target: Target, dtype: str, kind: st
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["max", "avg", "sum", "global_max", "adaptive_max", "adaptive_avg"])
-def test_without_a_batch_dimension(target: Target, kind: str, ndim: int) -> None:
+def test_without_a_batch_dimension(pooling_target: Target, kind: str, ndim: int) -> None:
     function, backward = (getattr(fc, f"{kind}_pool{ndim}d{t}") for t in ("", "_backward"))
     arguments = () if "global" in kind else (2,)
     x = testing.integers(np.random.default_rng(11), (1, 3, 6, 4, 8)[: ndim + 2], "float32")
-    with testing.on(target):
-        y = testing.proven(target, function, x, *arguments)
-        testing.assert_exact(testing.proven(target, function, x[0], *arguments), y[0])
-        dx = testing.proven(target, backward, y, x, *arguments)
-        testing.assert_exact(testing.proven(target, backward, y[0], x[0], *arguments), dx[0])
+    with testing.on(pooling_target):
+        y = testing.proven(pooling_target, function, x, *arguments)
+        testing.assert_exact(testing.proven(pooling_target, function, x[0], *arguments), y[0])
+        dx = testing.proven(pooling_target, backward, y, x, *arguments)
+        testing.assert_exact(testing.proven(pooling_target, backward, y[0], x[0], *arguments), dx[0])
         if kind in ("max", "adaptive_max"):
-            top, indices = testing.proven(target, function, x[0], *arguments, return_indices=True)
+            top, indices = testing.proven(pooling_target, function, x[0], *arguments, return_indices=True)
             assert top.shape == indices.shape == y.shape[1:]
-            got = testing.proven(target, backward, y[0], x[0], *arguments, indices=indices)
+            got = testing.proven(pooling_target, backward, y[0], x[0], *arguments, indices=indices)
             testing.assert_exact(got, dx[0])
 
 
@@ -157,5 +159,18 @@ def _any_problem(target: Target, problem: Any, last: bool, double: bool) -> None
     _check(target, kind, x, "float64" if double else "float32", last, arguments)
 
 
-def test_any_problem(target: Target) -> None:
-    _any_problem(target)
+def test_any_problem(pooling_target: Target) -> None:
+    _any_problem(pooling_target)
+
+
+def test_a_backend_without_pooling_says_so_and_the_next_one_takes_it(target: Target) -> None:
+    if target in testing.targets(A_POOLING):
+        with testing.on(target):
+            testing.proven(target, fc.max_pool2d, np.ones((1, 1, 4, 4)), 2)
+        return
+    with testing.on(target), pytest.raises(NotImplementedError, match=f"{target.backend}.*does not compute this: ."):
+        fc.max_pool2d(np.ones((1, 1, 4, 4)), 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FASTCONV_BACKEND", raising=False)
+        (choice,) = fc.explain(fc.max_pool2d, np.ones((1, 1, 4, 4)), 2)
+    assert choice.kernel.backend != target.backend

@@ -86,7 +86,7 @@ def test_same_padding_without_stride(kernel: int, dilation: int) -> None:
 
 
 def _is_theirs(case: Pool) -> bool:
-    """Whether it slides a window that torch takes: it measures the padding of a dilated one by its kernel size alone."""
+    """Whether it slides a window that torch takes: it bounds the padding by the kernel without dilation."""
     kernel, padding = (np.atleast_1d(case.arguments.get(k, 0)) for k in ("kernel_size", "padding"))
     return bool(kernel.all() and _same_padding(case) and (padding <= kernel // 2).all())
 

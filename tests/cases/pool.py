@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fastconv.spec import pool_spec
+
+#: A backend that refuses this one has no pooling.
+A_POOLING = pool_spec("max", "fwd", (1, 1, 4, 4), "float32", 2, 2, layout="NCHW")
+
 ALL = ("max", "avg", "sum")
 MAX, AVG = ("max",), ("avg",)
 ADAPTIVE = ("adaptive_max", "adaptive_avg")
