@@ -9,7 +9,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from . import __version__, dispatch, threads
+from . import __version__, dispatch
+from .threads import get_num_threads
 
 __all__ = ["cpu_model", "gather", "problems", "render"]
 
@@ -24,6 +25,7 @@ def gather() -> dict[str, Any]:
     """
     isa, wrong_isa = _attempt(_isa)
     backend, wrong_backend = _attempt(_forced_backend)
+    threads, wrong_threads = _attempt(get_num_threads)
     return {
         "versions": {
             "fastconv": __version__,
@@ -32,12 +34,12 @@ def gather() -> dict[str, Any]:
         },
         "platform": platform.platform(),
         "cpu": cpu_model(),
-        "threads": threads.get_num_threads(),
+        "threads": threads,
         "isas": _c().isas() if _c_usable() else {},
         "isa": isa,
         "backends": dispatch.backends(),
         "backend": backend,
-        "problems": [problem for problem in (wrong_isa, wrong_backend) if problem],
+        "problems": [problem for problem in (wrong_isa, wrong_backend, wrong_threads) if problem],
     }
 
 
@@ -52,7 +54,7 @@ def render(info: dict[str, Any], as_json: bool = False) -> str:
         return json.dumps(info, indent=2)
     sections = {
         "versions": {name: version or "not installed" for name, version in info["versions"].items()},
-        "machine": {name: info[name] for name in ("platform", "cpu", "threads")},
+        "machine": {name: info[name] for name in ("platform", "cpu", "threads") if info[name] is not None},
         "instruction sets of the c backend": _usability(info["isas"], info["isa"], "in use"),
         "backends": _usability(info["backends"], info["backend"], "forced"),
         "problems": {f"{i}.": problem for i, problem in enumerate(info["problems"], 1)},
@@ -89,7 +91,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _attempt(question: Callable[[], str | None]) -> tuple[str | None, str | None]:
+def _attempt(question: Callable[[], Any]) -> tuple[Any, str | None]:
     """The answer and None, or None and what is wrong."""
     try:
         return question(), None

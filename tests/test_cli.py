@@ -1,6 +1,7 @@
 """The command line: versions, what this machine offers, wrong arguments."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -46,6 +47,17 @@ def test_info_shows_what_the_environment_forces_in_vain(variable, value, message
     wrong = variable == "FASTCONV_BACKEND" or dispatch.backends()["c"] is None
     assert main(["info"]) == (1 if wrong else 0)
     assert (message in capsys.readouterr().out) == wrong
+
+
+def test_info_shows_a_wrong_number_of_threads():
+    done = subprocess.run(
+        [sys.executable, "-m", "fastconv", "info"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"FASTCONV_NUM_THREADS": "many"},
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "FASTCONV_NUM_THREADS='many': allowed is an int" in done.stdout
 
 
 def test_info_without_the_c_backend(monkeypatch, capsys):
