@@ -21,12 +21,14 @@ class _Numba:
         return None
 
     def refuse(self, spec: Spec) -> str | None:
-        return "it has no pooling" if isinstance(spec, PoolSpec) else None
+        return None
 
     def compile(self, spec: Spec) -> Any:
         # Numba takes half a second to import: not before it is wanted.
         if isinstance(spec, ConvSpec):
             from .conv import ConvKernel as Kernel
+        elif isinstance(spec, PoolSpec):
+            from .pool import PoolKernel as Kernel
         else:
             from .gemm import GemmKernel as Kernel
         return Kernel(spec)

@@ -13,7 +13,7 @@ from . import workers
 from .engine import OPERAND, PROBLEM, multiply, pack
 from .simd import KC, MR, NV, PITCH, lanes
 
-__all__ = ["Job", "Operand", "Packed", "Product", "activation_number", "merge_pixels", "steps"]
+__all__ = ["Job", "Operand", "Packed", "Product", "activation_number", "address_of", "merge_pixels", "steps"]
 
 #: Multiply-adds below which waking another thread costs more than it saves.
 WORK_FLOOR = 2_000_000
@@ -237,7 +237,7 @@ class Product:
         threads = self.threads()
         schedule = self.schedule(threads)
         packed = _aligned(self.packed_size, self.dtype)
-        addresses = np.array([_address(a), _address(b), 0, 0, 0], np.int64)
+        addresses = np.array([address_of(a), address_of(b), 0, 0, 0], np.int64)
         counter = np.zeros(1, np.int64)
 
         def work() -> None:
@@ -260,7 +260,7 @@ class Product:
         schedule = self.schedule(threads)
         threads = min(threads, schedule.pieces)
         ready = packed.data if packed is not None else self.scalars
-        addresses = np.array([_address(x) for x in (a, b, out, residual, bias)], np.int64)
+        addresses = np.array([address_of(x) for x in (a, b, out, residual, bias)], np.int64)
         counter = np.zeros(1, np.int64)
 
         def work() -> None:
@@ -274,5 +274,6 @@ class Product:
         workers.run(work, threads)
 
 
-def _address(array: np.ndarray | None) -> int:
+def address_of(array: np.ndarray | None) -> int:
+    """Where the first element lies; 0 for None."""
     return 0 if array is None else array.__array_interface__["data"][0]
