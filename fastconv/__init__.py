@@ -106,7 +106,7 @@ from .threads import get_flush_denormals, get_num_threads, set_flush_denormals, 
 __version__ = "0.1.0"
 
 #: Imported on first use.
-_LAZY = ("nn", "testing")
+_LAZY = ("models", "nn", "testing")
 
 __all__ = [
     "Plan",
@@ -184,6 +184,7 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool3d",
     "max_pool3d_backward",
+    "models",
     "nn",
     "plan_conv1d",
     "plan_conv2d",
