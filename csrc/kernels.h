@@ -36,10 +36,18 @@ typedef struct fc_epilogue {
   double p0, p1;
 } fc_epilogue;
 
-/* One cache block of a product: m x n tiles over k, both operands in packed panels. */
+/* Rows of an operand where they are: row i, element k is at[k / run * count + i][k % run]. */
+typedef struct fc_rows {
+  const void *const *at;
+  int64_t run, count;
+} fc_rows;
+
+/* One cache block of a product: m x n tiles over k. */
 typedef struct fc_block {
   int64_t m, n, k;
-  const void *a, *b;         /* panels of mr (nr) lanes, [k][lanes], one after another */
+  const void *a, *b;         /* packed panels of mr (nr) lanes, [k][lanes], one after another */
+  const fc_rows *rows;       /* if not NULL, instead of a: from row i0, element k0 on */
+  int64_t i0, k0;
   fc_view out, add;          /* add.p may be NULL */
   const fc_epilogue *ep;     /* bias pointers at this block's first row / column */
   int first, last;           /* first: out is not read; last: the epilogue is applied */

@@ -269,7 +269,8 @@ typedef struct weight_job {
 
 static int tile_of(const fc_conv_plan *p) { return p->algorithm == GEMM_CHANNELS ? p->kn->nr : p->kn->mr; }
 
-/* One panel of one group of one phase, over all of its reduction: k runs over taps, then source channels. */
+/* One panel of one group of one phase, over all of its reduction: k runs over taps, then source channels. Filters are
+ * contiguous in most arrays: some are transposed whole into rows of lanes, then the rows go to their places. */
 static void pack_weight_panel(void *ctx, int64_t index, int worker) {
   (void)worker;
   const weight_job *j = ctx;
@@ -278,25 +279,42 @@ static void pack_weight_panel(void *ctx, int64_t index, int worker) {
   const int64_t panels = fc_div_up(p->dc, tile), es = p->es, per = panels * p->d.groups;
   const phase *ph = &p->phases[index / per];
   const int64_t g = index % per / panels, l0 = index % panels * tile;
-  const int64_t *ws = p->d.ws;
+  const int64_t *ws = p->d.ws, *ker = p->d.ker, whole = product3(ker), row = tile * es;
+  const int lanes = (int)fc_min(tile, p->dc - l0);
   char *packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile, ph->k)) * es;
   const int64_t kstep = fc_product_kstep(p->kn, ph->k);
+  const char *w = j->w + (g * p->d.ocg * ws[0] + l0 * p->wm) * es;
   int64_t off[FC_MAX_LANES];
-  for (int l = 0; l < tile; l++) off[l] = (l0 + l) * p->wm;
-  const char *w = j->w + g * p->d.ocg * ws[0] * es;
-  int64_t k = 0;
-  for (int td = 0; td < ph->ax[0].ntap; td++)
-    for (int th = 0; th < ph->ax[1].ntap; th++)
-      for (int tw = 0; tw < ph->ax[2].ntap; tw++) {
-        const int64_t tap = ph->ax[0].tap[td] * ws[2] + ph->ax[1].tap[th] * ws[3] + ph->ax[2].tap[tw] * ws[4];
-        for (int64_t c = 0; c < p->sc;) {
-          const int64_t k0 = k / kstep * kstep, k1 = fc_min(ph->k, k0 + kstep), run = fc_min(p->sc - c, k1 - k);
-          char *dst = packed + (fc_packed_at(p->dc, tile, l0, k0, k1 - k0) + (k - k0) * tile) * es;
-          p->kn->pack(dst, tile, (int)fc_min(tile, p->dc - l0), w + (tap + c * p->wk) * es, off, p->wk, run);
-          c += run;
-          k += run;
+  for (int l = 0; l < tile; l++) off[l] = l * p->wm;
+  enum { ROWS = 128 };
+  double rows[ROWS * FC_MAX_LANES];
+  const int by_filter = whole > 1 && whole <= ROWS && ws[4] == 1 && ws[3] == ker[2] && ws[2] == ker[2] * ker[1];
+  const int64_t step = by_filter ? ROWS / whole : p->sc;
+  for (int64_t c = 0; c < p->sc; c += step) {
+    const int64_t c1 = fc_min(p->sc, c + step);
+    if (by_filter && p->wk == whole)
+      p->kn->pack(rows, tile, lanes, w + c * whole * es, off, 1, (c1 - c) * whole);
+    else if (by_filter)
+      for (int64_t x = c; x < c1; x++) p->kn->pack((char *)rows + (x - c) * whole * row, tile, lanes, w + x * p->wk * es, off, 1, whole);
+    int64_t tap = 0;
+    for (int td = 0; td < ph->ax[0].ntap; td++)
+      for (int th = 0; th < ph->ax[1].ntap; th++)
+        for (int tw = 0; tw < ph->ax[2].ntap; tw++, tap++) {
+          const int64_t zd = ph->ax[0].tap[td], zh = ph->ax[1].tap[th], zw = ph->ax[2].tap[tw];
+          const char *from = (char *)rows + ((zd * ker[1] + zh) * ker[2] + zw) * row;
+          for (int64_t x = c, run; x < c1; x += run) {
+            /* Up to the end of this block of the reduction. */
+            const int64_t k = tap * p->sc + x, k0 = k / kstep * kstep, k1 = fc_min(ph->k, k0 + kstep);
+            run = fc_min(c1 - x, k1 - k);
+            char *to = packed + (fc_packed_at(p->dc, tile, l0, k0, k1 - k0) + (k - k0) * tile) * es;
+            if (!by_filter)
+              p->kn->pack(to, tile, lanes, w + (zd * ws[2] + zh * ws[3] + zw * ws[4] + x * p->wk) * es, off, p->wk, run);
+            else
+              for (int64_t y = 0; y < run; y++)
+                for (int64_t b = 0; b < row; b += 8) memcpy(to + y * row + b, from + (x - c + y) * whole * row + b, 8);
+          }
         }
-      }
+  }
 }
 
 int fc_conv_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
@@ -397,6 +415,34 @@ static void pack_pixels(const pixels *t, void *dst, int tile, int64_t l0, int64_
   }
 }
 
+/* Where the channels of a pixel of the source are contiguous, a patch is a few runs of channels, which need no packing. */
+static int reads_rows(const fc_conv_plan *p) { return p->algorithm == GEMM_CHANNELS && p->ss[1] == 1; }
+
+static int64_t row_table_bytes(const fc_conv_plan *p, int64_t pixels) {
+  return fc_round_up(pixels * product3(p->d.ker) * (int64_t)sizeof(void *), FC_ALIGN) + fc_round_up(p->sc * p->es, FC_ALIGN);
+}
+
+/* The addresses of n pixels' channels for every tap; taps in the padding find a row of zeros. */
+static void find_rows(const pixels *t, int64_t n, void *memory, fc_rows *rows) {
+  const fc_conv_plan *p = t->p;
+  const axis *ax = t->ph->ax;
+  const char *zeros = memset(memory, 0, (size_t)(p->sc * p->es));
+  const void **at = (const void **)((char *)memory + fc_round_up(p->sc * p->es, FC_ALIGN));
+  *rows = (fc_rows){at, p->sc, n};
+  for (int td = 0; td < ax[0].ntap; td++)
+    for (int th = 0; th < ax[1].ntap; th++)
+      for (int tw = 0; tw < ax[2].ntap; tw++) {
+        const int64_t od = ax[0].off[td], oh = ax[1].off[th], ow = ax[2].off[tw];
+        const char *src = t->src + (od * p->ss[2] + oh * p->ss[3] + ow * p->ss[4]) * p->es;
+        for (int64_t i = 0; i < n; i++) {
+          const int32_t *pos = t->pos + 3 * i;
+          const int inside = (uint64_t)(pos[0] + od) < (uint64_t)p->src[0] && (uint64_t)(pos[1] + oh) < (uint64_t)p->src[1] &&
+                             (uint64_t)(pos[2] + ow) < (uint64_t)p->src[2];
+          *at++ = inside ? src + t->base[i] * p->es : zeros;
+        }
+      }
+}
+
 static void pack_pixels_b(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const pixels *t = work;
   pack_pixels(t, dst, t->p->kn->nr, l0, l1, k0, k1);
@@ -427,7 +473,8 @@ static void conv_partition(conv_job *j, int nthreads) {
   int64_t deepest = 0;
   for (int f = 0; f < p->nphase; f++) deepest = fc_max(deepest, fc_min(p->phases[f].k, fc_product_kstep(p->kn, p->phases[f].k)));
   const int64_t lanes = by_channel ? fc_min(j->piece_m0, fc_round_up(p->kn->mc, p->kn->mr)) : j->piece_n0;
-  j->scratch = fc_round_up(lanes * deepest * p->es + pixel_table_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
+  const int64_t operand = reads_rows(p) ? row_table_bytes(p, lanes) : lanes * deepest * p->es;
+  j->scratch = fc_round_up(operand + pixel_table_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
 }
 
 static void conv_piece(void *ctx, int64_t index, int worker) {
@@ -448,8 +495,14 @@ static void conv_piece(void *ctx, int64_t index, int worker) {
   pixels t;
   decode(&t, p, ph, p0, p1, scratch, j->add != 0);
   t.src = j->first + g * p->sc * p->ss[1] * es;
-  fc_operand patches = {0, by_channel ? pack_pixels_a : pack_pixels_b, &t};
-  fc_operand weights = {j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile_of(p), ph->k)) * es, 0, 0};
+  fc_operand patches = {.pack = by_channel ? pack_pixels_a : pack_pixels_b, .work = &t};
+  fc_operand weights = {.packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile_of(p), ph->k)) * es};
+  fc_rows patch_rows;
+  scratch += fc_round_up(pixel_table_bytes(p1 - p0), FC_ALIGN);
+  if (reads_rows(p)) {
+    find_rows(&t, p1 - p0, scratch, &patch_rows);
+    patches.rows = &patch_rows;
+  }
   const int64_t channel = g * p->dc + c0;
   fc_view out = {.p = j->result + channel * p->ds[1] * es};
   fc_view add = {.p = j->add ? (char *)j->add + channel * p->d.as[1] * es : 0};
@@ -470,7 +523,7 @@ static void conv_piece(void *ctx, int64_t index, int worker) {
   const fc_act *act = &p->d.act;
   fc_epilogue ep = {1, 1, by_channel ? 0 : bias, by_channel ? bias : 0, act->kind, act->p0, act->p1};
   fc_product_piece(&prod, by_channel ? patches : weights, by_channel ? weights : patches, m0, m1, n0, n1, &out, &add, &ep,
-                   scratch + fc_round_up(pixel_table_bytes(p1 - p0), FC_ALIGN));
+                   scratch);
 }
 
 /* ------------------------------------------------------------------- forward, backward-input: direct planes */
@@ -709,7 +762,7 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   const int64_t ld = n1 - n0;
   const fc_view out = {.p = sums, .rs = ld, .cs = 1}, none = {0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  fc_product_piece(&prod, (fc_operand){0, pack_dy, &t}, (fc_operand){0, pack_patches, &t}, m0, m1, n0, n1, &out, &none, &plain, scratch);
+  fc_product_piece(&prod, (fc_operand){.pack = pack_dy, .work = &t}, (fc_operand){.pack = pack_patches, .work = &t}, m0, m1, n0, n1, &out, &none, &plain, scratch);
   for (int64_t l = n0; l < n1; l++) {
     const int64_t tap = l / d->icg, c = l % d->icg;
     const int64_t at = g * d->ocg * d->ws[0] + c * d->ws[1] + tap / d->ker[2] / d->ker[1] * d->ws[2] + tap / d->ker[2] % d->ker[1] * d->ws[3] +

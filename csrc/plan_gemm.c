@@ -57,7 +57,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   fc_view add = {0};
   if (j->c) add = (fc_view){.p = (char *)j->c + (t * d->cs[0] + m0 * d->cs[1] + n0 * d->cs[2]) * es, .rs = d->cs[1], .cs = d->cs[2]};
   fc_epilogue ep = {d->alpha, d->beta, 0, j->bias ? j->bias + n0 * es : 0, d->act.kind, d->act.p0, d->act.p1};
-  fc_product_piece(&j->p, (fc_operand){0, pack_strided, &a}, (fc_operand){0, pack_strided, &b}, m0, m1, n0, n1, &out,
+  fc_product_piece(&j->p, (fc_operand){.pack = pack_strided, .work = &a}, (fc_operand){.pack = pack_strided, .work = &b}, m0, m1, n0, n1, &out,
                    &add, &ep, j->workspace + worker * j->scratch);
 }
 

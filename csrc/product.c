@@ -24,6 +24,7 @@ static fc_view view_at(const fc_view *v, int64_t i, int64_t es) {
 
 static const void *operand(const fc_operand *o, void *buffer, int64_t lanes, int tile, int64_t l0, int64_t l1, int64_t k0,
                            int64_t k1, int64_t es) {
+  if (o->rows) return 0;
   if (o->packed) return (const char *)o->packed + fc_packed_at(lanes, tile, l0, k0, k1 - k0) * es;
   o->pack(o->work, buffer, l0, l1, k0, k1);
   return buffer;
@@ -45,7 +46,7 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
           .m = i1 - i, .n = n1 - n0, .k = k1 - k0, .b = bp,
           .a = operand(&a, abuf, p->m, kn->mr, i, i1, k0, k1, p->es),
           .out = view_at(out, i - m0, p->es), .add = view_at(add, i - m0, p->es), .ep = &e,
-          .first = k0 == 0, .last = k1 == p->k,
+          .rows = a.rows, .i0 = i - m0, .k0 = k0, .first = k0 == 0, .last = k1 == p->k,
       };
       kn->block(&block);
     }

@@ -7,11 +7,13 @@
 /* Packs lanes l0..l1 over k0..k1 as panels into dst. work: what the caller of fc_product_piece handed in. */
 typedef void (*fc_pack_fn)(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1);
 
-/* An operand is packed beforehand, or in blocks as the product goes along. */
+/* An operand is packed beforehand, or in blocks as the product goes along, or (a only) read row by row where it is; the
+ * rows are those of the piece. */
 typedef struct fc_operand {
   const void *packed;
   fc_pack_fn pack;
   void *work;
+  const fc_rows *rows;
 } fc_operand;
 
 typedef struct fc_product {
