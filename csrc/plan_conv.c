@@ -288,7 +288,8 @@ static void pack_weight_panel(void *ctx, int64_t index, int worker) {
   for (int l = 0; l < tile; l++) off[l] = l * p->wm;
   enum { ROWS = 128 };
   double rows[ROWS * FC_MAX_LANES];
-  const int by_filter = whole > 1 && whole <= ROWS && ws[4] == 1 && ws[3] == ker[2] && ws[2] == ker[2] * ker[1];
+  const int by_filter = whole > 1 && whole <= ROWS && (ker[2] == 1 || ws[4] == 1) && (ker[1] == 1 || ws[3] == ker[2]) &&
+                        (ker[0] == 1 || ws[2] == ker[2] * ker[1]);
   const int64_t step = by_filter ? ROWS / whole : p->sc;
   for (int64_t c = 0; c < p->sc; c += step) {
     const int64_t c1 = fc_min(p->sc, c + step);
@@ -547,6 +548,20 @@ static direct_sizes direct_scratch(const fc_conv_plan *p, int64_t channels) {
   return s;
 }
 
+/* Where a tap of the kernel lies among the weights. */
+static int64_t tap_stride(const fc_conv_desc *d, int64_t tap) {
+  return tap / d->ker[2] / d->ker[1] * d->ws[2] + tap / d->ker[2] % d->ker[1] * d->ws[3] + tap % d->ker[2] * d->ws[4];
+}
+
+static void copy_strided(int64_t es, void *dst, const void *src, int64_t ss, int64_t n) {
+  if (ss == 1 && n > 1)
+    memcpy(dst, src, (size_t)(n * es));
+  else if (es == 4)
+    for (int64_t i = 0; i < n; i++) ((float *)dst)[i] = ((const float *)src)[i * ss];
+  else
+    for (int64_t i = 0; i < n; i++) ((double *)dst)[i] = ((const double *)src)[i * ss];
+}
+
 /* Copies the source rows that slices d0.. and rows h0.. of the output reach, padded with zeros; columns are split by
  * their remainder by the step, so that the columns of one tap lie next to each other. */
 static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char *src, int64_t channels, int64_t d0, int64_t h0, char *dst) {
@@ -563,23 +578,10 @@ static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char
         if (sh < 0 || sh >= p->src[1] || first >= last) continue;
         const char *from = src + (c * p->ss[1] + sd * p->ss[2] + sh * p->ss[3]) * es;
         char *to = dst + (c * s->plane + (d * s->height + h) * p->pitch) * es;
-        const int64_t x = p->ss[4];
-        if (x == 1 && step == 1) {
-          memcpy(to + (first - low) * es, from + first * es, (size_t)((last - first) * es));
-          continue;
-        }
         for (int64_t r = 0; r < step; r++) {
-          /* column low + r + step i of the source goes to row r, place i */
-          int64_t i = first > low + r ? fc_div_up(first - low - r, step) : 0;
-          if (es == 4) {
-            float *t = (float *)to + r * per;
-            const float *f = (const float *)from;
-            for (int64_t w = low + r + step * i; w < last; w += step) t[i++] = f[w * x];
-          } else {
-            double *t = (double *)to + r * per;
-            const double *f = (const double *)from;
-            for (int64_t w = low + r + step * i; w < last; w += step) t[i++] = f[w * x];
-          }
+          /* Column low + r + step i of the source goes to part r of the row, place i. */
+          const int64_t i = first > low + r ? fc_div_up(first - low - r, step) : 0, w = low + r + step * i;
+          if (w < last) copy_strided(es, to + (r * per + i) * es, from + w * p->ss[4] * es, step * p->ss[4], fc_div_up(last - w, step));
         }
       }
     }
@@ -745,7 +747,8 @@ static void weight_partition(conv_job *j, int nthreads) {
                &j->piece_m0, &j->piece_n0);
   j->pieces_m = fc_div_up(prod.m, j->piece_m0);
   j->pieces_n = fc_div_up(prod.n, j->piece_n0);
-  j->scratch = fc_round_up(fc_product_scratch(&prod, j->piece_n0), FC_ALIGN) + fc_round_up(j->piece_m0 * j->piece_n0 * p->es, FC_ALIGN);
+  const int64_t table = j->piece_n0 * (int64_t)(sizeof(int64_t) + sizeof(int32_t));
+  j->scratch = fc_round_up(fc_max(table, fc_product_scratch(&prod, j->piece_n0)), FC_ALIGN) + fc_round_up(j->piece_m0 * j->piece_n0 * p->es, FC_ALIGN);
 }
 
 static void weight_piece(void *ctx, int64_t index, int worker) {
@@ -763,13 +766,13 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   const fc_view out = {.p = sums, .rs = ld, .cs = 1}, none = {0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   fc_product_piece(&prod, (fc_operand){.pack = pack_dy, .work = &t}, (fc_operand){.pack = pack_patches, .work = &t}, m0, m1, n0, n1, &out, &none, &plain, scratch);
-  for (int64_t l = n0; l < n1; l++) {
-    const int64_t tap = l / d->icg, c = l % d->icg;
-    const int64_t at = g * d->ocg * d->ws[0] + c * d->ws[1] + tap / d->ker[2] / d->ker[1] * d->ws[2] + tap / d->ker[2] % d->ker[1] * d->ws[3] +
-                       tap % d->ker[2] * d->ws[4];
-    for (int64_t m = m0; m < m1; m++)
-      memcpy(j->result + (at + m * d->ws[0]) * es, sums + ((m - m0) * ld + l - n0) * es, (size_t)es);
-  }
+  int64_t *coff = scratch;
+  int32_t *crun = (int32_t *)(coff + ld);
+  for (int64_t l = n0; l < n1; l++) coff[l - n0] = l % d->icg * d->ws[1] + tap_stride(d, l / d->icg);
+  fc_runs(coff, crun, ld);
+  const fc_block to = {.m = m1 - m0, .n = ld, .ep = &plain, .first = 1, .last = 1,
+                       .out = {.p = j->result + (g * d->ocg + m0) * d->ws[0] * es, .rs = d->ws[0], .coff = coff, .crun = crun}};
+  p->kn->write(sums, ld, &to);
 }
 
 /* ----------------------------------------------------------------------- backward-weight: direct planes */
@@ -798,8 +801,7 @@ static void weight_direct_piece(void *ctx, int64_t g, int worker) {
             memset(rows, 0, (size_t)(p->rows * p->columns * es));
             for (int64_t h = h0; h < h1; h++) {
               const char *from = j->second + (b * d->ys[0] + (g * d->ocg + m) * d->ys[1] + z * d->ys[2] + h * d->ys[3]) * es;
-              char *to = rows + (h - h0) * p->columns * es;
-              for (int64_t w = 0; w < d->out[2]; w++) memcpy(to + w * es, from + w * d->ys[4] * es, (size_t)es);
+              copy_strided(es, rows + (h - h0) * p->columns * es, from, d->ys[4], d->out[2]);
             }
             for (int64_t c = 0; c < d->icg; c++) {
               fc_plane t = {
@@ -813,11 +815,9 @@ static void weight_direct_piece(void *ctx, int64_t g, int worker) {
       }
   for (int64_t m = 0; m < d->ocg; m++)
     for (int64_t c = 0; c < d->icg; c++)
-      for (int64_t tap = 0; tap < ntap; tap++) {
-        const int64_t at = (g * d->ocg + m) * d->ws[0] + c * d->ws[1] + tap / d->ker[2] / d->ker[1] * d->ws[2] + tap / d->ker[2] % d->ker[1] * d->ws[3] +
-                           tap % d->ker[2] * d->ws[4];
-        memcpy(j->result + at * es, sums + ((m * d->icg + c) * ntap + tap) * es, (size_t)es);
-      }
+      for (int64_t tap = 0; tap < ntap; tap++)
+        copy_strided(es, j->result + ((g * d->ocg + m) * d->ws[0] + c * d->ws[1] + tap_stride(d, tap)) * es,
+                     sums + ((m * d->icg + c) * ntap + tap) * es, 1, 1);
 }
 
 /* ------------------------------------------------------------------------------------------------- running */
