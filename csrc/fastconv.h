@@ -69,6 +69,37 @@ int fc_gemm_threads(const fc_gemm_desc *desc, int nthreads);
 int fc_gemm_run(const fc_gemm_desc *desc, const void *a, const void *b, const void *bias, const void *c, void *out,
                 void *workspace, int nthreads);
 
+enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
+
+/* One pooling problem, x (n, c, in) to y (n, c, out): FC_FWD makes y of x; FC_BWD_INPUT makes dx of y, which then is dy,
+ * and for FC_MAX of x or indices. windows[i] holds (start, end, count) of every output along a dimension: it pools
+ * start, start + dil, ... below end, inside of x. FC_AVG divides by divisor or, if that is 0, by the product
+ * of the counts. Where windows lie evenly along w, o stride - pad with ker taps before they are clipped, these three say
+ * so; else stride is 0. indices: FC_FWD of FC_MAX also finds where the maxima are, flat inside a channel plane of x; of
+ * equal ones the first. */
+typedef struct fc_pool_desc {
+  int kind, direction, dtype, isa, indices;
+  int64_t n, c, in[3], out[3], dil[3];
+  const int64_t *windows[3];
+  double divisor;
+  int64_t ker, stride, pad;
+} fc_pool_desc;
+
+/* Over (n, channel, d, h, w), in elements. */
+typedef struct fc_pool_strides {
+  int64_t x[5], y[5], dx[5], indices[5];
+} fc_pool_strides;
+
+typedef struct fc_pool_plan fc_pool_plan;
+
+int fc_pool_plan_create(const fc_pool_desc *desc, fc_pool_plan **plan);
+void fc_pool_plan_destroy(fc_pool_plan *plan);
+int64_t fc_pool_plan_workspace(const fc_pool_plan *plan, const fc_pool_strides *strides, int nthreads);
+int fc_pool_plan_threads(const fc_pool_plan *plan, int nthreads);
+/* Arrays that the direction does not have are NULL; so may be indices. */
+int fc_pool_run(const fc_pool_plan *plan, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices,
+                void *dx, void *workspace, int nthreads);
+
 /* Whether kernels take denormal numbers for zero (they do, unless told otherwise), on every thread that works. */
 void fc_set_flush_denormals(int on);
 int fc_get_flush_denormals(void);

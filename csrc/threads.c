@@ -254,7 +254,8 @@ static int grow(int wanted) {
   return atomic_load(&pool.workers);
 }
 
-int fc_pool_size(void) { return atomic_load(&pool.workers); }
+/* The one symbol that the library exports: threadpoolctl knows it by this. */
+__attribute__((visibility("default"))) int fc_pool_size(void) { return atomic_load(&pool.workers); }
 
 /* A slot of one's own, or NULL. */
 static job_slot *take_slot(void) {

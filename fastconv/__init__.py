@@ -101,7 +101,14 @@ from .ops.pool import (
     sum_pool3d,
     sum_pool3d_backward,
 )
-from .threads import get_flush_denormals, get_num_threads, set_flush_denormals, set_num_threads, threads
+from .threads import (
+    get_flush_denormals,
+    get_num_threads,
+    register_threadpoolctl,
+    set_flush_denormals,
+    set_num_threads,
+    threads,
+)
 
 __version__ = "0.1.0"
 
@@ -190,6 +197,7 @@ __all__ = [
     "plan_conv2d",
     "plan_conv3d",
     "precision",
+    "register_threadpoolctl",
     "set_flush_denormals",
     "set_num_threads",
     "sum_pool1d",

@@ -33,6 +33,13 @@ static inline double fc_sum64(__m256d v) {
   return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
 }
 
+/* Evens of each half, then the halves' middle quarters change places. */
+static inline __m256 fc_evens32(__m256 a, __m256 b) {
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), 0xd8));
+}
+
+static inline __m256d fc_evens64(__m256d a, __m256d b) { return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8); }
+
 /* Interleave rows, then pairs, then halves. */
 static inline __attribute__((always_inline)) void fc_transpose32(__m256 r[8]) {
   __m256 t[8], u[8];
@@ -86,8 +93,11 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vmax(a, b) _mm256_max_ps(a, b)
 #define vmin(a, b) _mm256_min_ps(a, b)
 #define vgt(a, b) _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ))
+#define veq(a, b) _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_EQ_OQ))
+#define vnan(v) _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q))
 #define vselect(m, a, b) _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m))
 #define vsum(v) fc_sum32(v)
+#define vevens(a, b) fc_evens32(a, b)
 #define vtranspose(r) fc_transpose32(r)
 #include "bodies.h"
 
@@ -116,8 +126,11 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vmax(a, b) _mm256_max_pd(a, b)
 #define vmin(a, b) _mm256_min_pd(a, b)
 #define vgt(a, b) _mm256_castpd_si256(_mm256_cmp_pd(a, b, _CMP_GT_OQ))
+#define veq(a, b) _mm256_castpd_si256(_mm256_cmp_pd(a, b, _CMP_EQ_OQ))
+#define vnan(v) _mm256_castpd_si256(_mm256_cmp_pd(v, v, _CMP_UNORD_Q))
 #define vselect(m, a, b) _mm256_blendv_pd(b, a, _mm256_castsi256_pd(m))
 #define vsum(v) fc_sum64(v)
+#define vevens(a, b) fc_evens64(a, b)
 #define vtranspose(r) fc_transpose64(r)
 #include "bodies.h"
 

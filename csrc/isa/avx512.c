@@ -103,8 +103,11 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vmax(a, b) _mm512_max_ps(a, b)
 #define vmin(a, b) _mm512_min_ps(a, b)
 #define vgt(a, b) _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ)
+#define veq(a, b) _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
+#define vnan(v) _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q)
 #define vselect(m, a, b) _mm512_mask_blend_ps(m, b, a)
 #define vsum(v) _mm512_reduce_add_ps(v)
+#define vevens(a, b) _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b)
 #define vtranspose(r) fc_transpose32(r)
 #include "bodies.h"
 
@@ -133,8 +136,11 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vmax(a, b) _mm512_max_pd(a, b)
 #define vmin(a, b) _mm512_min_pd(a, b)
 #define vgt(a, b) _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ)
+#define veq(a, b) _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ)
+#define vnan(v) _mm512_cmp_pd_mask(v, v, _CMP_UNORD_Q)
 #define vselect(m, a, b) _mm512_mask_blend_pd(m, b, a)
 #define vsum(v) _mm512_reduce_add_pd(v)
+#define vevens(a, b) _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b)
 #define vtranspose(r) fc_transpose64(r)
 #include "bodies.h"
 

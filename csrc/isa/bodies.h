@@ -9,6 +9,7 @@
 #include "../kernels/gemm.inc"
 #include "../kernels/peak.inc"
 #include "../kernels/plane.inc"
+#include "../kernels/pool.inc"
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");
 _Static_assert(MC % MR == 0 && NC % NR == 0, "blocks are whole panels");
@@ -51,6 +52,9 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef vmax
 #undef vmin
 #undef vgt
+#undef veq
+#undef vnan
 #undef vselect
 #undef vsum
+#undef vevens
 #undef vtranspose

@@ -73,8 +73,11 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vmax(a, b) vmaxq_f32(a, b)
 #define vmin(a, b) vminq_f32(a, b)
 #define vgt(a, b) vcgtq_f32(a, b)
+#define veq(a, b) vceqq_f32(a, b)
+#define vnan(v) (~vceqq_f32(v, v))
 #define vselect(m, a, b) vbslq_f32(m, a, b)
 #define vsum(v) vaddvq_f32(v)
+#define vevens(a, b) vuzp1q_f32(a, b)
 #define vtranspose(r) fc_transpose32(r)
 #include "bodies.h"
 
@@ -103,8 +106,11 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vmax(a, b) vmaxq_f64(a, b)
 #define vmin(a, b) vminq_f64(a, b)
 #define vgt(a, b) vcgtq_f64(a, b)
+#define veq(a, b) vceqq_f64(a, b)
+#define vnan(v) (~vceqq_f64(v, v))
 #define vselect(m, a, b) vbslq_f64(m, a, b)
 #define vsum(v) vaddvq_f64(v)
+#define vevens(a, b) vuzp1q_f64(a, b)
 #define vtranspose(r) fc_transpose64(r)
 #include "bodies.h"
 #else

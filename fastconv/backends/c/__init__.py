@@ -44,7 +44,11 @@ class _C:
         return None
 
     def refuse(self, spec: Spec) -> str | None:
-        return "pooling has no C kernels" if isinstance(spec, PoolSpec) else None
+        if isinstance(spec, PoolSpec):
+            from .pool import refuse
+
+            return refuse(spec)
+        return None
 
     def compile(self, spec: Spec) -> Kernel:
         # Imported here, so that the extension is loaded by the first call and not by ``import fastconv``.

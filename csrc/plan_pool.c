@@ -1,0 +1,257 @@
+/* Pooling plans: windows in both directions, and how a call is cut into tiles. */
+#include "threads.h"
+
+#include "kernels.h"
+
+/* Below this many elements on the larger side a second thread costs more than it brings. */
+#define FC_SERIAL_POOL (64 * 1024)
+
+/* Elements on the larger side of a piece. */
+#define FC_PIECE_POOL (32 * 1024)
+
+/* Bytes of a row buffer, and of the channels of one position, where they are the lanes. */
+#define FC_POOL_SPAN (16 * 1024)
+#define FC_POOL_CHANNELS 1024
+
+struct fc_pool_plan {
+  fc_pool_desc d;
+  const fc_kernels *kn;
+  int64_t es;
+  fc_pool_axis axis[3];
+  int op, divide;
+  int64_t most_rows;
+  int64_t *ranges;             /* every axis' from and to */
+  double *numbers;             /* every axis' divisor and share */
+};
+
+/* How one call is cut: units are blocks of channels of an image; a piece is some units, or some rows of one. */
+typedef struct pool_cut {
+  int lanes_are_columns;
+  fc_pool_axis axis[3];
+  int64_t step;
+  int64_t lanes, blocks, units, units_per_piece, rows, rows_per_piece, pieces, columns, span, scratch;
+} pool_cut;
+
+typedef struct pool_job {
+  const fc_pool_plan *plan;
+  const fc_pool_strides *strides;
+  pool_cut cut;
+  const char *x;
+  char *y, *dx, *workspace;
+  int64_t *indices;
+} pool_job;
+
+/* ------------------------------------------------------------------------------------------------ planning */
+
+static int64_t larger(const fc_pool_plan *p, int axis) { return fc_max(p->axis[axis].source, p->axis[axis].target); }
+
+/* The windows as they are: targets are outputs. */
+static void axis_forward(fc_pool_axis *a, const int64_t *windows, int64_t *from, int64_t *to, double *divisor) {
+  for (int64_t o = 0; o < a->target; o++) {
+    from[o] = fc_min(windows[3 * o], a->source); /* an empty window may start anywhere */
+    to[o] = fc_max(from[o], windows[3 * o + 1]);
+    divisor[o] = (double)windows[3 * o + 2];
+  }
+}
+
+/* Targets are input positions: each one's outputs are those that end after it, up to the last that starts before. */
+static void axis_backward(fc_pool_axis *a, const int64_t *windows, int64_t *from, int64_t *to, double *share) {
+  int64_t first = 0, last = 0;
+  for (int64_t i = 0; i < a->target; i++) {
+    while (first < a->source && windows[3 * first + 1] <= i) first++;
+    while (last < a->source && windows[3 * last] <= i) last++;
+    from[i] = first;
+    to[i] = fc_max(first, last);
+  }
+  for (int64_t o = 0; o < a->source; o++) share[o] = (double)windows[3 * o + 2];
+}
+
+static int same(const double *v, int64_t n) {
+  for (int64_t i = 1; i < n; i++)
+    if (v[i] != v[0]) return 0;
+  return 1;
+}
+
+static int64_t longest(const fc_pool_axis *a) {
+  int64_t most = 0;
+  for (int64_t i = 0; i < a->target; i++) most = fc_max(most, fc_div_up(a->to[i] - a->from[i], a->dil));
+  return most;
+}
+
+int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
+  const fc_kernels *kn = fc_kernels_of(d->isa, d->dtype);
+  const int backward = d->direction == FC_BWD_INPUT, max = d->kind == FC_MAX;
+  if (!kn || d->n < 1 || d->c < 1 || (backward && !max && (d->dil[0] != 1 || d->dil[1] != 1 || d->dil[2] != 1)))
+    return FC_ERROR_ARGUMENT;
+  int64_t total = 0;
+  for (int i = 0; i < 3; i++) {
+    if (d->in[i] < 1 || d->out[i] < 1) return FC_ERROR_ARGUMENT;
+    total += d->in[i] + d->out[i];
+  }
+  fc_pool_plan *p = calloc(1, sizeof *p);
+  if (p) {
+    p->ranges = malloc(2 * (size_t)total * sizeof *p->ranges);
+    p->numbers = malloc(2 * (size_t)total * sizeof *p->numbers);
+  }
+  if (!p || !p->ranges || !p->numbers) {
+    fc_pool_plan_destroy(p);
+    return FC_ERROR_MEMORY;
+  }
+  p->d = *d;
+  p->kn = kn;
+  p->es = d->dtype == FC_F32 ? 4 : 8;
+  const int turned = backward && !max;
+  int64_t *ranges = p->ranges;
+  double *numbers = p->numbers;
+  int uniform = 1;
+  double product = 1;
+  for (int i = 0; i < 3; i++) {
+    fc_pool_axis *a = &p->axis[i];
+    const int64_t size = fc_max(d->in[i], d->out[i]), outs = d->out[i];
+    *a = (fc_pool_axis){turned ? outs : d->in[i], turned ? d->in[i] : outs, d->dil[i], ranges, ranges + size, numbers, numbers + size};
+    double *factor = turned ? numbers + size : numbers;
+    (turned ? axis_backward : axis_forward)(a, d->windows[i], ranges, ranges + size, factor);
+    if (d->divisor != 0)
+      for (int64_t o = 0; o < outs; o++) factor[o] = i == 0 ? d->divisor : 1;
+    uniform &= same(factor, outs);
+    product *= factor[0];
+    ranges += 2 * size;
+    numbers += 2 * size;
+  }
+  p->divide = d->kind == FC_AVG;
+  p->op = max ? d->indices || backward ? FC_POOL_ARGMAX : FC_POOL_MAXIMUM : FC_POOL_TOTAL;
+  if (turned && p->divide) {
+    /* One divisor for all can wait until the sum is there; else every dy is divided first. */
+    p->divide = uniform;
+    if (!uniform) p->op = FC_POOL_SHARES;
+    for (int i = 0; i < 3; i++)
+      for (int64_t j = 0; j < p->axis[i].target; j++) ((double *)p->axis[i].divisor)[j] = i == 0 ? product : 1;
+  }
+  p->most_rows = longest(&p->axis[0]) * longest(&p->axis[1]);
+  *plan = p;
+  return FC_OK;
+}
+
+void fc_pool_plan_destroy(fc_pool_plan *p) {
+  if (!p) return;
+  free(p->ranges);
+  free(p->numbers);
+  free(p);
+}
+
+/* The source columns that columns col0 to col1 of the target need, before the image too where windows are even. */
+static int64_t span_of(const fc_pool_plan *p, const pool_cut *c, int64_t col0, int64_t col1) {
+  const fc_pool_axis *x = &c->axis[2];
+  if (c->lanes_are_columns && c->step)
+    return (fc_round_up(col1 - col0, p->kn->vl) - 1) * c->step + (p->d.ker - 1) * x->dil + 1 + c->step * p->kn->vl;
+  int64_t first, end;
+  fc_pool_reach(x, col0, col1, &first, &end);
+  return end - first;
+}
+
+static int forward_like(const fc_pool_plan *p) { return p->d.kind == FC_MAX || p->d.direction == FC_FWD; }
+
+static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s) {
+  const int64_t *ss = forward_like(p) ? s->x : s->y;
+  pool_cut c = {.lanes = 1};
+  memcpy(c.axis, p->axis, sizeof c.axis);
+  c.lanes_are_columns = p->d.c == 1 || ss[1] != 1 || (ss[4] == 1 && c.axis[2].source > 1);
+  if (!c.lanes_are_columns) c.lanes = fc_min(p->d.c, FC_POOL_CHANNELS / p->es);
+  c.step = forward_like(p) && p->d.stride <= 2 ? p->d.stride : 0;
+  c.blocks = fc_div_up(p->d.c, c.lanes);
+  c.units = p->d.n * c.blocks;
+  c.rows = c.axis[0].target * c.axis[1].target;
+  /* Columns: as many as the row buffer takes. */
+  c.columns = c.axis[2].target;
+  while (c.columns > p->kn->vl && span_of(p, &c, 0, c.columns) * c.lanes * p->es > FC_POOL_SPAN) c.columns = fc_div_up(c.columns, 2);
+  for (int64_t col = 0; col < c.axis[2].target; col += c.columns)
+    c.span = fc_max(c.span, span_of(p, &c, col, fc_min(c.axis[2].target, col + c.columns)));
+  c.span = c.span * c.lanes + p->kn->vl;
+  const int64_t row = larger(p, 2) * c.lanes, unit = fc_max(c.axis[0].source * c.axis[1].source, c.rows) * row;
+  c.units_per_piece = fc_max(1, FC_PIECE_POOL / unit);
+  /* A gradient that is scattered needs all rows of its unit in one thread. */
+  c.rows_per_piece = p->d.direction == FC_FWD || !forward_like(p) ? fc_max(1, c.rows * FC_PIECE_POOL / unit) : c.rows;
+  if (c.units_per_piece > 1) c.rows_per_piece = c.rows;
+  c.pieces = fc_div_up(c.units, c.units_per_piece) * fc_div_up(c.rows, c.rows_per_piece);
+  const int64_t results = c.columns * c.lanes + p->kn->vl;
+  c.scratch = 12 * FC_ALIGN + (2 * c.span + 3 * results + c.columns + p->kn->vl) * p->es + p->most_rows * (p->es + 24);
+  c.scratch = fc_round_up(c.scratch, FC_ALIGN);
+  return c;
+}
+
+int64_t fc_pool_plan_workspace(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
+  return fc_max(1, nthreads) * cut_call(p, s).scratch + FC_ALIGN;
+}
+
+int fc_pool_plan_threads(const fc_pool_plan *p, int nthreads) {
+  return p->d.n * p->d.c * larger(p, 0) * larger(p, 1) * larger(p, 2) < FC_SERIAL_POOL ? 1 : nthreads;
+}
+
+/* ------------------------------------------------------------------------------------------------- running */
+
+static void clear(char *p, const fc_pool_desc *d, const int64_t s[4], int64_t lanes, int64_t es) {
+  const int rows = s[2] == 1 && lanes == 1, channels = s[3] == 1, whole = channels && s[2] == lanes;
+  for (int64_t z = 0; z < d->in[0]; z++)
+    for (int64_t h = 0; h < d->in[1]; h++) {
+      char *row = p + (z * s[0] + h * s[1]) * es;
+      if (rows || whole) {
+        memset(row, 0, (size_t)(d->in[2] * lanes * es));
+        continue;
+      }
+      for (int64_t w = 0; w < d->in[2]; w++)
+        if (channels)
+          memset(row + w * s[2] * es, 0, (size_t)(lanes * es));
+        else
+          for (int64_t l = 0; l < lanes; l++) memset(row + (w * s[2] + l * s[3]) * es, 0, (size_t)es);
+    }
+}
+
+/* Strides over (n, c, d, h, w) as those over (d, h, w, c). */
+static void inner(int64_t to[4], const int64_t from[5]) {
+  memcpy(to, from + 2, 3 * sizeof *to);
+  to[3] = from[1];
+}
+
+static void piece(void *ctx, int64_t index, int worker) {
+  const pool_job *j = ctx;
+  const fc_pool_plan *p = j->plan;
+  const pool_cut *c = &j->cut;
+  const int64_t es = p->es, row_pieces = fc_div_up(c->rows, c->rows_per_piece);
+  const int64_t unit0 = index / row_pieces * c->units_per_piece, unit1 = fc_min(c->units, unit0 + c->units_per_piece);
+  const int scatter = p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT;
+  const int64_t *xs = j->strides->x, *ys = j->strides->y, *gs = j->strides->dx, *is = j->strides->indices;
+  fc_pool_tile t = {.op = p->op, .divide = p->divide, .lanes_are_columns = c->lanes_are_columns, .step = c->step,
+                    .pad = p->d.pad, .taps = p->d.ker, .most_rows = p->most_rows, .span = c->span,
+                    .work = j->workspace + worker * c->scratch};
+  memcpy(t.axis, c->axis, sizeof t.axis);
+  memcpy(t.source_stride, (forward_like(p) ? xs : ys) + 2, sizeof t.source_stride);
+  inner(t.target_stride, forward_like(p) ? ys : gs);
+  inner(t.index_stride, is);
+  inner(t.grad_stride, gs);
+  t.row0 = index % row_pieces * c->rows_per_piece;
+  t.row1 = fc_min(c->rows, t.row0 + c->rows_per_piece);
+  for (int64_t u = unit0; u < unit1; u++) {
+    const int64_t n = u / c->blocks, c0 = u % c->blocks * c->lanes;
+    char *x = (char *)j->x + (n * xs[0] + c0 * xs[1]) * es, *y = j->y + (n * ys[0] + c0 * ys[1]) * es;
+    char *dx = j->dx + (n * gs[0] + c0 * gs[1]) * es;
+    t.lanes = fc_min(c->lanes, p->d.c - c0);
+    t.source = forward_like(p) ? x : y;
+    t.target = scatter ? 0 : forward_like(p) ? y : dx;
+    t.indices = j->indices ? j->indices + n * is[0] + c0 * is[1] : 0;
+    if (scatter) {
+      t.dy = y;
+      t.grad = dx;
+      clear(dx, &p->d, t.grad_stride, t.lanes, es);
+    }
+    for (t.col0 = 0; t.col0 < c->axis[2].target; t.col0 += c->columns) {
+      t.col1 = fc_min(c->axis[2].target, t.col0 + c->columns);
+      (scatter && j->indices ? p->kn->pool_scatter : p->kn->pool)(&t);
+    }
+  }
+}
+
+int fc_pool_run(const fc_pool_plan *p, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
+                void *workspace, int nthreads) {
+  pool_job j = {p, strides, cut_call(p, strides), x, y, dx, fc_aligned(workspace), indices};
+  return fc_parallel_for(nthreads, j.cut.pieces, piece, &j);
+}

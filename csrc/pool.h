@@ -1,0 +1,58 @@
+/* What plan_pool.c and kernels/pool.inc agree on.
+ *
+ * Every pooling, in either direction, makes the elements of a target out of windows of a source: a maximum, or a sum.
+ * The gradient of a sum or an average is again sums of windows: of the outputs that an input position took part in.
+ * Windows are ranges in each dimension, so rows are reduced first, whole vectors of them, into one row; then that row. */
+#ifndef FC_POOL_H
+#define FC_POOL_H
+
+#include <stdint.h>
+
+enum {
+  FC_POOL_MAXIMUM,
+  FC_POOL_ARGMAX,              /* and where it was */
+  FC_POOL_TOTAL,
+  FC_POOL_SHARES,              /* a total of source elements, each divided by its own share first */
+};
+
+/* One dimension. Target position i reduces the source positions from[i], from[i] + dil, ... below to[i]. */
+typedef struct fc_pool_axis {
+  int64_t source, target, dil;
+  const int64_t *from, *to;
+  const double *divisor;       /* of each target position: the result is divided by the product over the dimensions */
+  const double *share;         /* of each source position, for FC_POOL_SHARES */
+} fc_pool_axis;
+
+/* Rows row0 to row1 (of depth times height) and columns col0 to col1 of some channels of one image. Lanes of a vector
+ * are channels, which then lie next to each other in the source, or the columns of a single channel. */
+typedef struct fc_pool_tile {
+  int op, divide, lanes_are_columns;
+  int64_t lanes;               /* channels; 1 where lanes are columns */
+  fc_pool_axis axis[3];
+  int64_t step, pad, taps;     /* step > 0: window o starts at o step - pad, before the image perhaps, and has taps taps */
+  int64_t row0, row1, col0, col1;
+  const void *source;
+  int64_t source_stride[3];    /* d, h, w */
+  void *target;                /* FC_POOL_ARGMAX: may be NULL */
+  int64_t target_stride[4];    /* d, h, w, channel */
+  int64_t *indices;            /* may be NULL */
+  int64_t index_stride[4];
+  /* FC_POOL_ARGMAX with grad: grad at the maximum += dy, which has the target's strides. */
+  const void *dy;
+  void *grad;
+  int64_t grad_stride[4];
+  int64_t most_rows, span;     /* source rows of a target row; elements of a row buffer */
+  void *work;
+} fc_pool_tile;
+
+/* The source positions that some target positions read are in [*first, *end). */
+static inline void fc_pool_reach(const fc_pool_axis *a, int64_t target0, int64_t target1, int64_t *first, int64_t *end) {
+  *first = a->from[target0];
+  *end = a->to[target0];
+  for (int64_t i = target0 + 1; i < target1; i++) {
+    *first = a->from[i] < *first ? a->from[i] : *first;
+    *end = a->to[i] > *end ? a->to[i] : *end;
+  }
+}
+
+#endif
