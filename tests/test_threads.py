@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import dispatch
+from fastconv import dispatch, testing
 
 threads = importlib.import_module("fastconv.threads")
 
 ROOT = Path(threads.__file__).resolve().parents[1]
-USABLE = [name for name, reason in dispatch.backends().items() if reason is None]
+USABLE = testing.backends_here()
 C_REASON = dispatch.backends()["c"]
 needs_c = pytest.mark.skipif(C_REASON is not None, reason=f"the c backend cannot run here: {C_REASON}")
 TIME_LIMIT = 120
@@ -211,10 +211,8 @@ def results(dtype: str = "float32") -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("backend", USABLE)
-def test_the_same_bits_for_any_number_of_threads(backend, dtype):
-    with fc.use_backend(backend):
+def test_the_same_bits_for_any_number_of_threads(target, dtype):
+    with testing.on(target):
         with fc.threads(1):
             expected = results(dtype)
         for n in (2, 3, 8):
