@@ -11,7 +11,7 @@
 
 /* Bytes of a row buffer, and of the channels of one position, where they are the lanes. */
 #define FC_POOL_SPAN (16 * 1024)
-#define FC_POOL_CHANNELS 1024
+#define FC_POOL_LANES 1024
 
 struct fc_pool_plan {
   fc_pool_desc d;
@@ -19,16 +19,15 @@ struct fc_pool_plan {
   int64_t es;
   fc_pool_axis axis[3];
   int op, divide;
-  int64_t most_rows;
+  int64_t most_rows, most_taps;
   int64_t *ranges;             /* every axis' from and to */
   double *numbers;             /* every axis' divisor and share */
 };
 
 /* How one call is cut: units are blocks of channels of an image; a piece is some units, or some rows of one. */
 typedef struct pool_cut {
-  int lanes_are_columns;
+  int form;
   fc_pool_axis axis[3];
-  int64_t step;
   int64_t lanes, blocks, units, units_per_piece, rows, rows_per_piece, pieces, columns, span, scratch;
 } pool_cut;
 
@@ -128,6 +127,7 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
       for (int64_t j = 0; j < p->axis[i].target; j++) ((double *)p->axis[i].divisor)[j] = i == 0 ? product : 1;
   }
   p->most_rows = longest(&p->axis[0]) * longest(&p->axis[1]);
+  p->most_taps = longest(&p->axis[2]);
   *plan = p;
   return FC_OK;
 }
@@ -142,8 +142,9 @@ void fc_pool_plan_destroy(fc_pool_plan *p) {
 /* The source columns that columns col0 to col1 of the target need, before the image too where windows are even. */
 static int64_t span_of(const fc_pool_plan *p, const pool_cut *c, int64_t col0, int64_t col1) {
   const fc_pool_axis *x = &c->axis[2];
-  if (c->lanes_are_columns && c->step)
-    return (fc_round_up(col1 - col0, p->kn->vl) - 1) * c->step + (p->d.ker - 1) * x->dil + 1 + c->step * p->kn->vl;
+  if (c->form == FC_POOL_POSITIONS) return 0;
+  if (c->form == FC_POOL_EVEN_COLUMNS)
+    return (fc_round_up(col1 - col0, p->kn->vl) - 1) * p->d.stride + (p->d.ker - 1) * x->dil + 1 + p->d.stride * p->kn->vl;
   int64_t first, end;
   fc_pool_reach(x, col0, col1, &first, &end);
   return end - first;
@@ -151,19 +152,31 @@ static int64_t span_of(const fc_pool_plan *p, const pool_cut *c, int64_t col0, i
 
 static int forward_like(const fc_pool_plan *p) { return p->d.kind == FC_MAX || p->d.direction == FC_FWD; }
 
+/* Whether reducing rows first, a step of them for each target row, saves so many loads that it pays for the buffer. */
+static int large_windows(const fc_pool_plan *p) {
+  const int64_t step = fc_max(1, fc_div_up(p->axis[2].source, p->axis[2].target));
+  return p->most_rows * p->most_taps > 2 * ((p->most_rows + 1) * step + p->most_taps);
+}
+
 static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s) {
   const int64_t *ss = forward_like(p) ? s->x : s->y;
   pool_cut c = {.lanes = 1};
   memcpy(c.axis, p->axis, sizeof c.axis);
-  c.lanes_are_columns = p->d.c == 1 || ss[1] != 1 || (ss[4] == 1 && c.axis[2].source > 1);
-  if (!c.lanes_are_columns) c.lanes = fc_min(p->d.c, FC_POOL_CHANNELS / p->es);
-  c.step = forward_like(p) && p->d.stride <= 2 ? p->d.stride : 0;
+  if (p->d.c == 1 || ss[1] != 1 || (ss[4] == 1 && c.axis[2].source > 1)) {
+    c.form = forward_like(p) && (p->d.stride == 1 || p->d.stride == 2) ? FC_POOL_EVEN_COLUMNS : FC_POOL_COLUMNS;
+  } else {
+    c.form = large_windows(p) ? FC_POOL_CHANNELS : FC_POOL_POSITIONS;
+    c.lanes = fc_min(p->d.c, FC_POOL_LANES / p->es);
+  }
   c.blocks = fc_div_up(p->d.c, c.lanes);
   c.units = p->d.n * c.blocks;
   c.rows = c.axis[0].target * c.axis[1].target;
-  /* Columns: as many as the row buffer takes. */
+  /* Columns: as many as the row buffer takes, and the places where the maxima were. */
   c.columns = c.axis[2].target;
-  while (c.columns > p->kn->vl && span_of(p, &c, 0, c.columns) * c.lanes * p->es > FC_POOL_SPAN) c.columns = fc_div_up(c.columns, 2);
+  const int64_t places = p->op == FC_POOL_ARGMAX ? 8 * c.lanes : 0;
+  while (c.columns > p->kn->vl &&
+         fc_max(span_of(p, &c, 0, c.columns) * c.lanes * p->es, c.columns * places) > FC_POOL_SPAN)
+    c.columns = fc_div_up(c.columns, 2);
   for (int64_t col = 0; col < c.axis[2].target; col += c.columns)
     c.span = fc_max(c.span, span_of(p, &c, col, fc_min(c.axis[2].target, col + c.columns)));
   c.span = c.span * c.lanes + p->kn->vl;
@@ -174,7 +187,8 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s) {
   if (c.units_per_piece > 1) c.rows_per_piece = c.rows;
   c.pieces = fc_div_up(c.units, c.units_per_piece) * fc_div_up(c.rows, c.rows_per_piece);
   const int64_t results = c.columns * c.lanes + p->kn->vl;
-  c.scratch = 12 * FC_ALIGN + (2 * c.span + 3 * results + c.columns + p->kn->vl) * p->es + p->most_rows * (p->es + 24);
+  const int64_t taps = p->most_rows * (1 + (c.form == FC_POOL_POSITIONS ? p->most_taps : 0));
+  c.scratch = 16 * FC_ALIGN + (2 * c.span + 3 * results + c.columns + p->kn->vl) * p->es + taps * 3 * 8 + (results + c.columns) * 8;
   c.scratch = fc_round_up(c.scratch, FC_ALIGN);
   return c;
 }
@@ -220,8 +234,8 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t unit0 = index / row_pieces * c->units_per_piece, unit1 = fc_min(c->units, unit0 + c->units_per_piece);
   const int scatter = p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT;
   const int64_t *xs = j->strides->x, *ys = j->strides->y, *gs = j->strides->dx, *is = j->strides->indices;
-  fc_pool_tile t = {.op = p->op, .divide = p->divide, .lanes_are_columns = c->lanes_are_columns, .step = c->step,
-                    .pad = p->d.pad, .taps = p->d.ker, .most_rows = p->most_rows, .span = c->span,
+  fc_pool_tile t = {.op = p->op, .divide = p->divide, .form = c->form, .step = p->d.stride, .pad = p->d.pad,
+                    .taps = p->d.ker, .most_rows = p->most_rows, .most_taps = p->most_taps, .span = c->span,
                     .work = j->workspace + worker * c->scratch};
   memcpy(t.axis, c->axis, sizeof t.axis);
   memcpy(t.source_stride, (forward_like(p) ? xs : ys) + 2, sizeof t.source_stride);

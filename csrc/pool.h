@@ -15,6 +15,14 @@ enum {
   FC_POOL_SHARES,              /* a total of source elements, each divided by its own share first */
 };
 
+/* What the lanes of a vector are, and what is done with them. */
+enum {
+  FC_POOL_EVEN_COLUMNS,        /* columns of one channel, whose windows lie a step of 1 or 2 apart */
+  FC_POOL_COLUMNS,             /* columns of one channel */
+  FC_POOL_CHANNELS,            /* channels, next to each other in the source; large windows */
+  FC_POOL_POSITIONS,           /* channels; every position of a window is added at once, without a row in between */
+};
+
 /* One dimension. Target position i reduces the source positions from[i], from[i] + dil, ... below to[i]. */
 typedef struct fc_pool_axis {
   int64_t source, target, dil;
@@ -23,13 +31,12 @@ typedef struct fc_pool_axis {
   const double *share;         /* of each source position, for FC_POOL_SHARES */
 } fc_pool_axis;
 
-/* Rows row0 to row1 (of depth times height) and columns col0 to col1 of some channels of one image. Lanes of a vector
- * are channels, which then lie next to each other in the source, or the columns of a single channel. */
+/* Rows row0 to row1 (of depth times height) and columns col0 to col1 of some channels of one image. */
 typedef struct fc_pool_tile {
-  int op, divide, lanes_are_columns;
+  int op, divide, form;
   int64_t lanes;               /* channels; 1 where lanes are columns */
   fc_pool_axis axis[3];
-  int64_t step, pad, taps;     /* step > 0: window o starts at o step - pad, before the image perhaps, and has taps taps */
+  int64_t step, pad, taps;     /* even columns: window o starts at o step - pad, in the padding perhaps */
   int64_t row0, row1, col0, col1;
   const void *source;
   int64_t source_stride[3];    /* d, h, w */
@@ -41,7 +48,7 @@ typedef struct fc_pool_tile {
   const void *dy;
   void *grad;
   int64_t grad_stride[4];
-  int64_t most_rows, span;     /* source rows of a target row; elements of a row buffer */
+  int64_t most_rows, most_taps, span; /* source rows of a target row, columns of a window; elements of a row buffer */
   void *work;
 } fc_pool_tile;
 
