@@ -14,6 +14,9 @@
 /* Source planes of one piece of the direct algorithm stay within this. */
 #define FC_PLANE_BYTES (192 * 1024)
 
+/* Rows of filters that are transposed at a time when weights are packed. */
+#define FC_FILTER_ROWS 128
+
 /* Columns (lanes) of a piece: multiples of every tile, small enough that both blocks stay in L2. */
 #define FC_PIECE_LANES 192
 
@@ -269,58 +272,72 @@ typedef struct weight_job {
 
 static int tile_of(const fc_conv_plan *p) { return p->algorithm == GEMM_CHANNELS ? p->kn->nr : p->kn->mr; }
 
-/* One panel of one group of one phase, over all of its reduction: k runs over taps, then source channels. Filters are
- * contiguous in most arrays: some are transposed whole into rows of lanes, then the rows go to their places. */
-static void pack_weight_panel(void *ctx, int64_t index, int worker) {
+/* Filters are contiguous in most arrays: some are transposed whole into rows of lanes, then the rows go to their places. */
+static int by_filter(const fc_conv_plan *p) {
+  const int64_t *ws = p->d.ws, *ker = p->d.ker, whole = product3(ker);
+  return whole > 1 && whole <= FC_FILTER_ROWS && (ker[2] == 1 || ws[4] == 1) && (ker[1] == 1 || ws[3] == ker[2]) &&
+         (ker[0] == 1 || ws[2] == ker[2] * ker[1]);
+}
+
+/* Lanes l0.. of one panel, source channels c .. c1: k runs over taps, then channels. w: this group's weights. */
+static void pack_panel(const fc_conv_plan *p, const phase *ph, const char *w, char *packed, int64_t l0, int64_t c, int64_t c1) {
+  const int tile = tile_of(p), lanes = (int)fc_min(tile, p->dc - l0), filters = by_filter(p);
+  const int64_t *ws = p->d.ws, *ker = p->d.ker, es = p->es, whole = product3(ker), row = tile * es;
+  const int64_t kstep = fc_product_kstep(p->kn, ph->k);
+  int64_t off[FC_MAX_LANES];
+  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
+  for (int l = 0; l < tile; l++) off[l] = l * p->wm;
+  w += l0 * p->wm * es;
+  if (filters && p->wk == whole)
+    p->kn->pack(rows, tile, lanes, w + c * whole * es, off, 1, (c1 - c) * whole);
+  else if (filters)
+    for (int64_t x = c; x < c1; x++) p->kn->pack((char *)rows + (x - c) * whole * row, tile, lanes, w + x * p->wk * es, off, 1, whole);
+  int64_t tap = 0;
+  for (int td = 0; td < ph->ax[0].ntap; td++)
+    for (int th = 0; th < ph->ax[1].ntap; th++)
+      for (int tw = 0; tw < ph->ax[2].ntap; tw++, tap++) {
+        const int64_t zd = ph->ax[0].tap[td], zh = ph->ax[1].tap[th], zw = ph->ax[2].tap[tw];
+        const char *from = (char *)rows + ((zd * ker[1] + zh) * ker[2] + zw) * row;
+        for (int64_t x = c, run; x < c1; x += run) {
+          /* Up to the end of this block of the reduction. */
+          const int64_t k = tap * p->sc + x, k0 = k / kstep * kstep, k1 = fc_min(ph->k, k0 + kstep);
+          run = fc_min(c1 - x, k1 - k);
+          char *to = packed + (fc_packed_at(p->dc, tile, l0, k0, k1 - k0) + (k - k0) * tile) * es;
+          if (!filters)
+            p->kn->pack(to, tile, lanes, w + (zd * ws[2] + zh * ws[3] + zw * ws[4] + x * p->wk) * es, off, p->wk, run);
+          else
+            for (int64_t y = 0; y < run; y++)
+              for (int64_t b = 0; b < row; b += 8) memcpy(to + y * row + b, from + (x - c + y) * whole * row + b, 8);
+        }
+      }
+}
+
+/* Source channels that are packed at a time. */
+static int64_t channel_step(const fc_conv_plan *p) { return by_filter(p) ? FC_FILTER_ROWS / product3(p->d.ker) : p->sc; }
+
+/* Parts of the work: panels, or channels where those lie further apart in memory than lanes do. */
+static int64_t weight_parts(const fc_conv_plan *p) {
+  return p->wm < p->wk ? fc_div_up(p->sc, channel_step(p)) : fc_div_up(p->dc, tile_of(p));
+}
+
+static void pack_part(void *ctx, int64_t index, int worker) {
   (void)worker;
   const weight_job *j = ctx;
   const fc_conv_plan *p = j->p;
   const int tile = tile_of(p);
-  const int64_t panels = fc_div_up(p->dc, tile), es = p->es, per = panels * p->d.groups;
+  const int64_t parts = weight_parts(p), per = parts * p->d.groups, part = index % parts, g = index % per / parts, step = channel_step(p);
   const phase *ph = &p->phases[index / per];
-  const int64_t g = index % per / panels, l0 = index % panels * tile;
-  const int64_t *ws = p->d.ws, *ker = p->d.ker, whole = product3(ker), row = tile * es;
-  const int lanes = (int)fc_min(tile, p->dc - l0);
-  char *packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile, ph->k)) * es;
-  const int64_t kstep = fc_product_kstep(p->kn, ph->k);
-  const char *w = j->w + (g * p->d.ocg * ws[0] + l0 * p->wm) * es;
-  int64_t off[FC_MAX_LANES];
-  for (int l = 0; l < tile; l++) off[l] = l * p->wm;
-  enum { ROWS = 128 };
-  double rows[ROWS * FC_MAX_LANES];
-  const int by_filter = whole > 1 && whole <= ROWS && (ker[2] == 1 || ws[4] == 1) && (ker[1] == 1 || ws[3] == ker[2]) &&
-                        (ker[0] == 1 || ws[2] == ker[2] * ker[1]);
-  const int64_t step = by_filter ? ROWS / whole : p->sc;
-  for (int64_t c = 0; c < p->sc; c += step) {
-    const int64_t c1 = fc_min(p->sc, c + step);
-    if (by_filter && p->wk == whole)
-      p->kn->pack(rows, tile, lanes, w + c * whole * es, off, 1, (c1 - c) * whole);
-    else if (by_filter)
-      for (int64_t x = c; x < c1; x++) p->kn->pack((char *)rows + (x - c) * whole * row, tile, lanes, w + x * p->wk * es, off, 1, whole);
-    int64_t tap = 0;
-    for (int td = 0; td < ph->ax[0].ntap; td++)
-      for (int th = 0; th < ph->ax[1].ntap; th++)
-        for (int tw = 0; tw < ph->ax[2].ntap; tw++, tap++) {
-          const int64_t zd = ph->ax[0].tap[td], zh = ph->ax[1].tap[th], zw = ph->ax[2].tap[tw];
-          const char *from = (char *)rows + ((zd * ker[1] + zh) * ker[2] + zw) * row;
-          for (int64_t x = c, run; x < c1; x += run) {
-            /* Up to the end of this block of the reduction. */
-            const int64_t k = tap * p->sc + x, k0 = k / kstep * kstep, k1 = fc_min(ph->k, k0 + kstep);
-            run = fc_min(c1 - x, k1 - k);
-            char *to = packed + (fc_packed_at(p->dc, tile, l0, k0, k1 - k0) + (k - k0) * tile) * es;
-            if (!by_filter)
-              p->kn->pack(to, tile, lanes, w + (zd * ws[2] + zh * ws[3] + zw * ws[4] + x * p->wk) * es, off, p->wk, run);
-            else
-              for (int64_t y = 0; y < run; y++)
-                for (int64_t b = 0; b < row; b += 8) memcpy(to + y * row + b, from + (x - c + y) * whole * row + b, 8);
-          }
-        }
-  }
+  const char *w = j->w + g * p->d.ocg * p->d.ws[0] * p->es;
+  char *packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile, ph->k)) * p->es;
+  if (p->wm < p->wk)
+    for (int64_t l = 0; l < p->dc; l += tile) pack_panel(p, ph, w, packed, l, part * step, fc_min(p->sc, (part + 1) * step));
+  else
+    for (int64_t c = 0; c < p->sc; c += step) pack_panel(p, ph, w, packed, part * tile, c, fc_min(p->sc, c + step));
 }
 
 int fc_conv_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   weight_job j = {p, w, fc_aligned(packed)};
-  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->nphase * p->d.groups * fc_div_up(p->dc, tile_of(p)), pack_weight_panel, &j);
+  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->nphase * p->d.groups * weight_parts(p), pack_part, &j);
 }
 
 /* ------------------------------------------------------------------- forward, backward-input: implicit GEMM */
