@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from ...spec import ConvSpec
+from .direct import Direct, DirectJob, DirectWeights
 from .product import Job, Operand, Packed, Product, merge_pixels, steps
 from .simd import ISA, MR, NV, lanes
 
 __all__ = ["ConvKernel"]
 
 Triple = tuple[int, int, int]
+
+#: Products of input and output channels of a group up to which no register tile is used.
+_FEW = 4
 
 
 def _triple(values: Any, fill: Any) -> Any:
@@ -30,6 +34,16 @@ class _Image:
         self.n, *rest = strides
         *size, self.c = rest if channels_last else (*rest[1:], rest[0])
         self.size: Triple = _triple(size, 0)
+
+
+    def record(self, begin: Triple = (0, 0, 0), every: Triple = (1, 1, 1)) -> tuple[int, ...]:
+        """As ``direct.STEPS`` has it, for every so many positions from ``begin`` on."""
+        base = sum(b * s for b, s in zip(begin, self.size, strict=True))
+        return (self.n, self.c, *(s * e for s, e in zip(self.size, every, strict=True)), base)
+
+
+def _unit_channels(array: np.ndarray) -> np.ndarray:
+    return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
 
 
 class _Weights:
@@ -62,10 +76,19 @@ class ConvKernel:
         # The vectors of the tile run along what is contiguous in the result, unless a group has too few channels.
         channels = self.icg if spec.direction == "bwd_input" else self.ocg
         self.pixels_are_rows = spec.channels_last and (channels > nr // 2 or spec.direction == "bwd_weight")
-        self.algorithm = f"implicit_gemm {MR}x{nr}"
-        rows = "pixels" if self.pixels_are_rows else "channels"
-        self.reason = f"{self.algorithm}: {rows} are the rows of the tile"
-        self._product = lru_cache(maxsize=8)(self._make)
+        self.is_direct = self.icg * self.ocg <= _FEW
+        self.by_rows = not (spec.channels_last and self.icg == self.ocg == 1)
+        of_group = f"{self.icg} x {self.ocg} channels a group"
+        if self.is_direct:
+            self.algorithm = "direct rows" if self.by_rows else "direct channels"
+            self.reason = f"{self.algorithm}: {of_group} would leave a register tile nearly empty"
+            if not self.by_rows:
+                self.reason += "\narrays whose channels are not contiguous are copied first"
+        else:
+            self.algorithm = f"implicit_gemm {MR}x{nr}"
+            rows = "pixels" if self.pixels_are_rows else "channels"
+            self.reason = f"direct: refused, {of_group} are more than {_FEW}\n{self.algorithm}: its rows are {rows}"
+        self._made = lru_cache(maxsize=8)(self._make_direct if self.is_direct else self._make)
 
     # ------------------------------------------------------------------------------------------ the interface
 
@@ -78,13 +101,15 @@ class ConvKernel:
 
         first = s.y_shape if s.direction == "bwd_input" else s.x_shape
         second = s.y_shape if s.direction == "bwd_weight" else s.w_shape
-        return self._product(dense(first), dense(second), dense(s.result_shape), None, 1).workspace_bytes
+        return self._made(dense(first), dense(second), dense(s.result_shape), None, None).workspace_bytes
 
     def pack(self, w: np.ndarray) -> Packed:
-        """The weights as panels."""
+        """The weights as the kernel reads them."""
         anywhere = (0,) * (self.spec.ndim + 2)
-        packing = self._product(anywhere, steps(w), anywhere, None, 0)
-        return packing.pack(*((None, w) if self.pixels_are_rows else (w, None)))
+        made = self._made(anywhere, anywhere if self.is_direct else steps(w), anywhere, None, None)
+        if self.is_direct:
+            return made.pack(self._weight_parts(w))
+        return made.pack(*((None, w) if self.pixels_are_rows else (w, None)))
 
     def __call__(
         self,
@@ -94,19 +119,27 @@ class ConvKernel:
         residual: np.ndarray | None,
         out: np.ndarray,
     ) -> None:
+        gradient = self.spec.direction == "bwd_weight"
         packed = None
-        if self.spec.direction != "bwd_weight":
+        if not gradient:
             packed = second if isinstance(second, Packed) else self.pack(second)
             second = None
-        made = self._product(
+        if self.is_direct and not self.by_rows:
+            first, second = (None if a is None else _unit_channels(a) for a in (first, second))
+        made = self._made(
             steps(first),
             (0,) * first.ndim if second is None else steps(second),
             steps(out),
             None if residual is None else steps(residual),
-            0 if bias is None else steps(bias)[0],
+            None if bias is None else steps(bias)[0],
         )
-        a, b = (second, first) if self.pixels_are_rows == (packed is None) else (first, second)
-        made.run(a, b, out, residual, bias, packed)
+        if not self.is_direct:
+            a, b = (second, first) if self.pixels_are_rows == gradient else (first, second)
+            made.run(a, b, out, residual, bias, packed)
+        elif gradient:
+            out[...] = made.run(first, second).reshape(out.shape)
+        else:
+            made.run(first, out, residual, bias, packed)
 
     # --------------------------------------------------------------------------------------------- the matrices
 
@@ -116,7 +149,7 @@ class ConvKernel:
         second: tuple[int, ...],
         out: tuple[int, ...],
         residual: tuple[int, ...] | None,
-        bias_step: int,
+        bias_step: int | None,
     ) -> Product:
         last = self.spec.channels_last
         if self.spec.direction == "bwd_weight":
@@ -125,10 +158,43 @@ class ConvKernel:
             )
         jobs = [
             self._job(q, base, taps, _Image(first, last), _Weights(second), _Image(out, last),
-                      None if residual is None else _Image(residual, last), bias_step)
+                      None if residual is None else _Image(residual, last), bias_step or 0)
             for q, base, taps in self._phases()
         ]  # fmt: skip
         return Product(self.spec.dtype, jobs, self.spec.activation)
+
+    def _make_direct(
+        self,
+        first: tuple[int, ...],
+        second: tuple[int, ...],
+        out: tuple[int, ...],
+        residual: tuple[int, ...] | None,
+        bias_step: int | None,
+    ) -> Direct | DirectWeights:
+        spec, last = self.spec, self.spec.channels_last
+        forward = spec.direction != "bwd_input"
+        channels, results = (self.icg, self.ocg) if forward else (self.ocg, self.icg)
+        step, image = (self.stride, self.in_size) if forward else ((1, 1, 1), self.out_size)
+        every = (1, 1, 1) if forward else self.stride
+        jobs, strides = [], []
+        for size, begin, taps in self._phases():
+            jobs.append(DirectJob(spec.n, spec.groups, channels, results, size, step, image, [o for _, o in taps]))
+            strides.append(_Image(first, last).record())
+            strides += [_Image(a or out, last).record(begin, every) for a in (out, residual)]
+        if spec.direction == "bwd_weight":
+            strides = [_Image(a, last).record() for a in (first, second)]
+            return DirectWeights(spec.dtype, jobs[0], self.by_rows, strides)
+        return Direct(spec.dtype, jobs, self.by_rows, strides, bias_step, residual is not None, spec.activation)
+
+    def _weight_parts(self, w: np.ndarray) -> list[np.ndarray]:
+        """The weights of each phase as (groups, results, channels, taps)."""
+        whole = w.reshape(self.spec.groups, self.ocg, self.icg, prod(self.kernel))
+        if self.spec.direction == "bwd_input":
+            whole = whole.swapaxes(1, 2)
+        _, height, width = self.kernel
+        return [
+            whole[..., [(d * height + h) * width + v for (d, h, v), _ in taps]] for _, _, taps in self._phases()
+        ]
 
     def _phases(self) -> list[tuple[Triple, Triple, list[tuple[Triple, Triple]]]]:
         """Dense convolutions that together make the result: (its size, where it begins, [(tap, offset)]).
@@ -136,7 +202,7 @@ class ConvKernel:
         Forward is one. The gradient of the input is one for each input position modulo the stride: position
         ``q stride + begin`` receives from outputs ``q + offset``, of the taps that reach it.
         """
-        if self.spec.direction == "fwd":
+        if self.spec.direction != "bwd_input":
             return [(self.out_size, (0, 0, 0), self._taps())]
         phases = []
         for begin in product(*map(range, self.stride)):

@@ -269,7 +269,7 @@ def _place(op, batch, taps, pixels_are_rows, m0, m1, n0, n1, table, mb):
 
 
 @jit
-def _activate(tile, at, count, kind, alpha, beta):
+def activate(tile, at, count, kind, alpha, beta):
     """The activation number ``kind`` of ``spec.ACTIVATIONS`` on ``tile[at : at + count]``. NaN stays NaN."""
     zero = alpha * 0
     one, six = zero + 1, zero + 6
@@ -330,7 +330,7 @@ def _write_tile(
             r = tables[mb + nb + row + i]
             for j in range(columns):
                 tile[line + j] += beta * residual[r + tables[2 * mb + nb + column + j]]
-        _activate(tile, line, columns, job.activation, scalars[2], scalars[3])
+        activate(tile, line, columns, job.activation, scalars[2], scalars[3])
         o = tables[row + i]
         if unit and columns == nr:
             o += tables[mb + column]

@@ -17,6 +17,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 __all__ = [
+    "ABREAST",
     "ISA",
     "KC",
     "MR",
@@ -24,7 +25,9 @@ __all__ = [
     "PITCH",
     "copy_lanes",
     "copy_vector",
+    "correlate_channels",
     "data_of",
+    "dot",
     "fetch_add",
     "jit",
     "lanes",
@@ -35,6 +38,8 @@ __all__ = [
     "pointer",
     "tile_columns",
     "vector_lanes",
+    "weigh_channels",
+    "weigh_row",
     "zero_vector",
 ]
 
@@ -324,3 +329,123 @@ def micro_kernel(typingctx, a, ai, b, bi, c, ci, k, add):
         return context.get_dummy_value()
 
     return types.void(a, _i64, b, _i64, c, _i64, _i64, types.boolean), codegen
+
+
+#: Vectors that the kernels below keep in registers side by side.
+ABREAST = 4
+
+
+def _at_each(e: _Emit, base: ir.Value, offset: ir.Value) -> list[ir.Value]:
+    start = e.at(base, offset)
+    return [e.at(start, v * e.width) for v in range(ABREAST)]
+
+
+@intrinsic
+def weigh_row(typingctx, dst, d, src, s, weights, w, offsets, taps):
+    """Four vectors: ``dst[d + j] = sum over t of weights[w + t] src[s + offsets[t] + j]``."""
+
+    def codegen(context, builder, signature, args):
+        dst, d, src, s, weights, w, offsets, taps = args
+        e = _Emit(builder, signature.args[0])
+        table = context.make_array(signature.args[6])(context, builder, offsets).data
+        start = e.at(src, s)
+
+        def body(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+            weight = e.splat(builder.load(e.at(weights, builder.add(w, t))))
+            places = _at_each(e, start, builder.load(e.at(table, t)))
+            return [e.fma(weight, e.load(p), a) for p, a in zip(places, acc, strict=True)]
+
+        for place, value in zip(
+            _at_each(e, dst, d), e.loop(taps, [e.zero()] * ABREAST, body), strict=True
+        ):
+            e.store(value, place)
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64, src, _i64, weights, _i64, offsets, _i64), codegen
+
+
+@intrinsic
+def weigh_channels(typingctx, dst, d, src, s, weights, w, pitch, offsets, taps, count):
+    """Four vectors of channels: ``dst[d + c] = sum over t of weights[w + pitch number[t] + c] src[s + offset[t] + c]``.
+
+    ``offsets`` holds the pairs (offset, number). Of src only the first ``count`` channels are read.
+    """
+
+    def codegen(context, builder, signature, args):
+        dst, d, src, s, weights, w, pitch, offsets, taps, count = args
+        e = _Emit(builder, signature.args[0])
+        table = context.make_array(signature.args[7])(context, builder, offsets).data
+        start, first = e.at(src, s), e.at(weights, w)
+        masks = _masks(e, count)
+
+        def body(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+            pair = e.at(table, builder.shl(t, ir.IntType(64)(1)))
+            places = _at_each(e, start, builder.load(pair))
+            panel = _at_each(e, first, builder.mul(pitch, builder.load(e.at(pair, 1))))
+            return [
+                e.fma(e.load(q), e.load_masked(p, m), a) for p, q, m, a in zip(places, panel, masks, acc, strict=True)
+            ]
+
+        for place, value in zip(
+            _at_each(e, dst, d), e.loop(taps, [e.zero()] * ABREAST, body), strict=True
+        ):
+            e.store(value, place)
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64, src, _i64, weights, _i64, _i64, offsets, _i64, _i64), codegen
+
+
+def _masks(e: _Emit, count: ir.Value) -> list[ir.Value]:
+    i64 = ir.IntType(64)
+    return [e.between(i64(0), e.b.sub(count, i64(v * e.width))) for v in range(ABREAST)]
+
+
+@intrinsic
+def correlate_channels(typingctx, dst, d, x, xi, x_step, y, yi, y_step, points, count):
+    """Four vectors of channels: ``dst[d + c] += sum over j of x[xi + j x_step + c] y[yi + j y_step + c]``, c < count."""
+
+    def codegen(context, builder, signature, args):
+        dst, d, x, xi, x_step, y, yi, y_step, points, count = args
+        e = _Emit(builder, signature.args[0])
+        left, right = e.at(x, xi), e.at(y, yi)
+        masks = _masks(e, count)
+
+        def body(j: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+            pairs = zip(
+                _at_each(e, left, builder.mul(j, x_step)), _at_each(e, right, builder.mul(j, y_step)), strict=True
+            )
+            return [
+                e.fma(e.load_masked(p, m), e.load_masked(q, m), a)
+                for (p, q), m, a in zip(pairs, masks, acc, strict=True)
+            ]
+
+        for place, value in zip(
+            _at_each(e, dst, d), e.loop(points, [e.zero()] * ABREAST, body), strict=True
+        ):
+            e.store(builder.fadd(e.load(place), value), place)
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64, x, _i64, _i64, y, _i64, _i64, _i64, _i64), codegen
+
+
+@intrinsic
+def dot(typingctx, x, xi, y, yi, count):
+    """``sum of x[xi + j] y[yi + j]`` over ``count`` vectors."""
+
+    def codegen(context, builder, signature, args):
+        x, xi, y, yi, count = args
+        e = _Emit(builder, signature.args[0])
+        left, right = e.at(x, xi), e.at(y, yi)
+        i64, i32 = ir.IntType(64), ir.IntType(32)
+
+        def body(j: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+            offset = builder.mul(j, i64(e.width))
+            return [e.fma(e.load(e.at(left, offset)), e.load(e.at(right, offset)), acc[0])]
+
+        (total,) = e.loop(count, [e.zero()], body)
+        parts = [builder.extract_element(total, i32(i)) for i in range(e.width)]
+        while len(parts) > 1:
+            parts = [builder.fadd(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
+        return parts[0]
+
+    return x.dtype(x, _i64, y, _i64, _i64), codegen
