@@ -35,7 +35,6 @@ class _Image:
         *size, self.c = rest if channels_last else (*rest[1:], rest[0])
         self.size: Triple = _triple(size, 0)
 
-
     def record(self, begin: Triple = (0, 0, 0), every: Triple = (1, 1, 1)) -> tuple[int, ...]:
         """As ``direct.STEPS`` has it, for every so many positions from ``begin`` on."""
         base = sum(b * s for b, s in zip(begin, self.size, strict=True))
@@ -192,9 +191,7 @@ class ConvKernel:
         if self.spec.direction == "bwd_input":
             whole = whole.swapaxes(1, 2)
         _, height, width = self.kernel
-        return [
-            whole[..., [(d * height + h) * width + v for (d, h, v), _ in taps]] for _, _, taps in self._phases()
-        ]
+        return [whole[..., [(d * height + h) * width + v for (d, h, v), _ in taps]] for _, _, taps in self._phases()]
 
     def _phases(self) -> list[tuple[Triple, Triple, list[tuple[Triple, Triple]]]]:
         """Dense convolutions that together make the result: (its size, where it begins, [(tap, offset)]).

@@ -409,9 +409,7 @@ class DirectWeights(_Jobs):
 
         def work() -> None:
             space = np.empty(self.work, self.dtype)
-            kernel(
-                counter, self.pieces, self.problems, self.strides, self.table, addresses, totals.reshape(-1), space
-            )
+            kernel(counter, self.pieces, self.problems, self.strides, self.table, addresses, totals.reshape(-1), space)
 
         workers.run(work, self.threads())
         return totals

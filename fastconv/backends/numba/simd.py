@@ -355,9 +355,7 @@ def weigh_row(typingctx, dst, d, src, s, weights, w, offsets, taps):
             places = _at_each(e, start, builder.load(e.at(table, t)))
             return [e.fma(weight, e.load(p), a) for p, a in zip(places, acc, strict=True)]
 
-        for place, value in zip(
-            _at_each(e, dst, d), e.loop(taps, [e.zero()] * ABREAST, body), strict=True
-        ):
+        for place, value in zip(_at_each(e, dst, d), e.loop(taps, [e.zero()] * ABREAST, body), strict=True):
             e.store(value, place)
         return context.get_dummy_value()
 
@@ -386,9 +384,7 @@ def weigh_channels(typingctx, dst, d, src, s, weights, w, pitch, offsets, taps, 
                 e.fma(e.load(q), e.load_masked(p, m), a) for p, q, m, a in zip(places, panel, masks, acc, strict=True)
             ]
 
-        for place, value in zip(
-            _at_each(e, dst, d), e.loop(taps, [e.zero()] * ABREAST, body), strict=True
-        ):
+        for place, value in zip(_at_each(e, dst, d), e.loop(taps, [e.zero()] * ABREAST, body), strict=True):
             e.store(value, place)
         return context.get_dummy_value()
 
@@ -419,9 +415,7 @@ def correlate_channels(typingctx, dst, d, x, xi, x_step, y, yi, y_step, points, 
                 for (p, q), m, a in zip(pairs, masks, acc, strict=True)
             ]
 
-        for place, value in zip(
-            _at_each(e, dst, d), e.loop(points, [e.zero()] * ABREAST, body), strict=True
-        ):
+        for place, value in zip(_at_each(e, dst, d), e.loop(points, [e.zero()] * ABREAST, body), strict=True):
             e.store(builder.fadd(e.load(place), value), place)
         return context.get_dummy_value()
 
