@@ -49,7 +49,7 @@ PROBLEM = np.dtype(
         # The source: its sizes, and the steps of a coordinate from one output to the next.
         ("size_0", _i8), ("size_1", _i8), ("size_2", _i8), ("step_0", _i8), ("step_1", _i8), ("step_2", _i8),
         ("q0", _i8), ("q1", _i8), ("q2", _i8),
-        # The row buffer: output rows at a time; lowest offset of a tap; rows and columns; its offsets' place in the table.
+        # The row buffer: output rows at a time; lowest offsets of taps; its size; where its offsets are in the table.
         ("rows", _i8), ("low_0", _i8), ("low_1", _i8), ("low_2", _i8), ("depth", _i8), ("height", _i8), ("width", _i8),
         ("first_offset", _i8),
         ("bias", _i8), ("bias_stride", _i8), ("residual", _i8), ("activation", _i8),
@@ -115,7 +115,7 @@ def _find(jobs, number):
 
 @jit
 def rows(counter, pieces, jobs, strides, table, addresses, weights, scalars, work, pairs):
-    """Forward, channels first: a piece is one group of one image. ``strides``: source, result and residual of each job."""
+    """Forward, channels first: a piece is a group of an image. ``strides``: source, result, residual of each job."""
     src, out = pointer(addresses[0], work), pointer(addresses[1], work)
     residual, bias = pointer(addresses[2], work), pointer(addresses[3], work)
     line, panel = data_of(work), data_of(weights)

@@ -421,16 +421,16 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
                 left_at = job.a_packed + batch * job.a_packed_size + (k0 // KC * _up(job.m, MR) + m0) * PITCH
             else:
                 _fill(
-                    left, left_at, nr, plain(PITCH), pointers[0], operands[4 * which], batch, taps, cuts, job.a_pixels_inner,
-                    m0, m1, plain(MR), k0, k1,
+                    left, left_at, nr, plain(PITCH), pointers[0], operands[4 * which], batch, taps, cuts,
+                    job.a_pixels_inner, m0, m1, plain(MR), k0, k1,
                 )  # fmt: skip
             if job.b_packed >= 0:
                 right, right_step = packed, job.k * nr
                 right_at = job.b_packed + batch * job.b_packed_size + n0 * job.k + k0 * nr
             else:
                 _fill(
-                    right, right_at, right_step, nr, pointers[1], operands[4 * which + 1], batch, taps, cuts, job.b_pixels_inner,
-                    k0, k1, plain(1), n0, n1,
+                    right, right_at, right_step, nr, pointers[1], operands[4 * which + 1], batch, taps, cuts,
+                    job.b_pixels_inner, k0, k1, plain(1), n0, n1,
                 )  # fmt: skip
             for block in range(0, row_panels, _PANELS):
                 for j in range(column_panels):
@@ -449,8 +449,8 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
                         if k1 == job.k:
                             row, column = i * MR, j * nr
                             _write_tile(
-                                work, tile, pointers[2], pointers[3], pointers[4], bias_at + column, tables, row, column,
-                                batch * job.bias_batch + (m0 + row) * job.bias_stride,
+                                work, tile, pointers[2], pointers[3], pointers[4], bias_at + column, tables, row,
+                                column, batch * job.bias_batch + (m0 + row) * job.bias_stride,
                                 min(MR, m1 - m0 - row), min(nr, n1 - n0 - column), units[j], job, scalars,
                             )  # fmt: skip
         number = fetch_add(counter)

@@ -128,10 +128,8 @@ def _plane_backward(dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, buffer, 
                 w2 = windows[job.out0 + job.out1 + o2]
                 share = dy[yb + _at(ys, o0, o1, o2)]
                 if job.maximum:
-                    if job.indexed:
-                        position = indices[ib + _at(js, o0, o1, o2)]
-                    else:
-                        position = _argmax(x, xb, xs, job, w0, w1, w2)
+                    at = ib + _at(js, o0, o1, o2)
+                    position = indices[at] if job.indexed else _argmax(x, xb, xs, job, w0, w1, w2)
                     if position >= 0:
                         dx[db + _spread(ds, position, job)] += share
                 else:

@@ -398,7 +398,7 @@ def _masks(e: _Emit, count: ir.Value) -> list[ir.Value]:
 
 @intrinsic
 def correlate_channels(typingctx, dst, d, x, xi, x_step, y, yi, y_step, points, count):
-    """Four vectors of channels: ``dst[d + c] += sum over j of x[xi + j x_step + c] y[yi + j y_step + c]``, c < count."""
+    """Vectors of channels, c < count: ``dst[d + c] += sum over j of x[xi + j x_step + c] y[yi + j y_step + c]``."""
 
     def codegen(context, builder, signature, args):
         dst, d, x, xi, x_step, y, yi, y_step, points, count = args
