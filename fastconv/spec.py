@@ -224,7 +224,7 @@ class ConvSpec:
     def result_shape(self) -> tuple[int, ...]:
         return {"fwd": self.y_shape, "bwd_input": self.x_shape, "bwd_weight": self.w_shape}[self.direction]
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         """Whether nothing is to be multiplied (a size is zero)."""
         return self.macs == 0 or prod(self.x_shape) == 0
@@ -414,7 +414,7 @@ class PoolSpec:
     def y_shape(self) -> tuple[int, ...]:
         return self._shape(self.out_size)
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         return prod(self.x_shape) * prod(self.y_shape) == 0
 
@@ -566,6 +566,6 @@ class GemmSpec:
     beta: float = 0.0
     activation: Activation | None = None
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         return self.batch * self.m * self.n * self.k == 0

@@ -9,6 +9,9 @@ import numpy as np
 
 from ..spec import DTYPES
 
+#: The names of the dtypes that are allowed (native byte order). ``dtype.name`` is computed anew at every access.
+DTYPE_NAMES = {np.dtype(name): name for name in DTYPES}
+
 
 def as_array(name: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray:
     """``value`` as an aligned array of float32 or float64 (of ``dtype`` where given); TypeError names it.
@@ -19,11 +22,14 @@ def as_array(name: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{name} is a {type(value).__name__}: allowed is a NumPy array")
         value = value.view(np.ndarray)
-    if value.dtype.name not in DTYPES or not value.dtype.isnative:
+    if value.dtype not in DTYPE_NAMES:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {' or '.join(DTYPES)}")
     if dtype is not None and value.dtype != dtype:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {dtype}, as the other arrays have")
-    if not value.flags.aligned or any(s % value.itemsize for s in value.strides):
+    flags = value.flags
+    if flags.c_contiguous and flags.aligned:
+        return value
+    if not flags.aligned or any(s % value.itemsize for s in value.strides):
         return value.copy()
     return value
 

@@ -15,7 +15,7 @@ import numpy as np
 from .. import spec as _spec
 from ..dispatch import choose, current_precision
 from ..spec import Activation, ConvSpec, activation_of
-from ._arrays import as_array, as_output, plain
+from ._arrays import DTYPE_NAMES, as_array, as_output, plain
 from .activation import activate_backward
 
 __all__ = [
@@ -134,7 +134,7 @@ def _forward(
         "fwd",
         x.shape,
         w.shape,
-        x.dtype.name,
+        DTYPE_NAMES[x.dtype],
         plain("stride", stride),
         plain("padding", padding),
         plain("dilation", dilation),
@@ -174,7 +174,7 @@ def _backward_input(
         "bwd_input",
         shape,
         w.shape,
-        dy.dtype.name,
+        DTYPE_NAMES[dy.dtype],
         plain("stride", stride),
         plain("padding", padding),
         plain("dilation", dilation),
@@ -210,7 +210,7 @@ def _backward_weight(
         "bwd_weight",
         x.shape,
         shape,
-        x.dtype.name,
+        DTYPE_NAMES[x.dtype],
         plain("stride", stride),
         plain("padding", padding),
         plain("dilation", dilation),
@@ -262,7 +262,7 @@ def _transpose_spec(
     return _conv_transpose_spec(
         x.shape,
         w.shape,
-        x.dtype.name,
+        DTYPE_NAMES[x.dtype],
         plain("stride", stride),
         plain("padding", padding),
         plain("output_padding", output_padding),

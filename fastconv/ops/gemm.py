@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..dispatch import choose
 from ..spec import Activation, GemmSpec, activation_of, check_elements
-from ._arrays import as_array, as_output
+from ._arrays import DTYPE_NAMES, as_array, as_output
 from .activation import activate_backward
 
 __all__ = ["gemm", "gemm_backward", "linear", "linear_backward", "matmul", "matmul_backward"]
@@ -32,7 +32,7 @@ def _run(
     """One kernel call. a (batch, m, k), b (batch, k, n), out and c (batch, m, n)."""
     batch, m, n = out.shape
     use_c = c is not None
-    dtype = out.dtype.name
+    dtype = DTYPE_NAMES[out.dtype]
     spec = GemmSpec(dtype, batch, m, n, a.shape[2], bias is not None, use_c, alpha, beta, activation)
     choose(spec).kernel(a, b, bias, c, out)
 

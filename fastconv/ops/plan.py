@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dispatch import choose, current_precision
 from ..spec import activation_of
-from ._arrays import as_array, as_output, plain
+from ._arrays import DTYPE_NAMES, as_array, as_output, plain
 from .conv import _bias, _conv_spec, _named, _spatial_shape, _weights
 
 __all__ = ["Plan", "plan_conv1d", "plan_conv2d", "plan_conv3d"]
@@ -43,7 +43,7 @@ class Plan:
             "fwd",
             (1, *shape) if self._unbatched else shape,
             w.shape,
-            w.dtype.name,
+            DTYPE_NAMES[w.dtype],
             plain("stride", stride),
             plain("padding", padding),
             plain("dilation", dilation),

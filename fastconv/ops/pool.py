@@ -15,7 +15,7 @@ import numpy as np
 from .. import spec as _spec
 from ..dispatch import choose
 from ..spec import PoolSpec
-from ._arrays import as_array, as_output, plain
+from ._arrays import DTYPE_NAMES, as_array, as_output, plain
 
 __all__ = [
     f"{stem}_pool{n}d{tail}"
@@ -96,7 +96,7 @@ def _regular(
         kind,
         direction,
         x.shape,
-        x.dtype.name,
+        DTYPE_NAMES[x.dtype],
         ndim,
         plain("kernel_size", kernel_size),
         plain("stride", stride),
@@ -114,7 +114,9 @@ def _adaptive(
     kind: str, direction: str, ndim: int, x: np.ndarray, output_size: Any, layout: str, indices: bool = False
 ) -> PoolSpec:
     size = plain("output_size", output_size)
-    return _adaptive_pool_spec(kind, direction, x.shape, x.dtype.name, ndim, size, layout=layout, indices=indices)
+    return _adaptive_pool_spec(
+        kind, direction, x.shape, DTYPE_NAMES[x.dtype], ndim, size, layout=layout, indices=indices
+    )
 
 
 # ----------------------------------------------------------------------------------------- public functions
