@@ -1,4 +1,4 @@
-"""The C backend: csrc/ behind cffi. ``isas()`` lists its instruction sets, ``FASTCONV_ISA`` or ``use_isa`` forces one."""
+"""The C backend: csrc/ behind cffi. ``isas()`` lists its instruction sets, ``FASTCONV_ISA`` forces one."""
 
 from __future__ import annotations
 
