@@ -32,6 +32,7 @@ from .simd import (
     plain,
     pointer,
     tile_columns,
+    transpose_vectors,
     vector_lanes,
     zero_vector,
 )
@@ -51,6 +52,8 @@ OPERAND = np.dtype(
         ("tap_stride", _i8), ("channel_stride", _i8),
         # Where matrix number i of the batch starts: base + i address_batch.
         ("base", _i8), ("address_batch", _i8),
+        # Whether no element falls outside the image, in one tap.
+        ("plain", _i8),
     ]
 )  # fmt: skip
 
@@ -221,6 +224,51 @@ def _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, c
 
 
 @jit
+def _turn(dst, d, pitch, src, s, step, inner, outer):
+    """``dst[d + o pitch + i] = src[s + i step + o]``"""
+    width = vector_lanes(dst)
+    for i0 in range(0, inner, width):
+        i1 = min(inner, i0 + width)
+        whole = outer // width * width if i1 - i0 == width else 0
+        for o in range(0, whole, width):
+            transpose_vectors(dst, d + o * pitch + i0, pitch, src, s + i0 * step + o, step)
+        for o in range(whole, outer):
+            for i in range(i0, i1):
+                dst[d + o * pitch + i] = src[s + i * step + o]
+
+
+@jit
+def _fill_turned(dst, d0, chunk, pitch, src, op, base, taps, pixels_inner, p0, count, f0, f1):
+    """What the other two do, for a plain operand whose outer axis is the contiguous one."""
+    width, nr = vector_lanes(dst), tile_columns(dst)
+    features = f1 - f0
+    inner, outer = (count, features) if pixels_inner else (features, count)
+    for i in range(inner // width * width, _up(inner, nr), width):
+        for o in range(outer):
+            zero_vector(dst, d0 + (i // nr) * chunk + i % nr + o * pitch)
+    j = 0
+    while j < count:
+        p = p0 + j
+        q2 = p % op.q2
+        length = min(op.q2 - q2, count - j)
+        p //= op.q2
+        q1 = p % op.q1
+        p //= op.q1
+        row = base + q2 * op.address_2 + q1 * op.address_1 + (p % op.q0) * op.address_0 + (p // op.q0) * op.address_n
+        row += f0 * op.address_c + taps[op.first_tap, 0]
+        if pixels_inner:
+            length = min(length, nr - j % nr)
+            _turn(dst, d0 + (j // nr) * chunk + j % nr, pitch, src, row, op.address_2, length, features)
+        else:
+            for i in range(0, features, nr):
+                _turn(
+                    dst, d0 + (i // nr) * chunk + j * pitch, pitch, src, row + i * op.address_c, op.address_c,
+                    min(nr, features - i), length,
+                )  # fmt: skip
+        j += length
+
+
+@jit
 def _fill(dst, d0, chunk, pitch, src, op, batch, taps, cuts, pixels_inner, outer0, outer1, outer_unit, inner0, inner1):
     """``dst[d0 + (o - outer0) pitch + (i // NR) chunk + i % NR]``, i from inner0 on: the elements [o, i] of a matrix.
 
@@ -234,7 +282,13 @@ def _fill(dst, d0, chunk, pitch, src, op, batch, taps, cuts, pixels_inner, outer
         cuts[2 * t] = min(op.channels, max(0, -((first - f0) // stride)))
         cuts[2 * t + 1] = max(cuts[2 * t], min(op.channels, -((first - f1) // stride)))
     base = op.base + batch * op.address_batch
-    if pixels_inner:
+    along, across = (op.address_2, op.address_c) if pixels_inner else (op.address_c, op.address_2)
+    count = inner1 - inner0 if pixels_inner else outer1 - outer0
+    if op.plain and across == 1 and along != 1:
+        _fill_turned(
+            dst, d0, chunk, pitch, src, op, base, taps, pixels_inner, inner0 if pixels_inner else outer0, count, f0, f1
+        )
+    elif pixels_inner:
         _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, inner0, inner1 - inner0, f0, f1)
     else:
         _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, outer0, outer1 - outer0, f0, f1)

@@ -74,11 +74,15 @@ class Operand:
             for d in (dim, 2)
         )
 
+    def _plain(self) -> bool:
+        whole = self.image == self.size and self.step == (1, 1, 1)
+        return whole and len(self.taps) == 1 and tuple(self.taps[0][1:]) == (0, 0, 0)
+
     def record(self, first_tap: int) -> tuple[int, ...]:
         order = (1, len(self.taps)) if self.channel_major and len(self.taps) > 1 else (self.channels, 1)
         return (
             *self.size, self.address_n, *self.address, *self.step, *self.image, first_tap, len(self.taps),
-            self.channels, self.address_c, *order, self.base, self.address_batch,
+            self.channels, self.address_c, *order, self.base, self.address_batch, self._plain(),
         )  # fmt: skip
 
 

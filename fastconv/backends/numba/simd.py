@@ -37,6 +37,7 @@ __all__ = [
     "plain",
     "pointer",
     "tile_columns",
+    "transpose_vectors",
     "vector_lanes",
     "weigh_channels",
     "weigh_row",
@@ -281,6 +282,35 @@ def copy_lanes(typingctx, dst, d, src, s, lo, hi):
 def merge_lanes(typingctx, dst, d, src, s, lo, hi):
     """Lanes lo to hi of the vector at ``dst[d:]``, which are 0, from ``src[s:]``; the others stay."""
     return types.void(dst, _i64, src, _i64, _i64, _i64), _copy_lanes(merge=True)
+
+
+@intrinsic
+def transpose_vectors(typingctx, dst, d, d_step, src, s, s_step):
+    """As many vectors as one has lanes: ``dst[d + j d_step + i] = src[s + i s_step + j]``."""
+
+    def codegen(context, builder, signature, args):
+        dst, d, d_step, src, s, s_step = args
+        e = _Emit(builder, signature.args[0])
+        i64, i32 = ir.IntType(64), ir.IntType(32)
+
+        def places(base: ir.Value, start: ir.Value, step: ir.Value) -> list[ir.Value]:
+            return [e.at(base, builder.add(start, builder.mul(step, i64(i)))) for i in range(e.width)]
+
+        def interleaved(x: ir.Value, y: ir.Value, first: int) -> ir.Value:
+            order = [lane for i in range(first, first + half) for lane in (i, i + e.width)]
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(i32, e.width), order))
+
+        half = e.width // 2
+        lines = [e.load(p) for p in places(src, s, s_step)]
+        # Each round interleaves the halves of the list: after log2(lanes) of them rows are columns.
+        for _ in range(e.width.bit_length() - 1):
+            pairs = zip(lines[:half], lines[half:], strict=True)
+            lines = [interleaved(x, y, first) for x, y in pairs for first in (0, half)]
+        for line, place in zip(lines, places(dst, d, d_step), strict=True):
+            e.store(line, place)
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64, _i64, src, _i64, _i64), codegen
 
 
 @intrinsic
