@@ -460,7 +460,7 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
 
         # Work space: rows, columns, tiles of the result, bias of the columns.
         columns_at = start + (0 if job.a_packed >= 0 else _up(mb, MR) * PITCH)
-        tiles_at = columns_at + (0 if job.b_packed >= 0 else _up(nb, nr) * min(job.k, KC))
+        tiles_at = columns_at + (0 if job.b_packed >= 0 else _up(nb, nr) * (min(job.k, KC) + 1))
         tile_step = MR * nr if job.k > KC else 0
         bias_at = tiles_at + (_up(mb, MR) * _up(nb, nr) if job.k > KC else MR * nr)
         if job.bias == 2:
@@ -468,8 +468,9 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
                 work[bias_at + j] = pointers[4][batch * job.bias_batch + (n0 + j) * job.bias_stride]
 
         for k0 in range(0, max(job.k, 1), KC):
+            # Right panels lie one row more than they need apart: no power of two.
             k1 = min(job.k, k0 + KC)
-            left, right, left_at, right_at, right_step = work, work, start, columns_at, (k1 - k0) * nr
+            left, right, left_at, right_at, right_step = work, work, start, columns_at, (k1 - k0 + 1) * nr
             if job.a_packed >= 0:
                 left = packed
                 left_at = job.a_packed + batch * job.a_packed_size + (k0 // KC * _up(job.m, MR) + m0) * PITCH

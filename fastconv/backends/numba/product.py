@@ -219,7 +219,7 @@ class Product:
             pieces += -(-job.m // mb) * -(-job.n // nb) * job.batch
             space = (
                 (0 if job.pack_a else mb * PITCH)
-                + (0 if job.pack_b else nb * min(job.k, KC))
+                + (0 if job.pack_b else nb * (min(job.k, KC) + 1))
                 + (mb * nb if job.k > KC else MR * self.nr)
                 + nb
             )
