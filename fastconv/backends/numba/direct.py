@@ -21,6 +21,7 @@ from .engine import activate
 from .product import WORK_FLOOR, Packed, activation_number, address_of
 from .simd import (
     ABREAST,
+    copy_vector,
     correlate_channels,
     data_of,
     dot,
@@ -50,7 +51,8 @@ PROBLEM = np.dtype(
         ("size_0", _i8), ("size_1", _i8), ("size_2", _i8), ("step_0", _i8), ("step_1", _i8), ("step_2", _i8),
         ("q0", _i8), ("q1", _i8), ("q2", _i8),
         # The row buffer: output rows at a time; lowest offsets of taps; its size; where its offsets are in the table.
-        ("rows", _i8), ("low_0", _i8), ("low_1", _i8), ("low_2", _i8), ("depth", _i8), ("height", _i8), ("width", _i8),
+        ("rows", _i8), ("low_0", _i8), ("low_1", _i8), ("low_2", _i8), ("high_2", _i8),
+        ("depth", _i8), ("height", _i8), ("width", _i8),
         ("first_offset", _i8),
         ("bias", _i8), ("bias_stride", _i8), ("residual", _i8), ("activation", _i8),
     ]
@@ -98,7 +100,11 @@ def _finish(line, count, bias, b, b_step, out, o, o_step, residual, r, r_step, j
             line[j] += residual[r + j * r_step]
     activate(line, 0, count, job.activation, scalars[0], scalars[1])
     if o_step == 1:
-        for j in range(count):
+        width = vector_lanes(line)
+        whole = count // width * width
+        for j in range(0, whole, width):
+            copy_vector(out, o + j, line, j)
+        for j in range(whole, count):
             out[o + j] = line[j]
     else:
         for j in range(count):
@@ -162,21 +168,27 @@ def channels(counter, pieces, jobs, strides, table, addresses, weights, scalars,
         row = number - job.first_piece
         q1, q0, n = row % job.q1, row // job.q1 % job.q0, row // (job.q1 * job.q0)
         pitch = (job.groups + step - 1) // step * step
+        taps, whole = 0, False
         for q2 in range(job.q2):
-            taps = 0
-            for t in range(job.taps):
-                tap = job.first_tap + 3 * t
-                x0, x1 = q0 * job.step_0 + table[tap], q1 * job.step_1 + table[tap + 1]
-                x2 = q2 * job.step_2 + table[tap + 2]
-                if 0 <= x0 < job.size_0 and 0 <= x1 < job.size_1 and 0 <= x2 < job.size_2:
-                    pairs[2 * taps] = x0 * xs.s0 + x1 * xs.s1 + x2 * xs.s2
-                    pairs[2 * taps + 1] = t
-                    taps += 1
+            begin = q2 * job.step_2
+            # Between the margins the taps of a pixel are those of the one before it.
+            inner = begin + job.low_2 >= 0 and begin + job.high_2 < job.size_2
+            if not (inner and whole):
+                taps = 0
+                for t in range(job.taps):
+                    tap = job.first_tap + 3 * t
+                    x0, x1 = q0 * job.step_0 + table[tap], q1 * job.step_1 + table[tap + 1]
+                    x2 = begin + table[tap + 2]
+                    if 0 <= x0 < job.size_0 and 0 <= x1 < job.size_1 and 0 <= x2 < job.size_2:
+                        pairs[2 * taps] = x0 * xs.s0 + x1 * xs.s1 + table[tap + 2] * xs.s2
+                        pairs[2 * taps + 1] = t
+                        taps += 1
+            whole = inner
             o = ys.base + n * ys.n + q0 * ys.s0 + q1 * ys.s1 + q2 * ys.s2
             r = rs.base + n * rs.n + q0 * rs.s0 + q1 * rs.s1 + q2 * rs.s2
             for c in range(0, job.groups, step):
                 count = min(step, job.groups - c)
-                base = xs.base + n * xs.n + c
+                base = xs.base + n * xs.n + begin * xs.s2 + c
                 weigh_channels(line, 0, src, base, panel, job.weights_at + c, pitch, pairs, taps, count)
                 _finish(
                     line, count, bias, c * job.bias_stride, job.bias_stride, out, o + c * ys.c, ys.c,
@@ -285,7 +297,7 @@ class DirectJob:
             for c in range(self.channels)
             for o0, o1, o2 in self.offsets
         ]
-        return (count, *low, depth, height, width), places, self.channels * depth * height * pitch
+        return (count, *low, high[2], depth, height, width), places, self.channels * depth * height * pitch
 
 
 class _Jobs:
