@@ -5,7 +5,7 @@
 /* Below this many multiply-adds a second thread costs more than it brings. */
 #define FC_SERIAL_MACS 1000000
 
-enum { MOST_M = 960, MOST_N = 960 };
+enum { MOST_M = 1536, MOST_N = 1536 };
 
 typedef struct gemm_job {
   const fc_gemm_desc *d;
@@ -26,9 +26,13 @@ static void pack_strided(void *work, void *dst, int64_t l0, int64_t l1, int64_t 
   const strided *s = work;
   int64_t off[FC_MAX_LANES];
   for (int l = 0; l < s->tile; l++) off[l] = l * s->lane;
-  for (int64_t l = l0; l < l1; l += s->tile) {
-    s->kn->pack(dst, s->tile, (int)fc_min(s->tile, l1 - l), s->base + (l * s->lane + k0 * s->depth) * s->es, off, s->depth, k1 - k0);
-    dst = (char *)dst + s->tile * (k1 - k0) * s->es;
+  /* Where lanes are neighbours, few rows at a time: a row's next lanes are then still near, in cache and in the TLB. */
+  const int64_t step = s->depth == 1 ? k1 - k0 : 32;
+  for (int64_t k = k0; k < k1; k += step) {
+    const int64_t len = fc_min(step, k1 - k);
+    for (int64_t l = l0; l < l1; l += s->tile)
+      s->kn->pack((char *)dst + ((l - l0) * (k1 - k0) + (k - k0) * s->tile) * s->es, s->tile, (int)fc_min(s->tile, l1 - l),
+                  s->base + (l * s->lane + k * s->depth) * s->es, off, s->depth, len);
   }
 }
 
