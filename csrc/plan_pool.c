@@ -20,6 +20,7 @@ struct fc_pool_plan {
   fc_pool_axis axis[3];
   int op, divide;
   int64_t most_rows, most_taps;
+  int64_t plane;               /* height times width of a source whose planes become one element, else 0 */
   int64_t *ranges;             /* every axis' from and to */
   double *numbers;             /* every axis' divisor and share */
 };
@@ -77,6 +78,10 @@ static int64_t longest(const fc_pool_axis *a) {
   return most;
 }
 
+static int takes_all(const fc_pool_axis *a) {
+  return a->target == 1 && a->from[0] == 0 && a->to[0] == a->source && (a->dil == 1 || a->source == 1);
+}
+
 int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
   const fc_kernels *kn = fc_kernels_of(d->isa, d->dtype);
   const int backward = d->direction == FC_BWD_INPUT, max = d->kind == FC_MAX;
@@ -128,6 +133,7 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
   }
   p->most_rows = longest(&p->axis[0]) * longest(&p->axis[1]);
   p->most_taps = longest(&p->axis[2]);
+  if (takes_all(&p->axis[1]) && takes_all(&p->axis[2])) p->plane = p->axis[1].source * p->axis[2].source;
   *plan = p;
   return FC_OK;
 }
@@ -142,7 +148,7 @@ void fc_pool_plan_destroy(fc_pool_plan *p) {
 /* The source columns that columns col0 to col1 of the target need, before the image too where windows are even. */
 static int64_t span_of(const fc_pool_plan *p, const pool_cut *c, int64_t col0, int64_t col1) {
   const fc_pool_axis *x = &c->axis[2];
-  if (c->form == FC_POOL_POSITIONS) return 0;
+  if (c->form == FC_POOL_POSITIONS || c->form == FC_POOL_PLANES) return 0;
   if (c->form == FC_POOL_EVEN_COLUMNS)
     return (fc_round_up(col1 - col0, p->kn->vl) - 1) * p->d.stride + (p->d.ker - 1) * x->dil + 1 + p->d.stride * p->kn->vl;
   int64_t first, end;
@@ -155,18 +161,29 @@ static int forward_like(const fc_pool_plan *p) { return p->d.kind == FC_MAX || p
 /* Whether reducing rows first, a step of them for each target row, saves so many loads that it pays for the buffer. */
 static int large_windows(const fc_pool_plan *p) {
   const int64_t step = fc_max(1, fc_div_up(p->axis[2].source, p->axis[2].target));
-  return p->most_rows * p->most_taps > 2 * ((p->most_rows + 1) * step + p->most_taps);
+  return p->most_rows * p->most_taps > fc_min(4096, 2 * ((p->most_rows + 1) * step + p->most_taps));
 }
 
 static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s) {
   const int64_t *ss = forward_like(p) ? s->x : s->y;
   pool_cut c = {.lanes = 1};
+  static const int64_t zero = 0, one = 1;
   memcpy(c.axis, p->axis, sizeof c.axis);
   if (p->d.c == 1 || ss[1] != 1 || (ss[4] == 1 && c.axis[2].source > 1)) {
     c.form = forward_like(p) && (p->d.stride == 1 || p->d.stride == 2) ? FC_POOL_EVEN_COLUMNS : FC_POOL_COLUMNS;
+    const int64_t width = c.axis[2].source;
+    const int dense = ss[3] == width * ss[4] || c.axis[1].source == 1;
+    if (p->plane && dense && (p->op != FC_POOL_ARGMAX || s->dx[3] == width * s->dx[4])) {
+      const int single = c.axis[0].source == 1 && ss[4] == 1 && p->op != FC_POOL_ARGMAX;
+      c.form = single ? FC_POOL_PLANES : FC_POOL_COLUMNS;
+      c.axis[1] = (fc_pool_axis){1, 1, 1, &zero, &one, c.axis[1].divisor, 0};
+      c.axis[2] = (fc_pool_axis){p->plane, 1, 1, &zero, &p->plane, c.axis[2].divisor, 0};
+    }
   } else {
     c.form = large_windows(p) ? FC_POOL_CHANNELS : FC_POOL_POSITIONS;
     c.lanes = fc_min(p->d.c, FC_POOL_LANES / p->es);
+    if (c.form == FC_POOL_CHANNELS) /* a window is the least that a row buffer holds */
+      c.lanes = fc_min(c.lanes, fc_max(1, FC_POOL_SPAN / (p->most_taps * p->kn->vl * p->es)) * p->kn->vl);
   }
   c.blocks = fc_div_up(p->d.c, c.lanes);
   c.units = p->d.n * c.blocks;
@@ -203,64 +220,51 @@ int fc_pool_plan_threads(const fc_pool_plan *p, int nthreads) {
 
 /* ------------------------------------------------------------------------------------------------- running */
 
-static void clear(char *p, const fc_pool_desc *d, const int64_t s[4], int64_t lanes, int64_t es) {
-  const int rows = s[2] == 1 && lanes == 1, channels = s[3] == 1, whole = channels && s[2] == lanes;
-  for (int64_t z = 0; z < d->in[0]; z++)
-    for (int64_t h = 0; h < d->in[1]; h++) {
-      char *row = p + (z * s[0] + h * s[1]) * es;
-      if (rows || whole) {
-        memset(row, 0, (size_t)(d->in[2] * lanes * es));
-        continue;
-      }
-      for (int64_t w = 0; w < d->in[2]; w++)
-        if (channels)
-          memset(row + w * s[2] * es, 0, (size_t)(lanes * es));
+/* Zeros in `lanes` channels of an array of the shape of x. */
+static void clear(char *p, const fc_pool_desc *d, const int64_t s[5], int64_t lanes, int64_t es) {
+  const int64_t *in = d->in;
+  const int dense = lanes == 1 ? s[4] == 1 : s[1] == 1 && s[4] == lanes;
+  if (dense && (in[1] == 1 || s[3] == in[2] * s[4]) && (in[0] == 1 || s[2] == in[1] * in[2] * s[4])) {
+    memset(p, 0, (size_t)(in[0] * in[1] * in[2] * lanes * es));
+    return;
+  }
+  for (int64_t z = 0; z < in[0]; z++)
+    for (int64_t h = 0; h < in[1]; h++)
+      for (int64_t w = 0; w < in[2]; w++) {
+        char *position = p + (z * s[2] + h * s[3] + w * s[4]) * es;
+        if (s[1] == 1)
+          memset(position, 0, (size_t)(lanes * es));
         else
-          for (int64_t l = 0; l < lanes; l++) memset(row + (w * s[2] + l * s[3]) * es, 0, (size_t)es);
-    }
-}
-
-/* Strides over (n, c, d, h, w) as those over (d, h, w, c). */
-static void inner(int64_t to[4], const int64_t from[5]) {
-  memcpy(to, from + 2, 3 * sizeof *to);
-  to[3] = from[1];
+          for (int64_t l = 0; l < lanes; l++) memset(position + l * s[1] * es, 0, (size_t)es);
+      }
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
   const pool_job *j = ctx;
   const fc_pool_plan *p = j->plan;
   const pool_cut *c = &j->cut;
-  const int64_t es = p->es, row_pieces = fc_div_up(c->rows, c->rows_per_piece);
-  const int64_t unit0 = index / row_pieces * c->units_per_piece, unit1 = fc_min(c->units, unit0 + c->units_per_piece);
-  const int scatter = p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT;
-  const int64_t *xs = j->strides->x, *ys = j->strides->y, *gs = j->strides->dx, *is = j->strides->indices;
-  fc_pool_tile t = {.op = p->op, .divide = p->divide, .form = c->form, .step = p->d.stride, .pad = p->d.pad,
-                    .taps = p->d.ker, .most_rows = p->most_rows, .most_taps = p->most_taps, .span = c->span,
+  const fc_pool_strides *s = j->strides;
+  const int64_t row_pieces = fc_div_up(c->rows, c->rows_per_piece);
+  const int scatter = p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT, forward = forward_like(p);
+  fc_pool_tile t = {.op = p->op, .divide = p->divide, .form = c->form, .channels = p->d.c, .lanes = c->lanes, .blocks = c->blocks,
+                    .step = p->d.stride, .pad = p->d.pad, .taps = p->d.ker, .most_rows = p->most_rows, .most_taps = p->most_taps,
+                    .source = forward ? j->x : j->y, .target = scatter ? 0 : forward ? j->y : j->dx, .indices = j->indices,
+                    .dy = scatter ? j->y : 0, .grad = scatter ? j->dx : 0, .source_stride = forward ? s->x : s->y,
+                    .target_stride = forward ? s->y : s->dx, .index_stride = s->indices, .grad_stride = s->dx, .span = c->span,
                     .work = j->workspace + worker * c->scratch};
   memcpy(t.axis, c->axis, sizeof t.axis);
-  memcpy(t.source_stride, (forward_like(p) ? xs : ys) + 2, sizeof t.source_stride);
-  inner(t.target_stride, forward_like(p) ? ys : gs);
-  inner(t.index_stride, is);
-  inner(t.grad_stride, gs);
+  t.unit0 = index / row_pieces * c->units_per_piece;
+  t.unit1 = fc_min(c->units, t.unit0 + c->units_per_piece);
   t.row0 = index % row_pieces * c->rows_per_piece;
   t.row1 = fc_min(c->rows, t.row0 + c->rows_per_piece);
-  for (int64_t u = unit0; u < unit1; u++) {
-    const int64_t n = u / c->blocks, c0 = u % c->blocks * c->lanes;
-    char *x = (char *)j->x + (n * xs[0] + c0 * xs[1]) * es, *y = j->y + (n * ys[0] + c0 * ys[1]) * es;
-    char *dx = j->dx + (n * gs[0] + c0 * gs[1]) * es;
-    t.lanes = fc_min(c->lanes, p->d.c - c0);
-    t.source = forward_like(p) ? x : y;
-    t.target = scatter ? 0 : forward_like(p) ? y : dx;
-    t.indices = j->indices ? j->indices + n * is[0] + c0 * is[1] : 0;
-    if (scatter) {
-      t.dy = y;
-      t.grad = dx;
-      clear(dx, &p->d, t.grad_stride, t.lanes, es);
+  if (scatter)
+    for (int64_t u = t.unit0; u < t.unit1; u++) {
+      const int64_t c0 = u % c->blocks * c->lanes;
+      clear(j->dx + (u / c->blocks * s->dx[0] + c0 * s->dx[1]) * p->es, &p->d, s->dx, fc_min(c->lanes, p->d.c - c0), p->es);
     }
-    for (t.col0 = 0; t.col0 < c->axis[2].target; t.col0 += c->columns) {
-      t.col1 = fc_min(c->axis[2].target, t.col0 + c->columns);
-      (scatter && j->indices ? p->kn->pool_scatter : p->kn->pool)(&t);
-    }
+  for (t.col0 = 0; t.col0 < c->axis[2].target; t.col0 += c->columns) {
+    t.col1 = fc_min(c->axis[2].target, t.col0 + c->columns);
+    (scatter && j->indices ? p->kn->pool_scatter : p->kn->pool)(&t);
   }
 }
 

@@ -19,6 +19,7 @@ enum {
 enum {
   FC_POOL_EVEN_COLUMNS,        /* columns of one channel, whose windows lie a step of 1 or 2 apart */
   FC_POOL_COLUMNS,             /* columns of one channel */
+  FC_POOL_PLANES,              /* columns of one channel, all of which become one element: a maximum or a total */
   FC_POOL_CHANNELS,            /* channels, next to each other in the source; large windows */
   FC_POOL_POSITIONS,           /* channels; every position of a window is added at once, without a row in between */
 };
@@ -31,24 +32,22 @@ typedef struct fc_pool_axis {
   const double *share;         /* of each source position, for FC_POOL_SHARES */
 } fc_pool_axis;
 
-/* Rows row0 to row1 (of depth times height) and columns col0 to col1 of some channels of one image. */
+/* Rows row0 to row1 (of depth times height) and columns col0 to col1 of some units: blocks of channels of an image.
+ * Pointers are to the first element of whole arrays, strides over (n, channel, d, h, w). */
 typedef struct fc_pool_tile {
   int op, divide, form;
-  int64_t lanes;               /* channels; 1 where lanes are columns */
+  int64_t channels, lanes, blocks; /* lanes channels a block; 1 where lanes of vectors are columns */
+  int64_t unit0, unit1, row0, row1, col0, col1;
   fc_pool_axis axis[3];
   int64_t step, pad, taps;     /* even columns: window o starts at o step - pad, in the padding perhaps */
-  int64_t row0, row1, col0, col1;
+  int64_t most_rows, most_taps; /* source rows of a target row, columns of a window */
   const void *source;
-  int64_t source_stride[3];    /* d, h, w */
   void *target;                /* FC_POOL_ARGMAX: may be NULL */
-  int64_t target_stride[4];    /* d, h, w, channel */
   int64_t *indices;            /* may be NULL */
-  int64_t index_stride[4];
-  /* FC_POOL_ARGMAX with grad: grad at the maximum += dy, which has the target's strides. */
-  const void *dy;
+  const void *dy;              /* with grad, of which the elements at the maxima += dy; strides are the target's */
   void *grad;
-  int64_t grad_stride[4];
-  int64_t most_rows, most_taps, span; /* source rows of a target row, columns of a window; elements of a row buffer */
+  const int64_t *source_stride, *target_stride, *index_stride, *grad_stride;
+  int64_t span;                /* elements of a row buffer */
   void *work;
 } fc_pool_tile;
 
