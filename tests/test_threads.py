@@ -246,8 +246,6 @@ def test_two_python_threads_at_once(backend):
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("backend", USABLE)
 def test_multiprocessing(backend, method, tmp_path):
-    if method == "fork" and backend == "numba":
-        pytest.skip("Numba's OpenMP layer ends a forked child that uses it after its parent has")
     script = f"""
     import multiprocessing as mp
     import numpy as np, fastconv as fc
