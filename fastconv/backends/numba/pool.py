@@ -337,6 +337,10 @@ class PoolKernel:
             records.append((n, c, *(0,) * (3 - self.spec.ndim), *size))
         return np.array(records, STEPS)
 
+    def pack(self, w: np.ndarray) -> np.ndarray:
+        """A pooling has no weights: what comes is returned."""
+        return w
+
     def __call__(self, *arrays: np.ndarray | None) -> None:
         """fwd: (x, out, indices); bwd: (dy, x, indices, out)."""
         spec = self.spec

@@ -129,7 +129,7 @@ class Packed:
 def _aligned(count: int, dtype: np.dtype) -> np.ndarray:
     """An uninitialised array that starts on a cache line."""
     raw = np.empty(count + 64 // dtype.itemsize, dtype)
-    start = -raw.ctypes.data % 64 // dtype.itemsize
+    start = -address_of(raw) % 64 // dtype.itemsize
     return raw[start : start + count]
 
 
