@@ -126,6 +126,9 @@ def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, cou
                     if v >= first_own:
                         for c in range(c1 - c0):
                             zero_vector(dst, d + c * target_step)
+                elif lo <= shift and shift + width <= hi:
+                    for c in range(c1 - c0):
+                        copy_vector(dst, d + c * target_step, src, s + c * source_step)
                 elif v >= first_own:
                     for c in range(c1 - c0):
                         copy_lanes(dst, d + c * target_step, src, s + c * source_step, lo - shift, hi - shift)
