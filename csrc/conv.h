@@ -1,0 +1,85 @@
+/* What the files of the convolution share: the plan, a call of it, and the algorithms as objects. */
+#ifndef FC_CONV_H
+#define FC_CONV_H
+
+#include "product.h"
+#include "threads.h"
+
+/* A dimension of a phase: count outputs, at dst_base + j dst_step; each tap reads src at j src_step + off. */
+typedef struct fc_axis {
+  int64_t count, src_step, dst_base, dst_step;
+  int ntap;
+  int32_t *tap, *off;
+} fc_axis;
+
+/* Outputs that see the same taps. Forward has one phase, backward-input one for each remainder by the strides. */
+typedef struct fc_phase {
+  fc_axis ax[3];
+  int64_t k, pixels;          /* reduction length: taps times source channels; outputs, the batch included */
+  int64_t packed;             /* where its packed weights start, in elements */
+} fc_phase;
+
+struct fc_conv_call;
+
+/* An algorithm: plan_conv.c lists them in the order in which they are asked. */
+typedef struct fc_algorithm {
+  const char *name;
+  /* NULL if it computes this plan and should, else why not. The plan has its description, no phases yet. */
+  const char *(*refuse)(const fc_conv_plan *p);
+  /* Once, after the phases are made. May be NULL. */
+  void (*prepare)(fc_conv_plan *p);
+  /* Packed weights: elements, and the work of packing; NULL where they are taken as they are. */
+  int64_t (*packed)(const fc_conv_plan *p);
+  int (*pack)(const fc_conv_plan *p, const void *w, void *packed, int nthreads);
+  /* Cuts a call into pieces: sets what the call knows of them and a worker's scratch, returns how many. */
+  int64_t (*pieces)(struct fc_conv_call *call, int nthreads);
+  fc_piece_fn run;
+} fc_algorithm;
+
+extern const fc_algorithm fc_conv_winograd, fc_conv_direct, fc_conv_rows, fc_conv_pixels, fc_conv_weight_direct, fc_conv_weight_pixels;
+
+struct fc_conv_plan {
+  fc_conv_desc d;
+  const fc_kernels *kn;
+  int64_t es;
+  const fc_algorithm *algorithm;
+  char name[64], reason[1024];
+  /* What the direction reads and writes: channels a group, sizes, strides; strides of w along them. */
+  int64_t sc, dc, src[3], dst[3], ss[5], ds[5], wk, wm;
+  int nphase;
+  fc_phase *phases;
+  int32_t *taps;              /* every phase's tap lists, one allocation */
+  /* direct: output rows and slices of a piece, the padded source that it copies */
+  int64_t rows, slices, low[3], span[3], pitch, columns, chunks_d, chunks_h;
+  /* backward-weight: the output's size, with rows that lie one after another in dy (for x: in a 1x1 layer) merged */
+  int64_t dy_rows[3], x_rows[3];
+};
+
+/* One call of a plan. */
+typedef struct fc_conv_call {
+  const fc_conv_plan *p;
+  const char *first, *second, *packed, *bias, *add;
+  char *result, *workspace;
+  int64_t scratch;            /* bytes a worker */
+  int64_t piece_m, piece_n, pieces_m, pieces_n;
+} fc_conv_call;
+
+/* Columns (lanes) of a piece: multiples of every tile, small enough that both blocks stay in L2. */
+#define FC_PIECE_LANES 192
+
+static inline int64_t fc_product3(const int64_t v[3]) { return v[0] * v[1] * v[2]; }
+
+/* Where a tap of the kernel lies among the weights. */
+static inline int64_t fc_tap_stride(const fc_conv_desc *d, int64_t tap) {
+  return tap / d->ker[2] / d->ker[1] * d->ws[2] + tap / d->ker[2] % d->ker[1] * d->ws[3] + tap % d->ker[2] * d->ws[4];
+}
+
+int fc_conv_threads(const fc_conv_plan *p, int nthreads);
+
+/* Whole filters as rows of lanes: rows[(x - c) taps + t] holds tap t of source channel x for the lanes from l0 on. Taps
+ * of many filters lie one after another in memory; fc_filter_step says how many channels to ask for at a time. */
+#define FC_FILTER_ROWS 128
+int64_t fc_filter_step(const fc_conv_plan *p);
+void fc_filter_rows(const fc_conv_plan *p, const char *w, int tile, int64_t l0, int64_t c, int64_t c1, void *rows);
+
+#endif

@@ -1,0 +1,233 @@
+/* Planes, one channel at a time: for depthwise layers, and groups too small to fill a register tile. Sources are copied
+ * into padded rows, split by the stride, so that the kernels have no edges. */
+#include "conv.h"
+
+/* Source planes of one piece stay within this. */
+#define FC_PLANE_BYTES (192 * 1024)
+
+/* The padded copy of a source plane: how far the taps of all phases reach, and the pitch of its phase-split rows. */
+static void size_planes(fc_conv_plan *p, int64_t channels) {
+  int64_t most[3] = {0}, step[3] = {1, 1, 1};
+  for (int i = 0; i < 3; i++) {
+    int64_t lo = 0, hi = 0;
+    int any = 0;
+    for (int f = 0; f < p->nphase; f++) {
+      const fc_axis *a = &p->phases[f].ax[i];
+      for (int t = 0; t < a->ntap; t++) {
+        lo = any ? fc_min(lo, a->off[t]) : a->off[t];
+        hi = any ? fc_max(hi, a->off[t]) : a->off[t];
+        any = 1;
+      }
+      most[i] = fc_max(most[i], a->count);
+      step[i] = a->src_step;
+    }
+    p->low[i] = lo;
+    p->span[i] = hi - lo + 1;
+  }
+  p->columns = fc_round_up(most[2], p->kn->vl);
+  const int64_t per_phase = p->columns + fc_div_up(p->span[2], step[2]) + p->kn->vl;
+  p->pitch = step[2] * per_phase;
+  p->slices = most[0];
+  p->rows = most[1];
+  /* Fewer rows a piece until its planes fit. */
+  for (;;) {
+    const int64_t bytes = channels * ((p->slices - 1) * step[0] + p->span[0]) * ((p->rows - 1) * step[1] + p->span[1]) * p->pitch * p->es;
+    if (bytes <= FC_PLANE_BYTES) break;
+    if (p->slices > 1)
+      p->slices = fc_div_up(p->slices, 2);
+    else if (p->rows > 1)
+      p->rows = fc_div_up(p->rows, 2);
+    else
+      break;
+  }
+  p->chunks_d = fc_div_up(most[0], p->slices);
+  p->chunks_h = fc_div_up(most[1], p->rows);
+}
+
+typedef struct direct_sizes {
+  int64_t depth, height;      /* of the padded source */
+  int64_t plane, planes, out, taps, bias, total;
+} direct_sizes;
+
+static direct_sizes direct_scratch(const fc_conv_plan *p, int64_t channels) {
+  const fc_axis *ax = p->phases[0].ax;
+  direct_sizes s;
+  s.depth = (p->slices - 1) * ax[0].src_step + p->span[0];
+  s.height = (p->rows - 1) * ax[1].src_step + p->span[1];
+  s.plane = s.depth * s.height * p->pitch;
+  s.planes = fc_round_up(channels * s.plane * p->es + FC_ALIGN, FC_ALIGN);
+  s.out = fc_round_up(p->slices * p->rows * p->columns * p->es, FC_ALIGN);
+  s.taps = fc_round_up(fc_product3(p->d.ker) * (p->es + (int64_t)sizeof(int64_t)), FC_ALIGN);
+  s.bias = fc_round_up(p->rows * p->es, FC_ALIGN);
+  s.total = s.planes + s.out + s.taps + s.bias + FC_ALIGN;
+  return s;
+}
+
+static void copy_strided(int64_t es, void *dst, const void *src, int64_t ss, int64_t n) {
+  if (ss == 1 && n > 1)
+    memcpy(dst, src, (size_t)(n * es));
+  else if (es == 4)
+    for (int64_t i = 0; i < n; i++) ((float *)dst)[i] = ((const float *)src)[i * ss];
+  else
+    for (int64_t i = 0; i < n; i++) ((double *)dst)[i] = ((const double *)src)[i * ss];
+}
+
+/* Copies the source rows that slices d0.. and rows h0.. of the output reach, padded with zeros; columns are split by
+ * their remainder by the step, so that the columns of one tap lie next to each other. */
+static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char *src, int64_t channels, int64_t d0, int64_t h0, char *dst) {
+  const fc_axis *ax = p->phases[0].ax;
+  const int64_t es = p->es, step = ax[2].src_step, per = p->pitch / step, low = p->low[2];
+  memset(dst, 0, (size_t)(channels * s->plane * es));
+  const int64_t first = fc_max(0, low), last = fc_min(p->src[2], low + per * step);
+  for (int64_t c = 0; c < channels; c++)
+    for (int64_t d = 0; d < s->depth; d++) {
+      const int64_t sd = d0 * ax[0].src_step + p->low[0] + d;
+      if (sd < 0 || sd >= p->src[0]) continue;
+      for (int64_t h = 0; h < s->height; h++) {
+        const int64_t sh = h0 * ax[1].src_step + p->low[1] + h;
+        if (sh < 0 || sh >= p->src[1] || first >= last) continue;
+        const char *from = src + (c * p->ss[1] + sd * p->ss[2] + sh * p->ss[3]) * es;
+        char *to = dst + (c * s->plane + (d * s->height + h) * p->pitch) * es;
+        for (int64_t r = 0; r < step; r++) {
+          /* Column low + r + step i of the source goes to part r of the row, place i. */
+          const int64_t i = first > low + r ? fc_div_up(first - low - r, step) : 0, w = low + r + step * i;
+          if (w < last) copy_strided(es, to + (r * per + i) * es, from + w * p->ss[4] * es, step * p->ss[4], fc_div_up(last - w, step));
+        }
+      }
+    }
+}
+
+/* Where the taps of a phase lie in a padded plane, and (with w) their weights. Returns how many. */
+static int64_t place_taps(const fc_conv_plan *p, const direct_sizes *s, const fc_phase *ph, const char *w, int64_t *toff, char *wei) {
+  const fc_axis *ax = ph->ax;
+  const int64_t *ws = p->d.ws, es = p->es, step = ax[2].src_step, per = p->pitch / step;
+  int64_t n = 0;
+  for (int td = 0; td < ax[0].ntap; td++)
+    for (int th = 0; th < ax[1].ntap; th++)
+      for (int tw = 0; tw < ax[2].ntap; tw++) {
+        const int64_t column = ax[2].off[tw] - p->low[2];
+        toff[n] = ((ax[0].off[td] - p->low[0]) * s->height + ax[1].off[th] - p->low[1]) * p->pitch + column % step * per + column / step;
+        if (w) memcpy(wei + n * es, w + (ax[0].tap[td] * ws[2] + ax[1].tap[th] * ws[3] + ax[2].tap[tw] * ws[4]) * es, (size_t)es);
+        n++;
+      }
+  return n;
+}
+
+static void piece(void *ctx, int64_t index, int worker) {
+  const fc_conv_call *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const fc_conv_desc *d = &p->d;
+  const int64_t es = p->es, chunks = p->chunks_d * p->chunks_h;
+  const int64_t b = index / chunks / d->groups, g = index / chunks % d->groups;
+  const int64_t d0 = index % chunks / p->chunks_h * p->slices, h0 = index % chunks % p->chunks_h * p->rows;
+  const direct_sizes s = direct_scratch(p, p->sc);
+  char *planes = j->workspace + worker * j->scratch, *out = planes + s.planes;
+  int64_t *toff = (int64_t *)(out + s.out);
+  char *wei = (char *)(toff + fc_product3(d->ker)), *bias = out + s.out + s.taps;
+  copy_planes(p, &s, j->first + (b * p->ss[0] + g * p->sc * p->ss[1]) * es, p->sc, d0, h0, planes);
+  for (int f = 0; f < p->nphase; f++) {
+    const fc_phase *ph = &p->phases[f];
+    const fc_axis *ax = ph->ax;
+    const int64_t d1 = fc_min(ax[0].count, d0 + p->slices), h1 = fc_min(ax[1].count, h0 + p->rows);
+    if (d0 >= d1 || h0 >= h1) continue;
+    for (int64_t m = 0; m < p->dc; m++) {
+      const int64_t channel = g * p->dc + m;
+      for (int64_t c = 0; c < p->sc; c++) {
+        const char *w = j->second + (g * d->ocg * d->ws[0] + m * p->wm + c * p->wk) * es;
+        const int64_t ntap = place_taps(p, &s, ph, w, toff, wei);
+        for (int64_t z = d0; z < d1; z++) {
+          fc_plane t = {
+              .src = planes + (c * s.plane + (z - d0) * ax[0].src_step * s.height * p->pitch) * es, .toff = toff, .ntap = ntap,
+              .wei = wei, .rows = h1 - h0, .cols = ax[2].count, .src_row = ax[1].src_step * p->pitch,
+              .out = out + (z - d0) * p->rows * p->columns * es, .out_row = p->columns, .first = c == 0,
+          };
+          p->kn->plane(&t);
+        }
+      }
+      for (int64_t h = 0; j->bias && h < h1 - h0; h++) memcpy(bias + h * es, j->bias + channel * es, (size_t)es);
+      const fc_epilogue ep = {1, 1, j->bias ? bias : 0, 0, d->act.kind, d->act.p0, d->act.p1};
+      for (int64_t z = d0; z < d1; z++) {
+        const int64_t od = ax[0].dst_base + z * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step, ow = ax[2].dst_base;
+        const int64_t *ds = p->ds, *as = d->as;
+        fc_block t = {
+            .m = h1 - h0, .n = ax[2].count, .ep = &ep, .first = 1, .last = 1,
+            .out = {.p = j->result + (b * ds[0] + channel * ds[1] + od * ds[2] + oh * ds[3] + ow * ds[4]) * es,
+                    .rs = ax[1].dst_step * ds[3], .cs = ax[2].dst_step * ds[4]},
+            .add = {.p = j->add ? (char *)j->add + (b * as[0] + channel * as[1] + od * as[2] + oh * as[3] + ow * as[4]) * es : 0,
+                    .rs = ax[1].dst_step * as[3], .cs = ax[2].dst_step * as[4]},
+        };
+        p->kn->write(out + (z - d0) * p->rows * p->columns * es, p->columns, &t);
+      }
+    }
+  }
+}
+
+static int64_t weight_sums(const fc_conv_plan *p) { return fc_round_up(p->d.ocg * p->d.icg * fc_product3(p->d.ker) * p->es, FC_ALIGN); }
+
+/* One group: planes of x are copied as in the direct forward pass, rows of dy filled up with zeros. */
+static void weight_piece(void *ctx, int64_t g, int worker) {
+  const fc_conv_call *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const fc_conv_desc *d = &p->d;
+  const int64_t es = p->es, ntap = fc_product3(d->ker);
+  const direct_sizes s = direct_scratch(p, d->icg);
+  char *sums = j->workspace + worker * j->scratch, *planes = sums + weight_sums(p), *rows = planes + s.planes;
+  int64_t *toff = (int64_t *)(rows + s.out);
+  const fc_axis *ax = p->phases[0].ax;
+  memset(sums, 0, (size_t)(d->ocg * d->icg * ntap * es));
+  place_taps(p, &s, &p->phases[0], 0, toff, 0);
+  for (int64_t b = 0; b < d->n; b++)
+    for (int64_t d0 = 0; d0 < d->out[0]; d0 += p->slices)
+      for (int64_t h0 = 0; h0 < d->out[1]; h0 += p->rows) {
+        const int64_t d1 = fc_min(d->out[0], d0 + p->slices), h1 = fc_min(d->out[1], h0 + p->rows);
+        copy_planes(p, &s, j->first + (b * d->xs[0] + g * d->icg * d->xs[1]) * es, d->icg, d0, h0, planes);
+        for (int64_t m = 0; m < d->ocg; m++)
+          for (int64_t z = d0; z < d1; z++) {
+            memset(rows, 0, (size_t)(p->rows * p->columns * es));
+            for (int64_t h = h0; h < h1; h++) {
+              const char *from = j->second + (b * d->ys[0] + (g * d->ocg + m) * d->ys[1] + z * d->ys[2] + h * d->ys[3]) * es;
+              copy_strided(es, rows + (h - h0) * p->columns * es, from, d->ys[4], d->out[2]);
+            }
+            for (int64_t c = 0; c < d->icg; c++) {
+              fc_plane t = {
+                  .src = planes + (c * s.plane + (z - d0) * ax[0].src_step * s.height * p->pitch) * es, .toff = toff, .ntap = ntap,
+                  .wei = sums + (m * d->icg + c) * ntap * es, .rows = h1 - h0, .cols = d->out[2], .src_row = ax[1].src_step * p->pitch,
+                  .out = rows, .out_row = p->columns,
+              };
+              p->kn->plane_weight(&t);
+            }
+          }
+      }
+  for (int64_t m = 0; m < d->ocg; m++)
+    for (int64_t c = 0; c < d->icg; c++)
+      for (int64_t tap = 0; tap < ntap; tap++)
+        copy_strided(es, j->result + ((g * d->ocg + m) * d->ws[0] + c * d->ws[1] + fc_tap_stride(d, tap)) * es,
+                     sums + ((m * d->icg + c) * ntap + tap) * es, 1, 1);
+}
+
+static int64_t pieces(fc_conv_call *j, int nthreads) {
+  (void)nthreads;
+  j->scratch = direct_scratch(j->p, j->p->sc).total;
+  return j->p->d.n * j->p->d.groups * j->p->chunks_d * j->p->chunks_h;
+}
+
+static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
+  (void)nthreads;
+  j->scratch = weight_sums(j->p) + direct_scratch(j->p, j->p->d.icg).total;
+  return j->p->d.groups;
+}
+
+static void prepare(fc_conv_plan *p) { size_planes(p, p->sc); }
+
+static const char *refuse(const fc_conv_plan *p) {
+  if (p->d.direction == FC_BWD_WEIGHT) return "";
+  return p->dc <= 8 && (p->d.groups > 1 || p->dc < p->kn->mr) ? 0 : "the output channels of a group fill register tiles";
+}
+
+static const char *refuse_weight(const fc_conv_plan *p) {
+  if (p->d.direction != FC_BWD_WEIGHT) return "";
+  return p->d.groups > 1 && p->d.icg <= 4 && p->d.ocg <= 4 ? 0 : "the channels of a group fill register tiles";
+}
+
+const fc_algorithm fc_conv_direct = {"direct", refuse, prepare, 0, 0, pieces, piece};
+const fc_algorithm fc_conv_weight_direct = {"direct", refuse_weight, prepare, 0, 0, weight_pieces, weight_piece};

@@ -1,0 +1,317 @@
+/* Forward and backward-input as an implicit GEMM. Two orientations of one computation: where pixels lie next to each other
+ * in the result (NCHW) they are the columns, their patches packed as the product goes along; where channels do (NHWC)
+ * pixels are the rows, read where they are. */
+#include "conv.h"
+
+static int by_channel(const fc_conv_plan *p) { return p->algorithm == &fc_conv_rows; }
+
+typedef struct weight_job {
+  const fc_conv_plan *p;
+  const char *w;
+  char *packed;
+} weight_job;
+
+static int tile_of(const fc_conv_plan *p) { return by_channel(p) ? p->kn->nr : p->kn->mr; }
+
+/* Filters are contiguous in most arrays: some are transposed whole into rows of lanes, then the rows go to their places. */
+static int whole_filters(const fc_conv_plan *p) {
+  const int64_t *ws = p->d.ws, *ker = p->d.ker, whole = fc_product3(ker);
+  return whole > 1 && whole <= FC_FILTER_ROWS && (ker[2] == 1 || ws[4] == 1) && (ker[1] == 1 || ws[3] == ker[2]) &&
+         (ker[0] == 1 || ws[2] == ker[2] * ker[1]);
+}
+
+int64_t fc_filter_step(const fc_conv_plan *p) { return fc_max(1, FC_FILTER_ROWS / fc_product3(p->d.ker)); }
+
+void fc_filter_rows(const fc_conv_plan *p, const char *w, int tile, int64_t l0, int64_t c, int64_t c1, void *rows) {
+  const int64_t whole = fc_product3(p->d.ker), es = p->es;
+  const int lanes = (int)fc_min(tile, p->dc - l0);
+  int64_t off[FC_MAX_LANES];
+  for (int l = 0; l < tile; l++) off[l] = l * p->wm;
+  w += l0 * p->wm * es;
+  if (whole_filters(p) && p->wk == whole) {
+    p->kn->pack(rows, tile, lanes, w + c * whole * es, off, 1, (c1 - c) * whole);
+    return;
+  }
+  for (int64_t x = c; x < c1; x++) {
+    char *to = (char *)rows + (x - c) * whole * tile * es;
+    if (whole_filters(p))
+      p->kn->pack(to, tile, lanes, w + x * p->wk * es, off, 1, whole);
+    else
+      for (int64_t t = 0; t < whole; t++)
+        p->kn->pack(to + t * tile * es, tile, lanes, w + (x * p->wk + fc_tap_stride(&p->d, t)) * es, off, p->wk, 1);
+  }
+}
+
+/* Lanes l0.. of one panel, source channels c .. c1: k runs over taps, then channels. w: this group's weights. */
+static void pack_panel(const fc_conv_plan *p, const fc_phase *ph, const char *w, char *packed, int64_t l0, int64_t c, int64_t c1) {
+  const int tile = tile_of(p), lanes = (int)fc_min(tile, p->dc - l0), filters = whole_filters(p);
+  const int64_t *ker = p->d.ker, es = p->es, whole = fc_product3(ker), row = tile * es;
+  const int64_t kstep = fc_product_kstep(p->kn, ph->k);
+  int64_t off[FC_MAX_LANES];
+  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
+  for (int l = 0; l < tile; l++) off[l] = (l0 + l) * p->wm;
+  if (filters) fc_filter_rows(p, w, tile, l0, c, c1, rows);
+  int64_t tap = 0;
+  for (int td = 0; td < ph->ax[0].ntap; td++)
+    for (int th = 0; th < ph->ax[1].ntap; th++)
+      for (int tw = 0; tw < ph->ax[2].ntap; tw++, tap++) {
+        const int64_t z = (ph->ax[0].tap[td] * ker[1] + ph->ax[1].tap[th]) * ker[2] + ph->ax[2].tap[tw];
+        for (int64_t x = c, run; x < c1; x += run) {
+          /* Up to the end of this block of the reduction. */
+          const int64_t k = tap * p->sc + x, k0 = k / kstep * kstep, k1 = fc_min(ph->k, k0 + kstep);
+          run = fc_min(c1 - x, k1 - k);
+          char *to = packed + (fc_packed_at(p->dc, tile, l0, k0, k1 - k0) + (k - k0) * tile) * es;
+          if (!filters)
+            p->kn->pack(to, tile, lanes, w + (fc_tap_stride(&p->d, z) + x * p->wk) * es, off, p->wk, run);
+          else
+            for (int64_t y = 0; y < run; y++)
+              for (int64_t b = 0; b < row; b += 8) memcpy(to + y * row + b, (char *)rows + ((x - c + y) * whole + z) * row + b, 8);
+        }
+      }
+}
+
+/* Source channels that are packed at a time. */
+static int64_t channel_step(const fc_conv_plan *p) { return whole_filters(p) ? fc_filter_step(p) : p->sc; }
+
+/* Parts of the work: panels, or channels where those lie further apart in memory than lanes do. */
+static int64_t weight_parts(const fc_conv_plan *p) {
+  return p->wm < p->wk ? fc_div_up(p->sc, channel_step(p)) : fc_div_up(p->dc, tile_of(p));
+}
+
+static void pack_part(void *ctx, int64_t index, int worker) {
+  (void)worker;
+  const weight_job *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const int tile = tile_of(p);
+  const int64_t parts = weight_parts(p), per = parts * p->d.groups, part = index % parts, g = index % per / parts, step = channel_step(p);
+  const fc_phase *ph = &p->phases[index / per];
+  const char *w = j->w + g * p->d.ocg * p->d.ws[0] * p->es;
+  char *packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile, ph->k)) * p->es;
+  if (p->wm < p->wk)
+    for (int64_t l = 0; l < p->dc; l += tile) pack_panel(p, ph, w, packed, l, part * step, fc_min(p->sc, (part + 1) * step));
+  else
+    for (int64_t c = 0; c < p->sc; c += step) pack_panel(p, ph, w, packed, part * tile, c, fc_min(p->sc, c + step));
+}
+
+static int pack_weights(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
+  weight_job j = {p, w, packed};
+  return fc_parallel_for(fc_conv_threads(p, nthreads), p->nphase * p->d.groups * weight_parts(p), pack_part, &j);
+}
+
+static int64_t packed_elements(const fc_conv_plan *p) {
+  const fc_phase *last = &p->phases[p->nphase - 1];
+  return last->packed + p->d.groups * fc_packed_elements(p->dc, tile_of(p), last->k);
+}
+
+static void prepare(fc_conv_plan *p) {
+  int64_t packed = 0;
+  for (int f = 0; f < p->nphase; f++) {
+    p->phases[f].packed = packed;
+    packed += p->d.groups * fc_packed_elements(p->dc, tile_of(p), p->phases[f].k);
+  }
+}
+
+/* Output pixels of a piece, decoded: where each reads its source (for a tap of offset 0), where it is written. */
+typedef struct pixels {
+  const fc_conv_plan *p;
+  const fc_phase *ph;
+  const char *src;
+  int64_t first;              /* the pixel that entry 0 is for */
+  int64_t *base, *out, *add;
+  int32_t *pos, *run, *add_run; /* pos: d, h, w for each */
+} pixels;
+
+static int64_t pixel_table_bytes(int64_t n) { return n * (3 * sizeof(int64_t) + 5 * sizeof(int32_t)) + FC_ALIGN; }
+
+static void decode(pixels *t, const fc_conv_plan *p, const fc_phase *ph, int64_t p0, int64_t p1, void *memory, int with_add) {
+  const int64_t n = p1 - p0, cap = n;
+  t->p = p;
+  t->ph = ph;
+  t->first = p0;
+  t->base = fc_aligned(memory);
+  t->out = t->base + cap;
+  t->add = t->out + cap;
+  t->pos = (int32_t *)(t->add + cap);
+  t->run = t->pos + 3 * cap;
+  t->add_run = t->run + cap;
+  const fc_axis *ax = ph->ax;
+  int64_t x = p0;
+  int64_t w = x % ax[2].count;
+  x /= ax[2].count;
+  int64_t h = x % ax[1].count;
+  x /= ax[1].count;
+  int64_t d = x % ax[0].count, b = x / ax[0].count;
+  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.as;
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t sd = d * ax[0].src_step, sh = h * ax[1].src_step, sw = w * ax[2].src_step;
+    const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h * ax[1].dst_step, ow = ax[2].dst_base + w * ax[2].dst_step;
+    t->base[i] = b * ss[0] + sd * ss[2] + sh * ss[3] + sw * ss[4];
+    t->pos[3 * i] = (int32_t)sd;
+    t->pos[3 * i + 1] = (int32_t)sh;
+    t->pos[3 * i + 2] = (int32_t)sw;
+    t->out[i] = b * ds[0] + od * ds[2] + oh * ds[3] + ow * ds[4];
+    if (with_add) t->add[i] = b * as[0] + od * as[2] + oh * as[3] + ow * as[4];
+    if (++w == ax[2].count) {
+      w = 0;
+      if (++h == ax[1].count) {
+        h = 0;
+        if (++d == ax[0].count) {
+          d = 0;
+          b++;
+        }
+      }
+    }
+  }
+  fc_runs(t->out, t->run, n);
+  if (with_add) fc_runs(t->add, t->add_run, n);
+}
+
+/* Panels of patches: lanes are pixels, k runs over taps, then source channels. */
+static void pack_pixels(const pixels *t, void *dst, int tile, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
+  const fc_conv_plan *p = t->p;
+  const fc_axis *ax = t->ph->ax;
+  const int64_t es = p->es, sc = p->sc;
+  int64_t off[FC_MAX_LANES];
+  for (int64_t l = l0; l < l1; l += tile) {
+    const int lanes = (int)fc_min(tile, l1 - l);
+    const int64_t *base = t->base + (l - t->first);
+    const int32_t *pos = t->pos + 3 * (l - t->first);
+    for (int64_t k = k0; k < k1;) {
+      const int64_t tap = k / sc, c = k % sc, run = fc_min(sc - c, k1 - k);
+      const int tw = (int)(tap % ax[2].ntap), th = (int)(tap / ax[2].ntap % ax[1].ntap), td = (int)(tap / ax[2].ntap / ax[1].ntap);
+      const int32_t od = ax[0].off[td], oh = ax[1].off[th], ow = ax[2].off[tw];
+      const int64_t shift = od * p->ss[2] + oh * p->ss[3] + ow * p->ss[4];
+      for (int i = 0; i < lanes; i++) {
+        const int inside = (uint64_t)(pos[3 * i] + (int64_t)od) < (uint64_t)p->src[0] &&
+                           (uint64_t)(pos[3 * i + 1] + (int64_t)oh) < (uint64_t)p->src[1] &&
+                           (uint64_t)(pos[3 * i + 2] + (int64_t)ow) < (uint64_t)p->src[2];
+        off[i] = inside ? base[i] + shift : FC_PAD;
+      }
+      p->kn->pack((char *)dst + (k - k0) * tile * es, tile, lanes, t->src + c * p->ss[1] * es, off, p->ss[1], run);
+      k += run;
+    }
+    dst = (char *)dst + tile * (k1 - k0) * es;
+  }
+}
+
+/* Where the channels of a pixel of the source are contiguous, a patch is a few runs of channels, which need no packing. */
+static int reads_rows(const fc_conv_plan *p) { return by_channel(p) && p->ss[1] == 1; }
+
+static int64_t row_table_bytes(const fc_conv_plan *p, int64_t pixels) {
+  return fc_round_up(pixels * fc_product3(p->d.ker) * (int64_t)sizeof(void *), FC_ALIGN) + fc_round_up(p->sc * p->es, FC_ALIGN);
+}
+
+/* The addresses of n pixels' channels for every tap; taps in the padding find a row of zeros. */
+static void find_rows(const pixels *t, int64_t n, void *memory, fc_rows *rows) {
+  const fc_conv_plan *p = t->p;
+  const fc_axis *ax = t->ph->ax;
+  const char *zeros = memset(memory, 0, (size_t)(p->sc * p->es));
+  const void **at = (const void **)((char *)memory + fc_round_up(p->sc * p->es, FC_ALIGN));
+  *rows = (fc_rows){at, p->sc, n};
+  for (int td = 0; td < ax[0].ntap; td++)
+    for (int th = 0; th < ax[1].ntap; th++)
+      for (int tw = 0; tw < ax[2].ntap; tw++) {
+        const int64_t od = ax[0].off[td], oh = ax[1].off[th], ow = ax[2].off[tw];
+        const char *src = t->src + (od * p->ss[2] + oh * p->ss[3] + ow * p->ss[4]) * p->es;
+        for (int64_t i = 0; i < n; i++) {
+          const int32_t *pos = t->pos + 3 * i;
+          const int inside = (uint64_t)(pos[0] + od) < (uint64_t)p->src[0] && (uint64_t)(pos[1] + oh) < (uint64_t)p->src[1] &&
+                             (uint64_t)(pos[2] + ow) < (uint64_t)p->src[2];
+          *at++ = inside ? src + t->base[i] * p->es : zeros;
+        }
+      }
+}
+
+static void pack_pixels_b(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
+  const pixels *t = work;
+  pack_pixels(t, dst, t->p->kn->nr, l0, l1, k0, k1);
+}
+
+static void pack_pixels_a(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
+  const pixels *t = work;
+  pack_pixels(t, dst, t->p->kn->mr, l0, l1, k0, k1);
+}
+
+static void partition_phase(const fc_conv_plan *p, const fc_phase *ph, int nthreads, int64_t *pm, int64_t *pn) {
+  const fc_kernels *kn = p->kn;
+  const int64_t copies = p->d.groups * p->nphase;
+  if (by_channel(p)) /* rows are pixels: one block of rows a piece, all channels */
+    fc_partition(ph->pixels, p->dc, kn->mr, kn->nr, kn->mc, 8 * FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, pm, pn);
+  else
+    fc_partition(p->dc, ph->pixels, kn->mr, kn->nr, 1 << 16, FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, pm, pn);
+}
+
+/* Pieces of every phase in one row, so that threads stay busy across phases. The first phase is the largest. */
+static int64_t pieces(fc_conv_call *j, int nthreads) {
+  const fc_conv_plan *p = j->p;
+  const fc_phase *ph = &p->phases[0];
+  partition_phase(p, ph, nthreads, &j->piece_m, &j->piece_n);
+  const int channels = by_channel(p);
+  j->pieces_m = fc_div_up(channels ? ph->pixels : p->dc, j->piece_m);
+  j->pieces_n = fc_div_up(channels ? p->dc : ph->pixels, j->piece_n);
+  int64_t deepest = 0;
+  for (int f = 0; f < p->nphase; f++) deepest = fc_max(deepest, fc_min(p->phases[f].k, fc_product_kstep(p->kn, p->phases[f].k)));
+  const int64_t lanes = channels ? fc_min(j->piece_m, fc_round_up(p->kn->mc, p->kn->mr)) : j->piece_n;
+  const int64_t operand = reads_rows(p) ? row_table_bytes(p, lanes) : lanes * deepest * p->es;
+  j->scratch = fc_round_up(operand + pixel_table_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
+  return p->nphase * p->d.groups * j->pieces_m * j->pieces_n;
+}
+
+static void piece(void *ctx, int64_t index, int worker) {
+  const fc_conv_call *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const fc_kernels *kn = p->kn;
+  const int64_t es = p->es, per = j->pieces_m * j->pieces_n, groups = p->d.groups;
+  const fc_phase *ph = &p->phases[index / (per * groups)];
+  const int64_t g = index / per % groups, part = index % per;
+  const int channels = by_channel(p);
+  const int64_t rows = channels ? ph->pixels : p->dc, cols = channels ? p->dc : ph->pixels;
+  const int64_t m0 = part % j->pieces_m * j->piece_m, m1 = fc_min(rows, m0 + j->piece_m);
+  const int64_t n0 = part / j->pieces_m * j->piece_n, n1 = fc_min(cols, n0 + j->piece_n);
+  if (m0 >= m1 || n0 >= n1) return;
+  char *scratch = j->workspace + worker * j->scratch;
+  const fc_product prod = {kn, es, rows, cols, ph->k, fc_product_kstep(kn, ph->k)};
+  const int64_t c0 = channels ? n0 : m0, p0 = channels ? m0 : n0, p1 = channels ? m1 : n1;
+  pixels t;
+  decode(&t, p, ph, p0, p1, scratch, j->add != 0);
+  t.src = j->first + g * p->sc * p->ss[1] * es;
+  fc_operand patches = {.pack = channels ? pack_pixels_a : pack_pixels_b, .work = &t};
+  fc_operand weights = {.packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile_of(p), ph->k)) * es};
+  fc_rows patch_rows;
+  scratch += fc_round_up(pixel_table_bytes(p1 - p0), FC_ALIGN);
+  if (reads_rows(p)) {
+    find_rows(&t, p1 - p0, scratch, &patch_rows);
+    patches.rows = &patch_rows;
+  }
+  const int64_t channel = g * p->dc + c0;
+  fc_view out = {.p = j->result + channel * p->ds[1] * es};
+  fc_view add = {.p = j->add ? (char *)j->add + channel * p->d.as[1] * es : 0};
+  if (channels) {
+    out.roff = t.out;
+    out.cs = p->ds[1];
+    add.roff = t.add;
+    add.cs = p->d.as[1];
+  } else {
+    out.coff = t.out;
+    out.crun = t.run;
+    out.rs = p->ds[1];
+    add.coff = t.add;
+    add.crun = t.add_run;
+    add.rs = p->d.as[1];
+  }
+  const char *bias = j->bias ? j->bias + channel * es : 0;
+  const fc_act *act = &p->d.act;
+  fc_epilogue ep = {1, 1, channels ? 0 : bias, channels ? bias : 0, act->kind, act->p0, act->p1};
+  fc_product_piece(&prod, channels ? patches : weights, channels ? weights : patches, m0, m1, n0, n1, &out, &add, &ep,
+                   scratch);
+}
+
+static const char *refuse_rows(const fc_conv_plan *p) {
+  if (p->d.direction == FC_BWD_WEIGHT) return "";
+  return p->ds[1] == 1 && p->ds[4] != 1 ? 0 : "the channels of the result are not contiguous";
+}
+
+static const char *refuse_pixels(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
+
+const fc_algorithm fc_conv_rows = {"implicit_gemm_rows", refuse_rows, prepare, packed_elements, pack_weights, pieces, piece};
+const fc_algorithm fc_conv_pixels = {"implicit_gemm_pixels", refuse_pixels, prepare, packed_elements, pack_weights, pieces, piece};
