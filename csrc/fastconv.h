@@ -30,6 +30,7 @@ typedef struct fc_act {
 typedef struct fc_conv_desc {
   int dtype, direction, isa;
   int has_bias, has_add;
+  int strict;                 /* direct algorithms only */
   int64_t n, groups, icg, ocg;
   int64_t in[3], out[3], ker[3], stride[3], pad[3], dil[3];
   int64_t xs[5], ys[5], ws[5], as[5];

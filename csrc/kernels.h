@@ -67,6 +67,13 @@ typedef struct fc_plane {
   int first;
 } fc_plane;
 
+/* Tiles of one row that Winograd's transforms go through, VL channels at a time. Pixels lie in strips of vectors, columns
+ * of them a row; transformed values in planes: element f of tile n at plane[n tile + f frequency]. */
+typedef struct fc_wino {
+  void *strip, *plane;
+  int64_t columns, tiles, tile, frequency;
+} fc_wino;
+
 /* One ISA's kernels for one dtype. kernels.def is the list; this struct, the tables and the tests come from it. */
 typedef struct fc_kernels {
   const char *isa;

@@ -9,6 +9,7 @@
 #include "../kernels/gemm.inc"
 #include "../kernels/peak.inc"
 #include "../kernels/plane.inc"
+#include "../kernels/winograd.inc"
 #include "../kernels/pool.inc"
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");

@@ -75,6 +75,7 @@ class ConvKernel:
         d = ffi.new("fc_conv_desc *")
         d.dtype, d.direction, d.isa = DTYPES[spec.dtype], _DIRECTIONS[spec.direction], isa_number(self.isa)
         d.has_bias, d.has_add = spec.bias, spec.residual
+        d.strict = spec.precision == "strict"
         d.n, d.groups = spec.n, spec.groups
         d.icg, d.ocg = spec.ic // spec.groups, spec.oc // spec.groups
         d.out, d.ker, d.stride = _spatial(spec.out_size), _spatial(spec.kernel), _spatial(spec.stride)
