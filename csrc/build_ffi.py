@@ -11,54 +11,76 @@ import os
 import re
 import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from cffi import FFI
+from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext as _build_ext
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRA = shlex.split(os.environ.get("FASTCONV_CFLAGS", ""))
 
+#: What an sdist holds besides the package: all that building, testing and measuring it takes.
+SHIPPED = ("csrc", "tests", "benchmarks", "*.md")
 
-def declarations() -> str:
-    """fastconv.h without its preprocessor lines: what cffi parses."""
+
+def _files(*patterns: str) -> list[str]:
+    """Those of the patterns' files that are sources, relative to the project's root."""
+    found = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
+    kept = [p for p in found if "__pycache__" not in p.parts and p.suffix not in (".o", ".so")]
+    return sorted(str(p.relative_to(ROOT)) for p in kept)
+
+
+def extension(directory: str) -> Extension:
+    """The extension, with cffi's generated wrapper in ``directory``."""
     header = (ROOT / "csrc" / "fastconv.h").read_text()
-    return re.sub(r"^#.*$", "", header, flags=re.MULTILINE)
-
-
-ffi = FFI()
-ffi.cdef(declarations())
-ffi.set_source(
-    "fastconv._c",
-    '#include "fastconv.h"',
-    sources=sorted(str(p.relative_to(ROOT)) for d in ("csrc", "csrc/isa") for p in (ROOT / d).glob("*.c")),
-    depends=sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*.[hcdi]*") if p.is_file()),
-    include_dirs=["csrc"],
-    libraries=["m"],
-    extra_compile_args=["-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", *EXTRA],
-    extra_link_args=["-pthread", *EXTRA],
-    define_macros=[("Py_LIMITED_API", "0x030B0000")],
-    py_limited_api=True,
-)
+    ffi = FFI()
+    ffi.cdef(re.sub(r"^#.*$", "", header, flags=re.MULTILINE))
+    ffi.set_source(
+        "fastconv._c",
+        '#include "fastconv.h"',
+        sources=_files("csrc/*.c", "csrc/isa/*.c"),
+        depends=_files("csrc/**/*"),
+        include_dirs=["csrc"],
+        libraries=["m"],
+        extra_compile_args=[
+            *("-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"),
+            *(EXTRA or ["-g0"]),
+        ],
+        extra_link_args=["-pthread", *EXTRA],
+        define_macros=[("Py_LIMITED_API", "0x030B0000")],
+        py_limited_api=True,
+    )
+    return ffi.distutils_extension(tmpdir=directory)
 
 
 class build_ext(_build_ext):
-    """Puts the generated wrapper and our sources in the place of the extension that pyproject.toml announces."""
+    """Builds the real extension instead of the one that pyproject.toml announces, one compiler a core."""
 
     def finalize_options(self) -> None:
-        self.distribution.ext_modules[:] = [self._extension()]
+        build = self.get_finalized_command("build").build_base
+        self.distribution.ext_modules[:] = [extension(os.path.join(build, "ffi"))]
         super().finalize_options()
 
-    def _extension(self):
-        return ffi.distutils_extension(tmpdir=str(Path(self.distribution.get_command_obj("build").build_base or "build") / "ffi"))
+    def get_source_files(self) -> list[str]:
+        return _files(*(f"{name}/**/*" if (ROOT / name).is_dir() else name for name in SHIPPED))
+
+    def build_extensions(self) -> None:
+        compile_files = self.compiler.compile
+
+        def compile_at_once(sources: list[str], **options: Any) -> list[str]:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return [o for objects in pool.map(lambda s: compile_files([s], **options), sources) for o in objects]
+
+        self.compiler.compile = compile_at_once
+        super().build_extensions()
 
 
 def main() -> None:
-    from setuptools import Distribution
-
     os.chdir(ROOT)
-    dist = Distribution({"name": "fastconv", "ext_modules": [ffi.distutils_extension(tmpdir="build/ffi")]})
-    command = _build_ext(dist)
+    command = build_ext(Distribution({"name": "fastconv", "ext_modules": [Extension("fastconv._c", [])]}))
     command.inplace = True
     command.ensure_finalized()
     command.run()
