@@ -5,10 +5,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from cases.pool import A_POOLING
 
+import fastconv
 from fastconv import testing
+
+# Processes that tests start find these modules and the fastconv under test, not one in the current directory.
+os.environ["PYTHONSAFEPATH"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent), str(Path(fastconv.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+).rstrip(os.pathsep)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -345,7 +344,6 @@ with testing.on(testing.Target(backend, isa or None)), fc.threads(1):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit on memory is Linux's")
 def test_too_little_memory_is_a_memory_error(target: Target) -> None:
-    root = str(Path(__file__).parent.parent)
     arguments = [sys.executable, "-c", _WITHOUT_MEMORY, target.backend, target.isa or ""]
-    done = subprocess.run(arguments, capture_output=True, text=True, cwd=root, check=False)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.stdout.split("\n") == ["refused", "refused", "ran 576", ""], done.stderr

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +30,6 @@ def _run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", "import numpy as np, fastconv as fc\nx = np.ones((1, 1, 4, 4))\n" + program],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parent.parent,
         env={**clean, **environment},
         check=False,
     )

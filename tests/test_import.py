@@ -6,14 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastconv
-
-ROOT = Path(__file__).parent.parent
 
 #: Every module of the package that the import alone may load.
 LOADED = {
@@ -37,7 +34,7 @@ def _modules_after(program: str) -> set[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FASTCONV")}
     source = f"{program}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     command = [sys.executable, "-c", source]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -21,7 +21,7 @@ from fastconv import dispatch, testing
 
 threads = importlib.import_module("fastconv.threads")
 
-ROOT = Path(threads.__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 USABLE = testing.backends_here()
 C_REASON = dispatch.backends()["c"]
 needs_c = pytest.mark.skipif(C_REASON is not None, reason=f"the c backend cannot run here: {C_REASON}")
@@ -46,10 +46,9 @@ def trial(nthreads, npieces=64, work=2000, depth=0):
 def run(code: str, **environment: str) -> str:
     """Standard output of ``code``, run in a fresh interpreter; a failure or a hang fails the test."""
     keep = {k: v for k, v in os.environ.items() if k not in ("FASTCONV_NUM_THREADS", "OMP_NUM_THREADS")}
-    path = os.pathsep.join(filter(None, [str(ROOT), keep.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env={**keep, "PYTHONPATH": path, **environment},
+        env={**keep, **environment},
         capture_output=True,
         text=True,
         timeout=TIME_LIMIT,

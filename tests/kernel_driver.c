@@ -1,0 +1,511 @@
+/* The kernels without Python: every operation of the public C ABI against plain loops, on every instruction set of this
+ * binary that the CPU runs. For emulators, sanitizers and machines to which only a compiler goes:
+ *
+ *     cc -std=gnu11 -O2 -Icsrc csrc/{,isa/}*.c tests/kernel_driver.c -lm -pthread -o kernel_driver
+ *     ./kernel_driver [instruction set ...]
+ *
+ * Data are small whole numbers, so that sums are exact and must be equal. Outputs are NaN beforehand and lie between
+ * NaN. Instruction sets that are named must run. Prints a line for each one, and each failure; returns how it went. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastconv.h"
+
+enum { MARGIN = 32, MOST_FAILURES = 20 };
+
+static int isa, dtype, failures, checks;
+
+static void fail(const char *format, ...) {
+  if (failures++ >= MOST_FAILURES) return;
+  printf("%s, %s: ", fc_isa_name(isa), dtype == FC_F32 ? "f32" : "f64");
+  va_list arguments;
+  va_start(arguments, format);
+  vprintf(format, arguments);
+  va_end(arguments);
+  printf("\n");
+}
+
+/* ------------------------------------------------------------------------------------------------------- data */
+
+static uint32_t seed;
+
+static int small(void) {
+  seed = seed * 1664525 + 1013904223;
+  return (int)(seed >> 24) % 7 - 3;
+}
+
+/* An array of the dtype under test amid NaN. */
+typedef struct array {
+  void *memory;
+  int64_t size;
+} array;
+
+static double get(const array *a, int64_t i) {
+  return dtype == FC_F32 ? ((float *)a->memory)[MARGIN + i] : ((double *)a->memory)[MARGIN + i];
+}
+
+static void set(array *a, int64_t i, double v) {
+  if (dtype == FC_F32)
+    ((float *)a->memory)[MARGIN + i] = (float)v;
+  else
+    ((double *)a->memory)[MARGIN + i] = v;
+}
+
+static void *allocate(size_t bytes) {
+  void *p = malloc(bytes ? bytes : 1);
+  if (p) return p;
+  printf("not enough memory for the tests\n");
+  exit(2);
+}
+
+static array unknown(int64_t size) {
+  array a = {allocate((size_t)(size + 2 * MARGIN) * 8), size};
+  for (int64_t i = -MARGIN; i < size + MARGIN; i++) set(&a, i, NAN);
+  return a;
+}
+
+static array numbers(int64_t size) {
+  array a = unknown(size);
+  for (int64_t i = 0; i < size; i++) set(&a, i, small());
+  return a;
+}
+
+static void *at(const array *a) { return a->memory ? (char *)a->memory + MARGIN * (dtype == FC_F32 ? 4 : 8) : 0; }
+
+static void done(array *a) {
+  free(a->memory);
+  a->memory = 0;
+}
+
+/* Compares all elements, also those between the strides (which the expected array has as NaN). */
+static void compare(const array *actual, const double *expected, double tolerance, const char *what, const char *name) {
+  checks++;
+  for (int64_t i = -MARGIN; i < actual->size + MARGIN; i++) {
+    const double got = get(actual, i), want = i < 0 || i >= actual->size ? NAN : expected[i];
+    if (isnan(want) ? isnan(got) : fabs(got - want) <= tolerance * (1 + fabs(want))) continue;
+    fail("%s of %s: element %lld is %g, expected %g", what, name, (long long)i, got, want);
+    return;
+  }
+}
+
+static double *blank(int64_t size) {
+  double *p = allocate((size_t)size * sizeof *p);
+  for (int64_t i = 0; i < size; i++) p[i] = NAN;
+  return p;
+}
+
+/* ------------------------------------------------------------------------------------------------ activations */
+
+enum { NONE, RELU, LEAKY, CLIP, SIGMOID, TANH, SILU, HARDSWISH, GELU, ACTIVATIONS };
+
+static fc_act activation(int kind) { return (fc_act){kind, kind == LEAKY ? 0.5 : kind == CLIP ? -4 : 0, kind == CLIP ? 9 : 0}; }
+
+static double activate(const fc_act *act, double v) {
+  switch (act->kind) {
+  case RELU: return v > 0 ? v : 0;
+  case LEAKY: return v > 0 ? v : v * act->p0;
+  case CLIP: return v < act->p0 ? act->p0 : v > act->p1 ? act->p1 : v;
+  case SIGMOID: return 1 / (1 + exp(-v));
+  case TANH: return tanh(v);
+  case SILU: return v / (1 + exp(-v));
+  case HARDSWISH: return v * (v < -3 ? 0 : v > 3 ? 6 : v + 3) / 6;
+  case GELU: return 0.5 * v * (1 + erf(v / sqrt(2)));
+  default: return v;
+  }
+}
+
+static double tolerance_of(int kind) { return kind <= CLIP ? 0 : dtype == FC_F32 ? 1e-6 : 1e-14; }
+
+/* ------------------------------------------------------------------------------------------- images in memory */
+
+enum { FIRST, LAST, SPACED, LAYOUTS };
+static const char *const layouts[] = {"channels first", "channels last", "columns apart"};
+
+/* Strides over (n, channel, d, h, w). Returns how many elements that takes. */
+static int64_t lay_out(int layout, int64_t n, int64_t c, const int64_t size[3], int64_t strides[5]) {
+  const int64_t gap = layout == SPACED ? 2 : 1, whole = size[0] * size[1] * size[2];
+  const int64_t pixel = layout == LAST ? c : gap;
+  strides[4] = pixel;
+  strides[3] = size[2] * pixel;
+  strides[2] = size[1] * strides[3];
+  strides[1] = layout == LAST ? 1 : whole * gap;
+  strides[0] = c * whole * gap;
+  return n * strides[0];
+}
+
+static int64_t offset(const int64_t s[5], int64_t n, int64_t c, int64_t d, int64_t h, int64_t w) {
+  return n * s[0] + c * s[1] + d * s[2] + h * s[3] + w * s[4];
+}
+
+#define EACH(i, n) for (int64_t i = 0; i < (n); i++)
+#define EACH_PIXEL(size, d, h, w) \
+  EACH(d, (size)[0])              \
+    EACH(h, (size)[1])            \
+      EACH(w, (size)[2])
+
+/* ----------------------------------------------------------------------------------------------- convolutions */
+
+typedef struct conv {
+  const char *name;
+  int64_t n, g, icg, ocg, in[3], ker[3], stride[3], lo[3], hi[3], dil[3];
+} conv;
+
+#define FLAT(h, w) {1, h, w}
+#define ONES {1, 1, 1}
+#define NO_PADS {0, 0, 0}, {0, 0, 0}
+#define PADS(p) \
+  {0, p, p}, { 0, p, p }
+
+static const conv convs[] = {
+    {"one pixel", 1, 1, 1, 1, ONES, ONES, ONES, NO_PADS, ONES},
+    {"3x3", 2, 1, 5, 17, FLAT(9, 11), FLAT(3, 3), ONES, PADS(1), ONES},
+    {"3x3, whole tiles", 1, 1, 16, 32, FLAT(8, 8), FLAT(3, 3), ONES, PADS(1), ONES},
+    {"3x3, blocks of the reduction", 1, 1, 61, 13, FLAT(7, 7), FLAT(3, 3), ONES, PADS(1), ONES},
+    {"1x1", 2, 1, 33, 19, FLAT(7, 5), ONES, ONES, NO_PADS, ONES},
+    {"1x1, deep", 1, 1, 700, 14, FLAT(5, 5), ONES, ONES, NO_PADS, ONES},
+    {"1x1 with stride", 2, 1, 8, 9, FLAT(8, 9), ONES, FLAT(2, 2), NO_PADS, ONES},
+    {"stride", 2, 1, 6, 15, FLAT(12, 13), FLAT(3, 3), FLAT(2, 2), PADS(1), ONES},
+    {"stride over kernel", 1, 1, 9, 10, FLAT(13, 14), FLAT(2, 2), FLAT(3, 3), NO_PADS, ONES},
+    {"7x7 with stride", 1, 1, 3, 20, FLAT(19, 20), FLAT(7, 7), FLAT(2, 2), PADS(3), ONES},
+    {"dilation", 1, 1, 7, 12, FLAT(11, 12), FLAT(3, 3), ONES, PADS(2), FLAT(2, 2)},
+    {"dilation and stride", 1, 1, 4, 11, FLAT(14, 15), FLAT(3, 3), FLAT(2, 2), PADS(2), FLAT(3, 2)},
+    {"uneven pads", 1, 1, 5, 9, FLAT(8, 7), FLAT(4, 3), FLAT(2, 1), {0, 0, 2}, {0, 3, 0}, ONES},
+    {"cropped", 1, 1, 5, 9, FLAT(9, 9), FLAT(3, 3), ONES, {0, -1, 1}, {0, 1, -2}, ONES},
+    {"pads over kernel", 1, 1, 4, 8, FLAT(5, 5), FLAT(2, 2), ONES, PADS(3), ONES},
+    {"few filters", 2, 1, 8, 2, FLAT(10, 19), FLAT(3, 3), ONES, PADS(1), ONES},
+    {"few filters with stride", 1, 1, 5, 3, FLAT(11, 18), FLAT(3, 3), FLAT(2, 2), PADS(1), ONES},
+    {"few channels", 1, 1, 1, 18, FLAT(10, 11), FLAT(5, 5), ONES, PADS(2), ONES},
+    {"groups", 2, 3, 6, 11, FLAT(8, 9), FLAT(3, 3), ONES, PADS(1), ONES},
+    {"small groups", 1, 5, 2, 3, FLAT(9, 10), FLAT(3, 3), FLAT(2, 2), PADS(1), ONES},
+    {"depthwise", 2, 19, 1, 1, FLAT(9, 21), FLAT(3, 3), ONES, PADS(1), ONES},
+    {"depthwise with stride", 1, 17, 1, 1, FLAT(15, 14), FLAT(5, 5), FLAT(2, 2), PADS(2), ONES},
+    {"depthwise with dilation", 1, 9, 1, 1, FLAT(12, 13), FLAT(3, 3), ONES, PADS(2), FLAT(2, 2)},
+    {"depthwise, two filters", 1, 8, 1, 2, FLAT(9, 9), FLAT(3, 3), ONES, PADS(1), ONES},
+    {"one row", 2, 1, 6, 16, FLAT(1, 70), FLAT(1, 5), ONES, {0, 0, 4}, {0, 0, 0}, ONES},
+    {"volume", 1, 1, 3, 9, {5, 6, 7}, {3, 2, 3}, {1, 2, 1}, {1, 0, 1}, {1, 1, 1}, ONES},
+    {"volume, depthwise", 1, 7, 1, 1, {4, 5, 9}, {3, 3, 3}, ONES, {1, 1, 1}, {1, 1, 1}, ONES},
+};
+
+/* The three arrays of a problem and what each direction makes of them. */
+static void convolve(const fc_conv_desc *d, const array *x, const array *w, const array *y, double *result) {
+  EACH(n, d->n)
+    EACH(g, d->groups)
+      EACH(o, d->ocg)
+        EACH(c, d->icg)
+          EACH_PIXEL(d->out, a, b, e) {
+            const int64_t yi = offset(d->ys, n, g * d->ocg + o, a, b, e);
+            EACH_PIXEL(d->ker, i, j, k) {
+              const int64_t p = a * d->stride[0] - d->pad[0] + i * d->dil[0], q = b * d->stride[1] - d->pad[1] + j * d->dil[1];
+              const int64_t r = e * d->stride[2] - d->pad[2] + k * d->dil[2];
+              if (p < 0 || q < 0 || r < 0 || p >= d->in[0] || q >= d->in[1] || r >= d->in[2]) continue;
+              const int64_t xi = offset(d->xs, n, g * d->icg + c, p, q, r), wi = offset(d->ws, g * d->ocg + o, c, i, j, k);
+              if (d->direction == FC_FWD)
+                result[yi] += get(x, xi) * get(w, wi);
+              else if (d->direction == FC_BWD_INPUT)
+                result[xi] += get(y, yi) * get(w, wi);
+              else
+                result[wi] += get(y, yi) * get(x, xi);
+            }
+          }
+}
+
+static void check_conv(const conv *v, int layout, int w_layout, int direction, int act, int extras, int nthreads) {
+  fc_conv_desc d = {.dtype = dtype, .direction = direction, .isa = isa, .n = v->n, .groups = v->g, .icg = v->icg, .ocg = v->ocg};
+  EACH(i, 3) {
+    d.in[i] = v->in[i];
+    d.ker[i] = v->ker[i];
+    d.stride[i] = v->stride[i];
+    d.pad[i] = v->lo[i];
+    d.dil[i] = v->dil[i];
+    d.out[i] = (v->in[i] + v->lo[i] + v->hi[i] - v->dil[i] * (v->ker[i] - 1) - 1) / v->stride[i] + 1;
+  }
+  const int to_weight = direction == FC_BWD_WEIGHT, to_input = direction == FC_BWD_INPUT;
+  const int64_t nx = lay_out(layout, d.n, d.groups * d.icg, d.in, d.xs), ny = lay_out(layout, d.n, d.groups * d.ocg, d.out, d.ys);
+  const int64_t nw = lay_out(w_layout, d.groups * d.ocg, d.icg, d.ker, d.ws);
+  const int64_t size = to_weight ? nw : to_input ? nx : ny, channels = d.groups * (to_input ? d.icg : d.ocg);
+  const int64_t *rs = to_weight ? d.ws : to_input ? d.xs : d.ys, *dims = to_weight ? d.ker : to_input ? d.in : d.out;
+  const int64_t outer = to_weight ? d.groups * d.ocg : d.n, rows = to_weight ? d.icg : channels;
+  memcpy(d.as, rs, sizeof d.as);
+  d.act = activation(act);
+  d.has_bias = d.has_add = extras;
+  array x = numbers(nx), w = numbers(nw), y = numbers(ny), bias = {0}, add = {0};
+  if (extras) {
+    bias = numbers(channels);
+    add = numbers(size);
+  }
+  double *expected = blank(size);
+  EACH(n, outer)
+    EACH(c, rows)
+      EACH_PIXEL(dims, i, j, k) expected[offset(rs, n, c, i, j, k)] = 0;
+  convolve(&d, &x, &w, &y, expected);
+  EACH(n, outer)
+    EACH(c, rows)
+      EACH_PIXEL(dims, i, j, k) {
+        const int64_t e = offset(rs, n, c, i, j, k);
+        expected[e] = activate(&d.act, expected[e] + (extras ? get(&add, e) + get(&bias, c) : 0));
+      }
+  char what[200];
+  static const char *const directions[] = {"result", "input gradient", "weight gradient"};
+  snprintf(what, sizeof what, "%s, %s, weights %s, activation %d, extras %d, %d threads", v->name, layouts[layout],
+           layouts[w_layout], act, extras, nthreads);
+  fc_conv_plan *plan;
+  if (fc_conv_plan_create(&d, &plan)) {
+    fail("no plan for %s", what);
+  } else {
+    const array *first = to_input ? &y : &x, *second = to_weight ? &y : &w;
+    const int64_t packed_bytes = to_weight ? 0 : fc_conv_plan_packed_bytes(plan);
+    for (int packed = 0; packed <= (packed_bytes > 0); packed++) {
+      void *weights = packed ? allocate((size_t)packed_bytes) : 0;
+      void *workspace = allocate((size_t)fc_conv_plan_workspace(plan, nthreads, packed));
+      array result = unknown(size);
+      if (packed && fc_conv_pack(plan, at(&w), weights, nthreads)) fail("packing failed for %s", what);
+      if (fc_conv_run(plan, at(first), packed ? 0 : at(second), weights, at(&bias), at(&add), at(&result), workspace, nthreads))
+        fail("%s of %s failed", directions[direction], what);
+      compare(&result, expected, tolerance_of(act), directions[direction], what);
+      done(&result);
+      free(workspace);
+      free(weights);
+    }
+    fc_conv_plan_destroy(plan);
+  }
+  free(expected);
+  array *all[] = {&x, &w, &y, &bias, &add};
+  EACH(i, 5) done(all[i]);
+}
+
+static void check_convs(void) {
+  EACH(i, (int64_t)(sizeof convs / sizeof *convs)) {
+    EACH(layout, LAYOUTS) {
+      EACH(direction, 3) {
+        check_conv(&convs[i], (int)layout, FIRST, (int)direction, NONE, 0, 1);
+        check_conv(&convs[i], (int)layout, LAST, (int)direction, NONE, 0, 3);
+        if (direction != FC_BWD_WEIGHT) check_conv(&convs[i], (int)layout, FIRST, (int)direction, RELU, 1, 2);
+      }
+    }
+  }
+  EACH(act, ACTIVATIONS)
+    EACH(layout, LAYOUTS) {
+      check_conv(&convs[1], (int)layout, FIRST, FC_FWD, (int)act, 0, 1);
+      check_conv(&convs[20], (int)layout, FIRST, FC_FWD, (int)act, 1, 1);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------- products */
+
+typedef struct product {
+  int64_t batch, m, n, k;
+} product;
+
+static const product products[] = {
+    {1, 1, 1, 1},   {1, 6, 16, 8},   {1, 14, 32, 9},  {1, 13, 33, 17},   {1, 1, 50, 30},  {1, 50, 1, 30}, {3, 7, 9, 5},
+    {1, 29, 31, 0}, {2, 37, 41, 43}, {1, 5, 6, 1300}, {1, 100, 210, 20}, {1, 15, 7, 401}, {4, 2, 3, 2},
+};
+
+static void check_product(const product *v, int a_t, int b_t, int out_t, int act, int extras, int nthreads) {
+  const int64_t m = v->m, n = v->n, k = v->k;
+  fc_gemm_desc d = {
+      .dtype = dtype,
+      .isa = isa,
+      .batch = v->batch,
+      .m = m,
+      .n = n,
+      .k = k,
+      .as = {m * k, a_t ? 1 : k, a_t ? m : 1},
+      .bs = {k * n, b_t ? 1 : n, b_t ? k : 1},
+      .cs = {m * n, n, 1},
+      .os = {m * n, out_t ? 1 : n, out_t ? m : 1},
+      .alpha = extras ? 2 : 1,
+      .beta = extras ? -3 : 0,
+      .act = activation(act),
+  };
+  array a = numbers(v->batch * m * k), b = numbers(v->batch * k * n), c = {0}, bias = {0};
+  if (extras) {
+    c = numbers(v->batch * m * n);
+    bias = numbers(n);
+  }
+  double *expected = blank(v->batch * m * n);
+  EACH(t, v->batch)
+    EACH(i, m)
+      EACH(j, n) {
+        double sum = 0;
+        EACH(x, k) sum += get(&a, t * d.as[0] + i * d.as[1] + x * d.as[2]) * get(&b, t * d.bs[0] + x * d.bs[1] + j * d.bs[2]);
+        if (extras) sum = 2 * sum - 3 * get(&c, t * d.cs[0] + i * d.cs[1] + j * d.cs[2]) + get(&bias, j);
+        expected[t * d.os[0] + i * d.os[1] + j * d.os[2]] = activate(&d.act, sum);
+      }
+  char what[200];
+  snprintf(what, sizeof what, "%lld x (%lld x %lld x %lld), transposed %d %d %d, activation %d, extras %d, %d threads",
+           (long long)v->batch, (long long)m, (long long)n, (long long)k, a_t, b_t, out_t, act, extras, nthreads);
+  array out = unknown(v->batch * m * n);
+  void *workspace = allocate((size_t)fc_gemm_workspace(&d, nthreads));
+  if (fc_gemm_run(&d, at(&a), at(&b), at(&bias), at(&c), at(&out), workspace, nthreads)) fail("product %s failed", what);
+  compare(&out, expected, tolerance_of(act), "product", what);
+  free(workspace);
+  free(expected);
+  array *all[] = {&a, &b, &c, &bias, &out};
+  EACH(i, 5) done(all[i]);
+}
+
+static void check_products(void) {
+  EACH(i, (int64_t)(sizeof products / sizeof *products))
+    EACH(form, 8)
+      EACH(extras, 2)
+        check_product(&products[i], form & 1, form >> 1 & 1, form >> 2, extras ? LEAKY : NONE, (int)extras, form % 3 + 1);
+  EACH(act, ACTIVATIONS) check_product(&products[3], 0, 0, 0, (int)act, 1, 1);
+}
+
+/* --------------------------------------------------------------------------------------------------- poolings */
+
+typedef struct pool {
+  const char *name;
+  int64_t n, c, in[3], ker[3], stride[3], pad[3], dil[3];
+} pool;
+
+static const pool pools[] = {
+    {"2x2", 2, 5, FLAT(8, 10), FLAT(2, 2), FLAT(2, 2), {0, 0, 0}, ONES},
+    {"3x3 of stride 2", 1, 19, FLAT(11, 37), FLAT(3, 3), FLAT(2, 2), {0, 1, 1}, ONES},
+    {"3x3 of stride 1", 1, 8, FLAT(9, 35), FLAT(3, 3), ONES, {0, 1, 1}, ONES},
+    {"3x2 of stride 3", 2, 7, FLAT(11, 13), FLAT(3, 2), FLAT(3, 3), {0, 1, 0}, ONES},
+    {"dilation", 1, 6, FLAT(12, 21), FLAT(3, 3), FLAT(1, 2), {0, 1, 1}, FLAT(2, 2)},
+    {"7x7", 1, 33, FLAT(7, 7), FLAT(7, 7), ONES, {0, 0, 0}, ONES},
+    {"9x9 of stride 1", 1, 17, FLAT(15, 16), FLAT(9, 9), ONES, {0, 4, 4}, ONES},
+    {"volume", 1, 4, {5, 6, 9}, {2, 3, 2}, {2, 2, 2}, {1, 1, 1}, ONES},
+    {"one row", 2, 3, FLAT(1, 50), FLAT(1, 4), FLAT(1, 2), {0, 0, 1}, ONES},
+};
+
+static void check_pool(const pool *v, int layout, int kind, int direction, int indices, int nthreads) {
+  fc_pool_desc d = {.kind = kind,
+                    .direction = direction,
+                    .dtype = dtype,
+                    .isa = isa,
+                    .indices = indices,
+                    .n = v->n,
+                    .c = v->c,
+                    .ker = v->ker[2],
+                    .stride = v->stride[2],
+                    .pad = v->pad[2]};
+  int64_t *windows[3];
+  EACH(i, 3) {
+    d.in[i] = v->in[i];
+    d.dil[i] = v->dil[i];
+    d.out[i] = (v->in[i] + 2 * v->pad[i] - v->dil[i] * (v->ker[i] - 1) - 1) / v->stride[i] + 1;
+    d.windows[i] = windows[i] = allocate((size_t)d.out[i] * 3 * sizeof **windows);
+    EACH(o, d.out[i]) {
+      int64_t start = o * v->stride[i] - v->pad[i], end = start + v->dil[i] * (v->ker[i] - 1) + 1, count = 0;
+      while (start < 0) start += v->dil[i];
+      if (end > v->in[i]) end = v->in[i];
+      for (int64_t p = start; p < end; p += v->dil[i]) count++;
+      memcpy(windows[i] + 3 * o, (int64_t[]){start, end, count}, 3 * sizeof **windows);
+    }
+  }
+  fc_pool_strides s;
+  const int64_t nx = lay_out(layout, d.n, d.c, d.in, s.x), ny = lay_out(layout, d.n, d.c, d.out, s.y);
+  memcpy(s.dx, s.x, sizeof s.dx);
+  memcpy(s.indices, s.y, sizeof s.indices);
+  array x = numbers(nx), y = direction == FC_FWD ? unknown(ny) : numbers(ny), dx = unknown(nx);
+  int64_t *places = allocate((size_t)ny * sizeof *places), *found = allocate((size_t)ny * sizeof *found);
+  EACH(i, ny) places[i] = found[i] = -7;
+  double *up = blank(ny), *down = blank(nx);
+  EACH(n, d.n)
+    EACH(c, d.c)
+      EACH_PIXEL(d.in, i, j, k) down[offset(s.x, n, c, i, j, k)] = 0;
+  EACH(n, d.n)
+    EACH(c, d.c)
+      EACH_PIXEL(d.out, i, j, k) {
+        const int64_t *a = windows[0] + 3 * i, *b = windows[1] + 3 * j, *e = windows[2] + 3 * k, o = offset(s.y, n, c, i, j, k);
+        const double share = kind == FC_AVG ? (double)(a[2] * b[2] * e[2]) : 1;
+        double sum = 0, most = -INFINITY;
+        int64_t best = -1;
+        for (int64_t p = a[0]; p < a[1]; p += d.dil[0])
+          for (int64_t q = b[0]; q < b[1]; q += d.dil[1])
+            for (int64_t r = e[0]; r < e[1]; r += d.dil[2]) {
+              const int64_t at_x = offset(s.x, n, c, p, q, r);
+              sum += get(&x, at_x);
+              if (get(&x, at_x) > most) {
+                most = get(&x, at_x);
+                best = at_x;
+                places[o] = (p * d.in[1] + q) * d.in[2] + r;
+              }
+              if (direction != FC_FWD && kind != FC_MAX) down[at_x] += get(&y, o) / share;
+            }
+        if (direction != FC_FWD && kind == FC_MAX) down[best] += get(&y, o);
+        up[o] = kind == FC_MAX ? most : sum / share;
+      }
+  char what[200];
+  snprintf(what, sizeof what, "%s, %s, kind %d, indices %d, %d threads", v->name, layouts[layout], kind, indices, nthreads);
+  fc_pool_plan *plan;
+  if (fc_pool_plan_create(&d, &plan)) {
+    fail("no plan for pooling %s", what);
+  } else {
+    void *workspace = allocate((size_t)fc_pool_plan_workspace(plan, &s, nthreads));
+    const double tolerance = kind == FC_AVG ? (dtype == FC_F32 ? 1e-6 : 1e-14) : 0;
+    int64_t *given = !indices ? 0 : direction == FC_FWD ? found : places;
+    const int status = direction == FC_FWD
+                           ? fc_pool_run(plan, &s, at(&x), at(&y), given, 0, workspace, nthreads)
+                           : fc_pool_run(plan, &s, indices ? 0 : at(&x), at(&y), given, at(&dx), workspace, nthreads);
+    if (status) fail("pooling %s failed", what);
+    if (direction == FC_FWD)
+      compare(&y, up, tolerance, "pooling", what);
+    else
+      compare(&dx, down, 4 * tolerance, "gradient of pooling", what);
+    if (direction == FC_FWD && indices && memcmp(found, places, (size_t)ny * sizeof *found)) fail("indices of pooling %s", what);
+    free(workspace);
+    fc_pool_plan_destroy(plan);
+  }
+  EACH(i, 3) free(windows[i]);
+  free(places);
+  free(found);
+  free(up);
+  free(down);
+  array *all[] = {&x, &y, &dx};
+  EACH(i, 3) done(all[i]);
+}
+
+static void check_pools(void) {
+  EACH(i, (int64_t)(sizeof pools / sizeof *pools))
+    EACH(layout, LAYOUTS)
+      EACH(direction, 2)
+        EACH(kind, pools[i].dil[2] > 1 ? 1 : 3)
+          EACH(indices, kind == FC_MAX ? 2 : 1)
+            check_pool(&pools[i], (int)layout, (int)kind, (int)direction, (int)indices, i % 3 + 1);
+}
+
+/* ------------------------------------------------------------------------------------------------------- main */
+
+static int named(int count, char **names) {
+  for (int i = 0; i < count; i++)
+    if (!strcmp(names[i], fc_isa_name(isa))) return 1;
+  return 0;
+}
+
+int main(int count, char **names) {
+  int asked = 0, worst = 0;
+  for (isa = 0; isa < fc_isa_count(); isa++) {
+    const char *reason = fc_isa_reason(isa);
+    const int wanted = named(count - 1, names + 1);
+    asked += wanted;
+    if (count > 1 && !wanted) continue;
+    if (reason) {
+      printf("%s: not run, %s\n", fc_isa_name(isa), reason);
+      worst |= wanted;
+      continue;
+    }
+    failures = checks = 0;
+    for (dtype = FC_F32; dtype <= FC_F64; dtype++) {
+      seed = 1;
+      check_convs();
+      check_products();
+      check_pools();
+    }
+    printf("%s: %d results, %d failures\n", fc_isa_name(isa), checks, failures);
+    worst |= failures > 0;
+  }
+  if (asked < count - 1) {
+    printf("an instruction set that was named is not in this binary\n");
+    worst = 1;
+  }
+  return worst;
+}
