@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,20 @@ def address(array: np.ndarray | None) -> Any:
     return ffi.cast("void *", array.ctypes.data)
 
 
+#: A thread keeps this much scratch memory from one call to the next: fresh pages cost as much as many a layer.
+_KEPT_BYTES = 64 * 2**20
+
+_kept = threading.local()
+
+
 def scratch(nbytes: int) -> Any:
-    """Fresh memory for one call: allocators keep it warm, and nothing is shared between threads."""
-    return ffi.from_buffer(np.empty(nbytes, np.uint8))
+    """Memory for one call of this thread, its contents undefined."""
+    memory = getattr(_kept, "memory", None)
+    if memory is None or memory.nbytes < nbytes:
+        memory = np.empty(nbytes, np.uint8)
+        if nbytes <= _KEPT_BYTES:
+            _kept.memory = memory
+    return ffi.from_buffer(memory)
 
 
 def set_activation(target: Any, activation: Activation | None) -> None:
