@@ -36,7 +36,8 @@ typedef struct fc_algorithm {
   fc_piece_fn run;
 } fc_algorithm;
 
-extern const fc_algorithm fc_conv_winograd, fc_conv_direct, fc_conv_rows, fc_conv_pixels, fc_conv_weight_direct, fc_conv_weight_pixels;
+extern const fc_algorithm fc_conv_winograd, fc_conv_depthwise, fc_conv_weight_depthwise, fc_conv_direct, fc_conv_rows,
+    fc_conv_pixels, fc_conv_weight_direct, fc_conv_weight_pixels;
 
 struct fc_conv_plan {
   fc_conv_desc d;
@@ -75,6 +76,23 @@ static inline int64_t fc_tap_stride(const fc_conv_desc *d, int64_t tap) {
 }
 
 int fc_conv_threads(const fc_conv_plan *p, int nthreads);
+
+/* Output pixels of a piece, decoded: where each reads its source (for a tap of offset 0), where it is written. */
+typedef struct fc_pixels {
+  const fc_conv_plan *p;
+  const fc_phase *ph;
+  const char *src;
+  int64_t first;              /* the pixel that entry 0 is for */
+  int64_t *base, *out, *add;
+  int32_t *pos, *run, *add_run; /* pos: d, h, w for each */
+} fc_pixels;
+
+int64_t fc_pixels_bytes(int64_t n);
+void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, int64_t p0, int64_t p1, void *memory, int with_add);
+
+/* The addresses of n pixels' channels for every tap; taps in the padding find a row of zeros. */
+int64_t fc_pixels_rows_bytes(const fc_conv_plan *p, int64_t n, int64_t channels);
+void fc_pixels_rows(const fc_pixels *t, int64_t n, int64_t channels, void *memory, fc_rows *rows);
 
 /* Whole filters as rows of lanes: rows[(x - c) taps + t] holds tap t of source channel x for the lanes from l0 on. Taps
  * of many filters lie one after another in memory; fc_filter_step says how many channels to ask for at a time. */

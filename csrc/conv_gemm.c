@@ -111,63 +111,8 @@ static void prepare(fc_conv_plan *p) {
   }
 }
 
-/* Output pixels of a piece, decoded: where each reads its source (for a tap of offset 0), where it is written. */
-typedef struct pixels {
-  const fc_conv_plan *p;
-  const fc_phase *ph;
-  const char *src;
-  int64_t first;              /* the pixel that entry 0 is for */
-  int64_t *base, *out, *add;
-  int32_t *pos, *run, *add_run; /* pos: d, h, w for each */
-} pixels;
-
-static int64_t pixel_table_bytes(int64_t n) { return n * (3 * sizeof(int64_t) + 5 * sizeof(int32_t)) + FC_ALIGN; }
-
-static void decode(pixels *t, const fc_conv_plan *p, const fc_phase *ph, int64_t p0, int64_t p1, void *memory, int with_add) {
-  const int64_t n = p1 - p0, cap = n;
-  t->p = p;
-  t->ph = ph;
-  t->first = p0;
-  t->base = fc_aligned(memory);
-  t->out = t->base + cap;
-  t->add = t->out + cap;
-  t->pos = (int32_t *)(t->add + cap);
-  t->run = t->pos + 3 * cap;
-  t->add_run = t->run + cap;
-  const fc_axis *ax = ph->ax;
-  int64_t x = p0;
-  int64_t w = x % ax[2].count;
-  x /= ax[2].count;
-  int64_t h = x % ax[1].count;
-  x /= ax[1].count;
-  int64_t d = x % ax[0].count, b = x / ax[0].count;
-  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.as;
-  for (int64_t i = 0; i < n; i++) {
-    const int64_t sd = d * ax[0].src_step, sh = h * ax[1].src_step, sw = w * ax[2].src_step;
-    const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h * ax[1].dst_step, ow = ax[2].dst_base + w * ax[2].dst_step;
-    t->base[i] = b * ss[0] + sd * ss[2] + sh * ss[3] + sw * ss[4];
-    t->pos[3 * i] = (int32_t)sd;
-    t->pos[3 * i + 1] = (int32_t)sh;
-    t->pos[3 * i + 2] = (int32_t)sw;
-    t->out[i] = b * ds[0] + od * ds[2] + oh * ds[3] + ow * ds[4];
-    if (with_add) t->add[i] = b * as[0] + od * as[2] + oh * as[3] + ow * as[4];
-    if (++w == ax[2].count) {
-      w = 0;
-      if (++h == ax[1].count) {
-        h = 0;
-        if (++d == ax[0].count) {
-          d = 0;
-          b++;
-        }
-      }
-    }
-  }
-  fc_runs(t->out, t->run, n);
-  if (with_add) fc_runs(t->add, t->add_run, n);
-}
-
 /* Panels of patches: lanes are pixels, k runs over taps, then source channels. */
-static void pack_pixels(const pixels *t, void *dst, int tile, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
+static void pack_pixels(const fc_pixels *t, void *dst, int tile, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const fc_conv_plan *p = t->p;
   const fc_axis *ax = t->ph->ax;
   const int64_t es = p->es, sc = p->sc;
@@ -197,38 +142,13 @@ static void pack_pixels(const pixels *t, void *dst, int tile, int64_t l0, int64_
 /* Where the channels of a pixel of the source are contiguous, a patch is a few runs of channels, which need no packing. */
 static int reads_rows(const fc_conv_plan *p) { return by_channel(p) && p->ss[1] == 1; }
 
-static int64_t row_table_bytes(const fc_conv_plan *p, int64_t pixels) {
-  return fc_round_up(pixels * fc_product3(p->d.ker) * (int64_t)sizeof(void *), FC_ALIGN) + fc_round_up(p->sc * p->es, FC_ALIGN);
-}
-
-/* The addresses of n pixels' channels for every tap; taps in the padding find a row of zeros. */
-static void find_rows(const pixels *t, int64_t n, void *memory, fc_rows *rows) {
-  const fc_conv_plan *p = t->p;
-  const fc_axis *ax = t->ph->ax;
-  const char *zeros = memset(memory, 0, (size_t)(p->sc * p->es));
-  const void **at = (const void **)((char *)memory + fc_round_up(p->sc * p->es, FC_ALIGN));
-  *rows = (fc_rows){at, p->sc, n};
-  for (int td = 0; td < ax[0].ntap; td++)
-    for (int th = 0; th < ax[1].ntap; th++)
-      for (int tw = 0; tw < ax[2].ntap; tw++) {
-        const int64_t od = ax[0].off[td], oh = ax[1].off[th], ow = ax[2].off[tw];
-        const char *src = t->src + (od * p->ss[2] + oh * p->ss[3] + ow * p->ss[4]) * p->es;
-        for (int64_t i = 0; i < n; i++) {
-          const int32_t *pos = t->pos + 3 * i;
-          const int inside = (uint64_t)(pos[0] + od) < (uint64_t)p->src[0] && (uint64_t)(pos[1] + oh) < (uint64_t)p->src[1] &&
-                             (uint64_t)(pos[2] + ow) < (uint64_t)p->src[2];
-          *at++ = inside ? src + t->base[i] * p->es : zeros;
-        }
-      }
-}
-
 static void pack_pixels_b(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
-  const pixels *t = work;
+  const fc_pixels *t = work;
   pack_pixels(t, dst, t->p->kn->nr, l0, l1, k0, k1);
 }
 
 static void pack_pixels_a(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
-  const pixels *t = work;
+  const fc_pixels *t = work;
   pack_pixels(t, dst, t->p->kn->mr, l0, l1, k0, k1);
 }
 
@@ -252,8 +172,8 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   int64_t deepest = 0;
   for (int f = 0; f < p->nphase; f++) deepest = fc_max(deepest, fc_min(p->phases[f].k, fc_product_kstep(p->kn, p->phases[f].k)));
   const int64_t lanes = channels ? fc_min(j->piece_m, fc_round_up(p->kn->mc, p->kn->mr)) : j->piece_n;
-  const int64_t operand = reads_rows(p) ? row_table_bytes(p, lanes) : lanes * deepest * p->es;
-  j->scratch = fc_round_up(operand + pixel_table_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
+  const int64_t operand = reads_rows(p) ? fc_pixels_rows_bytes(p, lanes, p->sc) : lanes * deepest * p->es;
+  j->scratch = fc_round_up(operand + fc_pixels_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
   return p->nphase * p->d.groups * j->pieces_m * j->pieces_n;
 }
 
@@ -272,15 +192,15 @@ static void piece(void *ctx, int64_t index, int worker) {
   char *scratch = j->workspace + worker * j->scratch;
   const fc_product prod = {kn, es, rows, cols, ph->k, fc_product_kstep(kn, ph->k)};
   const int64_t c0 = channels ? n0 : m0, p0 = channels ? m0 : n0, p1 = channels ? m1 : n1;
-  pixels t;
-  decode(&t, p, ph, p0, p1, scratch, j->add != 0);
+  fc_pixels t;
+  fc_pixels_decode(&t, p, ph, p0, p1, scratch, j->add != 0);
   t.src = j->first + g * p->sc * p->ss[1] * es;
   fc_operand patches = {.pack = channels ? pack_pixels_a : pack_pixels_b, .work = &t};
   fc_operand weights = {.packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile_of(p), ph->k)) * es};
   fc_rows patch_rows;
-  scratch += fc_round_up(pixel_table_bytes(p1 - p0), FC_ALIGN);
+  scratch += fc_round_up(fc_pixels_bytes(p1 - p0), FC_ALIGN);
   if (reads_rows(p)) {
-    find_rows(&t, p1 - p0, scratch, &patch_rows);
+    fc_pixels_rows(&t, p1 - p0, p->sc, scratch, &patch_rows);
     patches.rows = &patch_rows;
   }
   const int64_t channel = g * p->dc + c0;

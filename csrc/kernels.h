@@ -67,6 +67,16 @@ typedef struct fc_plane {
   int first;
 } fc_plane;
 
+/* Pixels of a depthwise layer: rows holds the addresses of their channels for each tap, wei a row of channels a tap. */
+typedef struct fc_depth {
+  const fc_rows *rows;
+  int64_t ntap, channels, wei_row;
+  void *wei;
+  void *out;                 /* depth: a row of channels a pixel; depth_weight: dy, pixel i at out_at[i] */
+  int64_t out_row;
+  const int64_t *out_at;
+} fc_depth;
+
 /* Tiles of one row that Winograd's transforms go through, VL channels at a time. Pixels lie in strips of vectors, columns
  * of them a row; transformed values in planes: element f of tile n at plane[n tile + f frequency]. */
 typedef struct fc_wino {

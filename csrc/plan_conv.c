@@ -9,7 +9,8 @@
 
 /* The algorithms, in the order in which they are asked; the last of a direction refuses nothing. */
 static const fc_algorithm *const candidates[] = {
-    &fc_conv_winograd, &fc_conv_direct, &fc_conv_rows, &fc_conv_pixels, &fc_conv_weight_direct, &fc_conv_weight_pixels,
+    &fc_conv_winograd, &fc_conv_depthwise,        &fc_conv_direct,        &fc_conv_rows,
+    &fc_conv_pixels,   &fc_conv_weight_depthwise, &fc_conv_weight_direct, &fc_conv_weight_pixels,
 };
 
 /* Below this many multiply-adds a second thread costs more than it brings. */

@@ -6,6 +6,7 @@
 #define FC_STR(x) FC_STR_(x)
 #define NR (NV * VL)
 
+#include "../kernels/depthwise.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/peak.inc"
 #include "../kernels/plane.inc"
