@@ -205,6 +205,7 @@ def results(dtype: str = "float32") -> list[np.ndarray]:
     found += [fc.conv2d(last, w, b, padding=1, layout="NHWC")]
     found += [fc.matmul(normal(150, 200), normal(200, 130)), fc.matmul(normal(3, 40, 500), normal(3, 500, 20))]
     found += fc.max_pool2d(x, 3, 2, 1, return_indices=True)
+    found += fc.max_pool2d(last, 3, 2, 1, return_indices=True, layout="NHWC")
     found += [fc.max_pool2d_backward(normal(3, 16, 20, 20), x, 3, 2, 1)]
     found += [fc.avg_pool2d(x, 3, 2, 1), fc.avg_pool2d_backward(normal(3, 16, 20, 20), x, 3, 2, 1)]
     return found

@@ -9,7 +9,17 @@ import numpy as np
 from ..._c import ffi, lib
 from ...spec import ConvSpec
 from ...threads import get_num_threads
-from .library import DTYPES, address, check, isa_number, scratch, set_activation
+from .library import (
+    DTYPES,
+    address,
+    check,
+    contiguous,
+    five,
+    isa_number,
+    scratch,
+    set_activation,
+    spatial,
+)
 
 _DIRECTIONS = {"fwd": lib.FC_FWD, "bwd_input": lib.FC_BWD_INPUT, "bwd_weight": lib.FC_BWD_WEIGHT}
 
@@ -49,10 +59,6 @@ class _Plan:
         return self.threads[nthreads]
 
 
-def _spatial(values: tuple[int, ...]) -> list[int]:
-    return [1] * (3 - len(values)) + list(values)
-
-
 class ConvKernel:
     backend = "c"
 
@@ -78,21 +84,21 @@ class ConvKernel:
         d.strict = spec.precision == "strict"
         d.n, d.groups = spec.n, spec.groups
         d.icg, d.ocg = spec.ic // spec.groups, spec.oc // spec.groups
-        d.out, d.ker, d.stride = _spatial(spec.out_size), _spatial(spec.kernel), _spatial(spec.stride)
-        setattr(d, "in", _spatial(spec.in_size))
+        d.out, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
+        setattr(d, "in", spatial(spec.in_size))
         d.pad = [0] * (3 - spec.ndim) + [lo for lo, _ in spec.pads]
-        d.dil = _spatial(spec.dilation)
+        d.dil = spatial(spec.dilation)
         if key is None:
-            y = _contiguous(spec.y_shape)
-            steps = _contiguous(spec.x_shape), _contiguous(spec.w_shape), y, _contiguous(spec.result_shape)
+            y = contiguous(spec.y_shape)
+            steps = contiguous(spec.x_shape), contiguous(spec.w_shape), y, contiguous(spec.result_shape)
         else:
             steps = tuple([s // size for s in strides] if strides else None for strides in key)
         x, w, y, add = steps
         d.xs, d.ys = self._order(x), self._order(y)
         # Packed weights have no strides; the plan does not look at them then.
-        d.ws = _five(w if w else _contiguous(spec.w_shape), False)
+        d.ws = five(w if w else contiguous(spec.w_shape), False)
         if add:
-            setattr(d, "as", self._order(add) if spec.direction != "bwd_weight" else _five(add, False))
+            setattr(d, "as", self._order(add) if spec.direction != "bwd_weight" else five(add, False))
         set_activation(d.act, spec.activation)
         pointer = ffi.new("fc_conv_plan **")
         check(lib.fc_conv_plan_create(d, pointer))
@@ -102,7 +108,7 @@ class ConvKernel:
         return plan
 
     def _order(self, strides: list[int]) -> list[int]:
-        return _five(strides, self.spec.channels_last)
+        return five(strides, self.spec.channels_last)
 
     def pack(self, w: np.ndarray) -> Any:
         nbytes = lib.fc_conv_plan_packed_bytes(self._contiguous.pointer)
@@ -150,27 +156,11 @@ class ConvKernel:
         f, s, r, o = (None if a is None else a.strides for a in (first, second, residual, out))
         size = np.dtype(spec.dtype).itemsize
         defaults = {
-            "x": tuple(v * size for v in _contiguous(spec.x_shape)),
-            "y": tuple(v * size for v in _contiguous(spec.y_shape)),
+            "x": tuple(v * size for v in contiguous(spec.x_shape)),
+            "y": tuple(v * size for v in contiguous(spec.y_shape)),
         }
         if spec.direction == "fwd":
             return f or defaults["x"], s, o or defaults["y"], r
         if spec.direction == "bwd_input":
             return o or defaults["x"], s, f or defaults["y"], r
         return f, o, s, None
-
-
-def _contiguous(shape: tuple[int, ...]) -> list[int]:
-    strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= size
-    return strides[::-1]
-
-
-def _five(strides: Any, channels_last: bool) -> list[int]:
-    """Strides over (n, c, d, h, w); a dimension that the array does not have is never stepped along."""
-    strides = list(strides)
-    if channels_last:
-        strides = [strides[0], strides[-1], *strides[1:-1]]
-    return strides[:2] + [0] * (5 - len(strides)) + strides[2:]

@@ -29,6 +29,28 @@ def address(array: np.ndarray | None) -> Any:
     return ffi.cast("void *", array.ctypes.data)
 
 
+def spatial(values: tuple[int, ...]) -> list[int]:
+    """Sizes over (d, h, w): lower ranks have ones in front."""
+    return [1] * (3 - len(values)) + list(values)
+
+
+def contiguous(shape: tuple[int, ...]) -> list[int]:
+    """The strides, in elements, of an array of this shape whose elements lie in order."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return strides[::-1]
+
+
+def five(strides: Any, channels_last: bool) -> list[int]:
+    """Strides over (n, c, d, h, w); a dimension that the array does not have is never stepped along."""
+    strides = list(strides)
+    if channels_last:
+        strides = [strides[0], strides[-1], *strides[1:-1]]
+    return strides[:2] + [0] * (5 - len(strides)) + strides[2:]
+
+
 #: A thread keeps this much scratch memory from one call to the next: fresh pages cost as much as many a layer.
 _KEPT_BYTES = 64 * 2**20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from ..._c import ffi, lib
 from ...spec import PoolSpec
 from ...threads import get_num_threads
-from .library import DTYPES, address, check, isa_number, scratch
+from .library import DTYPES, address, check, contiguous, five, isa_number, scratch, spatial
 
 _KINDS = {"max": lib.FC_MAX, "avg": lib.FC_AVG, "sum": lib.FC_SUM}
 _DIRECTIONS = {"fwd": lib.FC_FWD, "bwd": lib.FC_BWD_INPUT}
@@ -17,16 +18,18 @@ _DIRECTIONS = {"fwd": lib.FC_FWD, "bwd": lib.FC_BWD_INPUT}
 #: Stride patterns of one spec that are kept; more are rare, and one is quickly made again.
 _MOST_PATTERNS = 16
 
+#: Kernels count positions in a window in numbers of the arrays' type: the integers that float32 holds exactly.
+_MOST_POSITIONS = {"float32": 2**24, "float64": 2**53}
+
 
 def refuse(spec: PoolSpec) -> str | None:
     """None if the C kernels compute ``spec``, else the reason why not."""
     if spec.kind != "max" and spec.direction == "bwd" and max(spec.dilation) > 1:
         return "gradients of dilated sums have no C kernels"
+    located = spec.kind == "max" and (spec.indices or spec.direction == "bwd")
+    if located and prod(spec.in_size) > _MOST_POSITIONS[spec.dtype]:
+        return f"a channel plane has over {_MOST_POSITIONS[spec.dtype]} positions"
     return None
-
-
-def _spatial(values: tuple[int, ...]) -> list[int]:
-    return [1] * (3 - len(values)) + list(values)
 
 
 class PoolKernel:
@@ -42,8 +45,8 @@ class PoolKernel:
         d.kind, d.direction = _KINDS[spec.kind], _DIRECTIONS[spec.direction]
         d.dtype, d.isa, d.indices = DTYPES[spec.dtype], isa_number(isa), spec.indices
         d.n, d.c = spec.n, spec.c
-        setattr(d, "in", _spatial(spec.in_size))
-        d.out, d.dil = _spatial(spec.out_size), _spatial(spec.dilation)
+        setattr(d, "in", spatial(spec.in_size))
+        d.out, d.dil = spatial(spec.out_size), spatial(spec.dilation)
         tables = [np.array(table, np.int64) for table in (*[((0, 1, 1),)] * (3 - spec.ndim), *spec.windows)]
         d.windows = [ffi.cast("int64_t *", t.ctypes.data) for t in tables]
         d.divisor = spec.divisor or 0
@@ -60,17 +63,11 @@ class PoolKernel:
         s = ffi.new("fc_pool_strides *")
         for name, strides, unit in zip(("x", "y", "indices", "dx"), key, (size, size, 8, size), strict=True):
             if strides:
-                setattr(s, name, self._five([v // unit for v in strides]))
+                setattr(s, name, five([v // unit for v in strides], self.spec.channels_last))
         if len(self._patterns) >= _MOST_PATTERNS:
             self._patterns.clear()
         entry = self._patterns[key] = (s, {})
         return entry
-
-    def _five(self, strides: list[int]) -> list[int]:
-        """Over (n, c, d, h, w); a dimension that the array does not have is never stepped along."""
-        if self.spec.channels_last:
-            strides = [strides[0], strides[-1], *strides[1:-1]]
-        return strides[:2] + [0] * (5 - len(strides)) + strides[2:]
 
     def _sized(self, entry: tuple[Any, dict[int, tuple[int, int]]], nthreads: int) -> tuple[int, int]:
         """Threads worth waking, and the scratch that they need."""
@@ -84,7 +81,7 @@ class PoolKernel:
     def workspace_bytes(self) -> int:
         """For contiguous arrays."""
         size = np.dtype(self.spec.dtype).itemsize
-        x, y = (tuple(np.empty(shape, bool).strides) for shape in (self.spec.x_shape, self.spec.y_shape))
+        x, y = contiguous(self.spec.x_shape), contiguous(self.spec.y_shape)
         key = tuple(tuple(v * unit for v in strides) for strides, unit in ((x, size), (y, size), (y, 8), (x, size)))
         return self._sized(self._patterns.get(key) or self._pattern(key), get_num_threads())[1]
 
