@@ -156,7 +156,7 @@ static void partition_phase(const fc_conv_plan *p, const fc_phase *ph, int nthre
   const fc_kernels *kn = p->kn;
   const int64_t copies = p->d.groups * p->nphase;
   if (by_channel(p)) /* rows are pixels: one block of rows a piece, all channels */
-    fc_partition(ph->pixels, p->dc, kn->mr, kn->nr, kn->mc, 8 * FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, pm, pn);
+    fc_partition(ph->pixels, p->dc, kn->mr, kn->nr, (reads_rows(p) ? 2 : 1) * kn->mc, 8 * FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, pm, pn);
   else
     fc_partition(p->dc, ph->pixels, kn->mr, kn->nr, 1 << 16, FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, pm, pn);
 }
@@ -171,7 +171,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   j->pieces_n = fc_div_up(channels ? p->dc : ph->pixels, j->piece_n);
   int64_t deepest = 0;
   for (int f = 0; f < p->nphase; f++) deepest = fc_max(deepest, fc_min(p->phases[f].k, fc_product_kstep(p->kn, p->phases[f].k)));
-  const int64_t lanes = channels ? fc_min(j->piece_m, fc_round_up(p->kn->mc, p->kn->mr)) : j->piece_n;
+  const int64_t lanes = channels ? j->piece_m : j->piece_n;
   const int64_t operand = reads_rows(p) ? fc_pixels_rows_bytes(p, lanes, p->sc) : lanes * deepest * p->es;
   j->scratch = fc_round_up(operand + fc_pixels_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
   return p->nphase * p->d.groups * j->pieces_m * j->pieces_n;

@@ -38,8 +38,10 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
   for (int64_t k0 = 0; k0 == 0 || k0 < p->k; k0 += p->kstep) {
     const int64_t k1 = fc_min(p->k, k0 + p->kstep);
     const void *bp = operand(&b, bbuf, p->n, kn->nr, n0, n1, k0, k1, p->es);
-    for (int64_t i = m0; i < m1; i += kn->mc) {
-      const int64_t i1 = fc_min(m1, i + kn->mc);
+    /* Rows that are read where they are take no buffer: more of them make more use of the other operand. */
+    const int64_t mc = a.rows ? m1 - m0 : kn->mc;
+    for (int64_t i = m0; i < m1; i += mc) {
+      const int64_t i1 = fc_min(m1, i + mc);
       fc_epilogue e = *ep;
       if (e.bias_row) e.bias_row = (const char *)e.bias_row + (i - m0) * p->es;
       fc_block block = {
