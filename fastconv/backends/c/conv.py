@@ -40,10 +40,11 @@ class PackedWeights:
 class _Plan:
     """A C plan for one set of strides, and what a call of it needs to know."""
 
-    __slots__ = ("_bytes", "pointer", "threads")
+    __slots__ = ("_bytes", "algorithm", "pointer", "threads")
 
     def __init__(self, pointer: Any) -> None:
         self.pointer = pointer
+        self.algorithm = ffi.string(lib.fc_conv_plan_algorithm(pointer)).decode()
         self.threads: dict[int, int] = {}
         self._bytes: dict[tuple[int, bool], int] = {}
 
@@ -67,7 +68,7 @@ class ConvKernel:
         self.isa = isa
         self._plans: dict[Any, _Plan] = {}
         self._contiguous = self._plan(None)
-        self.algorithm = ffi.string(lib.fc_conv_plan_algorithm(self._contiguous.pointer)).decode()
+        self.algorithm = self._contiguous.algorithm
         self.reason = ffi.string(lib.fc_conv_plan_reason(self._contiguous.pointer)).decode()
 
     @property
@@ -122,6 +123,13 @@ class ConvKernel:
     def __call__(self, first: Any, second: Any, b: Any, residual: Any, out: Any) -> None:
         packed = type(second) is PackedWeights
         plan = self._find(first, None if packed else second, residual, out)
+        if packed and plan.algorithm != self.algorithm:
+            # Arrays with these strides take another algorithm, which these weights are not packed for.
+            result = np.empty(out.shape, out.dtype)
+            residual = None if residual is None else np.ascontiguousarray(residual)
+            self(np.ascontiguousarray(first), second, b, residual, result)
+            out[...] = result
+            return
         n = plan.worth(get_num_threads())
         memory = scratch(plan.workspace(n, packed))
         if b is not None and not b.flags.c_contiguous:
