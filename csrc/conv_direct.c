@@ -1,5 +1,5 @@
-/* Planes, one channel at a time: for depthwise layers, and groups too small to fill a register tile. Sources are copied
- * into padded rows, split by the stride, so that the kernels have no edges. */
+/* Planes: for layers with few source or few result channels, which would not fill register tiles or not pay for packing.
+ * Sources are copied into padded rows, split by the stride, so that the kernels have no edges. */
 #include "conv.h"
 
 /* Source planes of one piece stay within this. */
@@ -46,6 +46,7 @@ static void size_planes(fc_conv_plan *p, int64_t channels) {
 
 typedef struct direct_sizes {
   int64_t depth, height;      /* of the padded source */
+  int64_t ntap;               /* of all source channels */
   int64_t plane, planes, out, taps, bias, total;
 } direct_sizes;
 
@@ -56,8 +57,9 @@ static direct_sizes direct_scratch(const fc_conv_plan *p, int64_t channels) {
   s.height = (p->rows - 1) * ax[1].src_step + p->span[1];
   s.plane = s.depth * s.height * p->pitch;
   s.planes = fc_round_up(channels * s.plane * p->es + FC_ALIGN, FC_ALIGN);
-  s.out = fc_round_up(p->slices * p->rows * p->columns * p->es, FC_ALIGN);
-  s.taps = fc_round_up(fc_product3(p->d.ker) * (p->es + (int64_t)sizeof(int64_t)), FC_ALIGN);
+  s.ntap = channels * fc_product3(p->d.ker);
+  s.out = fc_round_up(FC_PLANES * p->slices * p->rows * p->columns * p->es, FC_ALIGN);
+  s.taps = fc_round_up(s.ntap * (FC_PLANES * p->es + 2 * (int64_t)sizeof(int64_t)), FC_ALIGN);
   s.bias = fc_round_up(p->rows * p->es, FC_ALIGN);
   s.total = s.planes + s.out + s.taps + s.bias + FC_ALIGN;
   return s;
@@ -97,66 +99,76 @@ static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char
     }
 }
 
-/* Where the taps of a phase lie in a padded plane, and (with w) their weights. Returns how many. */
-static int64_t place_taps(const fc_conv_plan *p, const direct_sizes *s, const fc_phase *ph, const char *w, int64_t *toff, char *wei) {
+/* Where the taps of a phase lie in the padded planes of so many channels, and among the weights. Returns how many. */
+static int64_t place_taps(const fc_conv_plan *p, const direct_sizes *s, const fc_phase *ph, int64_t channels, int64_t *toff, int64_t *woff) {
   const fc_axis *ax = ph->ax;
-  const int64_t *ws = p->d.ws, es = p->es, step = ax[2].src_step, per = p->pitch / step;
+  const int64_t *ws = p->d.ws, step = ax[2].src_step, per = p->pitch / step;
   int64_t n = 0;
-  for (int td = 0; td < ax[0].ntap; td++)
-    for (int th = 0; th < ax[1].ntap; th++)
-      for (int tw = 0; tw < ax[2].ntap; tw++) {
-        const int64_t column = ax[2].off[tw] - p->low[2];
-        toff[n] = ((ax[0].off[td] - p->low[0]) * s->height + ax[1].off[th] - p->low[1]) * p->pitch + column % step * per + column / step;
-        if (w) memcpy(wei + n * es, w + (ax[0].tap[td] * ws[2] + ax[1].tap[th] * ws[3] + ax[2].tap[tw] * ws[4]) * es, (size_t)es);
-        n++;
-      }
+  for (int64_t c = 0; c < channels; c++)
+    for (int td = 0; td < ax[0].ntap; td++)
+      for (int th = 0; th < ax[1].ntap; th++)
+        for (int tw = 0; tw < ax[2].ntap; tw++, n++) {
+          const int64_t column = ax[2].off[tw] - p->low[2], row = (ax[0].off[td] - p->low[0]) * s->height + ax[1].off[th] - p->low[1];
+          toff[n] = c * s->plane + row * p->pitch + column % step * per + column / step;
+          woff[n] = c * p->wk + ax[0].tap[td] * ws[2] + ax[1].tap[th] * ws[3] + ax[2].tap[tw] * ws[4];
+        }
   return n;
+}
+
+/* The weights of n taps, one after another. */
+static void gather(int64_t es, void *dst, const char *w, const int64_t *woff, int64_t n) {
+  if (es == 4)
+    for (int64_t i = 0; i < n; i++) ((float *)dst)[i] = ((const float *)w)[woff[i]];
+  else
+    for (int64_t i = 0; i < n; i++) ((double *)dst)[i] = ((const double *)w)[woff[i]];
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
-  const int64_t es = p->es, chunks = p->chunks_d * p->chunks_h;
+  const int64_t es = p->es, chunks = p->chunks_d * p->chunks_h, out_plane = p->slices * p->rows * p->columns;
   const int64_t b = index / chunks / d->groups, g = index / chunks % d->groups;
   const int64_t d0 = index % chunks / p->chunks_h * p->slices, h0 = index % chunks % p->chunks_h * p->rows;
   const direct_sizes s = direct_scratch(p, p->sc);
   char *planes = j->workspace + worker * j->scratch, *out = planes + s.planes;
-  int64_t *toff = (int64_t *)(out + s.out);
-  char *wei = (char *)(toff + fc_product3(d->ker)), *bias = out + s.out + s.taps;
+  int64_t *toff = (int64_t *)(out + s.out), *woff = toff + s.ntap;
+  char *wei = (char *)(woff + s.ntap), *bias = out + s.out + s.taps;
   copy_planes(p, &s, j->first + (b * p->ss[0] + g * p->sc * p->ss[1]) * es, p->sc, d0, h0, planes);
   for (int f = 0; f < p->nphase; f++) {
     const fc_phase *ph = &p->phases[f];
     const fc_axis *ax = ph->ax;
     const int64_t d1 = fc_min(ax[0].count, d0 + p->slices), h1 = fc_min(ax[1].count, h0 + p->rows);
     if (d0 >= d1 || h0 >= h1) continue;
-    for (int64_t m = 0; m < p->dc; m++) {
-      const int64_t channel = g * p->dc + m;
-      for (int64_t c = 0; c < p->sc; c++) {
-        const char *w = j->second + (g * d->ocg * d->ws[0] + m * p->wm + c * p->wk) * es;
-        const int64_t ntap = place_taps(p, &s, ph, w, toff, wei);
-        for (int64_t z = d0; z < d1; z++) {
-          fc_plane t = {
-              .src = planes + (c * s.plane + (z - d0) * ax[0].src_step * s.height * p->pitch) * es, .toff = toff, .ntap = ntap,
-              .wei = wei, .rows = h1 - h0, .cols = ax[2].count, .src_row = ax[1].src_step * p->pitch,
-              .out = out + (z - d0) * p->rows * p->columns * es, .out_row = p->columns, .first = c == 0,
-          };
-          p->kn->plane(&t);
-        }
-      }
-      for (int64_t h = 0; j->bias && h < h1 - h0; h++) memcpy(bias + h * es, j->bias + channel * es, (size_t)es);
-      const fc_epilogue ep = {1, 1, j->bias ? bias : 0, 0, d->act.kind, d->act.p0, d->act.p1};
+    const int64_t ntap = place_taps(p, &s, ph, p->sc, toff, woff);
+    for (int64_t m0 = 0; m0 < p->dc; m0 += FC_PLANES) {
+      const int64_t m1 = fc_min(p->dc, m0 + FC_PLANES);
+      for (int64_t m = m0; m < m1; m++)
+        gather(es, wei + (m - m0) * ntap * es, j->second + (g * d->ocg * d->ws[0] + m * p->wm) * es, woff, ntap);
       for (int64_t z = d0; z < d1; z++) {
-        const int64_t od = ax[0].dst_base + z * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step, ow = ax[2].dst_base;
-        const int64_t *ds = p->ds, *as = d->as;
-        fc_block t = {
-            .m = h1 - h0, .n = ax[2].count, .ep = &ep, .first = 1, .last = 1,
-            .out = {.p = j->result + (b * ds[0] + channel * ds[1] + od * ds[2] + oh * ds[3] + ow * ds[4]) * es,
-                    .rs = ax[1].dst_step * ds[3], .cs = ax[2].dst_step * ds[4]},
-            .add = {.p = j->add ? (char *)j->add + (b * as[0] + channel * as[1] + od * as[2] + oh * as[3] + ow * as[4]) * es : 0,
-                    .rs = ax[1].dst_step * as[3], .cs = ax[2].dst_step * as[4]},
+        const fc_plane t = {
+            .src = planes + (z - d0) * ax[0].src_step * s.height * p->pitch * es, .toff = toff, .ntap = ntap, .wei = wei,
+            .rows = h1 - h0, .cols = ax[2].count, .src_row = ax[1].src_step * p->pitch,
+            .out = out + (z - d0) * p->rows * p->columns * es, .out_row = p->columns, .out_plane = out_plane, .planes = (int)(m1 - m0),
         };
-        p->kn->write(out + (z - d0) * p->rows * p->columns * es, p->columns, &t);
+        p->kn->plane(&t);
+      }
+      for (int64_t m = m0; m < m1; m++) {
+        const int64_t channel = g * p->dc + m;
+        for (int64_t h = 0; j->bias && h < h1 - h0; h++) memcpy(bias + h * es, j->bias + channel * es, (size_t)es);
+        const fc_epilogue ep = {1, 1, j->bias ? bias : 0, 0, d->act.kind, d->act.p0, d->act.p1};
+        for (int64_t z = d0; z < d1; z++) {
+          const int64_t od = ax[0].dst_base + z * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step, ow = ax[2].dst_base;
+          const int64_t *ds = p->ds, *as = d->as;
+          const fc_block t = {
+              .m = h1 - h0, .n = ax[2].count, .ep = &ep, .first = 1, .last = 1,
+              .out = {.p = j->result + (b * ds[0] + channel * ds[1] + od * ds[2] + oh * ds[3] + ow * ds[4]) * es,
+                      .rs = ax[1].dst_step * ds[3], .cs = ax[2].dst_step * ds[4]},
+              .add = {.p = j->add ? (char *)j->add + (b * as[0] + channel * as[1] + od * as[2] + oh * as[3] + ow * as[4]) * es : 0,
+                      .rs = ax[1].dst_step * as[3], .cs = ax[2].dst_step * as[4]},
+          };
+          p->kn->write(out + ((m - m0) * out_plane + (z - d0) * p->rows * p->columns) * es, p->columns, &t);
+        }
       }
     }
   }
@@ -175,7 +187,7 @@ static void weight_piece(void *ctx, int64_t g, int worker) {
   int64_t *toff = (int64_t *)(rows + s.out);
   const fc_axis *ax = p->phases[0].ax;
   memset(sums, 0, (size_t)(d->ocg * d->icg * ntap * es));
-  place_taps(p, &s, &p->phases[0], 0, toff, 0);
+  place_taps(p, &s, &p->phases[0], 1, toff, toff + s.ntap);
   for (int64_t b = 0; b < d->n; b++)
     for (int64_t d0 = 0; d0 < d->out[0]; d0 += p->slices)
       for (int64_t h0 = 0; h0 < d->out[1]; h0 += p->rows) {
@@ -221,7 +233,11 @@ static void prepare(fc_conv_plan *p) { size_planes(p, p->sc); }
 
 static const char *refuse(const fc_conv_plan *p) {
   if (p->d.direction == FC_BWD_WEIGHT) return "";
-  return p->dc <= 8 && (p->d.groups > 1 || p->dc < p->kn->mr) ? 0 : "the output channels of a group fill register tiles";
+  if (p->dc <= 8 && (p->d.groups > 1 || p->dc < p->kn->mr)) return 0;
+  if (p->dc <= 8) return "the result's channels fill register tiles";
+  /* A stem: the planes of its source are used for every channel of the result, without packing. */
+  if (p->sc > 4 || fc_product3(p->d.ker) < 4) return "there are more than a few channels";
+  return p->ds[4] == 1 ? 0 : "the channels of the result are contiguous";
 }
 
 static const char *refuse_weight(const fc_conv_plan *p) {

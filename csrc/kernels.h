@@ -54,17 +54,20 @@ typedef struct fc_block {
   int first, last;           /* first: out is not read; last: the epilogue is applied */
 } fc_block;
 
-/* Rows of a phase-split plane and the taps over them: what the direct (plane) kernels walk. */
+/* Planes of the result that the direct kernels make at once: 3 x 4 accumulators. */
+#define FC_PLANES 3
+
+/* Rows of phase-split planes and the taps over them: what the direct (plane) kernels walk. */
 typedef struct fc_plane {
   const void *src;           /* padded rows; a tap is at src[toff[t] + row + column] */
   const int64_t *toff;       /* ntap offsets */
   int64_t ntap;
-  const void *wei;           /* ntap weights */
+  const void *wei;           /* ntap weights for each plane of the result */
   int64_t rows, cols;        /* what is produced */
   int64_t src_row;           /* elements between the rows of src that two output rows start at */
-  void *out;                 /* accumulated into when !first */
-  int64_t out_row;
-  int first;
+  void *out;
+  int64_t out_row, out_plane;
+  int planes;                /* 1 to FC_PLANES */
 } fc_plane;
 
 /* Pixels of a depthwise layer: rows holds the addresses of their channels for each tap, wei a row of channels a tap. */
