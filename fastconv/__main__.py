@@ -1,4 +1,4 @@
-"""The command line: ``fastconv info``, ``fastconv demo``."""
+"""The command line: ``fastconv info``, ``fastconv demo``, ``fastconv bench``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
+from .bench import cli as bench
 
 __all__ = ["main"]
 
@@ -38,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=_count(0), default=0, help="of splits, weights and batches (default: %(default)s)")
     demo.add_argument("--epochs", type=_count(1), help="of the training (default: as many as 98 %% accuracy needs)")
     demo.set_defaults(run=_demo)
+
+    bench.add_to(commands)
     return parser
 
 

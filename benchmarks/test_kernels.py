@@ -1,0 +1,124 @@
+"""Every operator in every direction, on every backend, instruction set and dtype, on a few layers of real networks.
+
+pytest benchmarks --benchmark-only
+pytest benchmarks --benchmark-only -k "conv2d and c-avx2 and float32" --benchmark-autosave --benchmark-compare
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from fastconv.bench.layers import Conv, Gemm, Pool, Problem, select
+from fastconv.testing import on, targets
+
+#: One layer of each kind that has kernels of its own: (operator, network, layer).
+LAYERS = [
+    ("conv", "resnet50_v1_5", "res4b_branch2b_3x3"),
+    ("conv", "resnet50_v1_5", "res4b_branch2a_1x1"),
+    ("conv", "mobilenet_v1", "dw7"),
+    ("conv", "resnext_101", "conv24"),
+    ("conv", "googlenet_v1", "inception_3a/5x5"),
+    ("conv", "conv1d", "conv1d_7"),
+    ("conv", "video", "unet3d_down"),
+    ("gemm", "squares", "256"),
+    ("pool", "resnet50_v1_5", "maxpool"),
+    ("pool", "googlenet_v3", "inception_a"),
+    ("pool", "sums", "sum3@112"),
+    ("pool", "mobilenet_v1", "avgpool"),
+]
+
+#: At least one round, as many as there is time for, and no more than that.
+SECONDS, ROUNDS = 0.1, 7
+
+
+@dataclass(frozen=True)
+class Case:
+    """A public function and a layer; ``make(x=..., w=..., dy=...)`` binds its arguments."""
+
+    function: str
+    layer: Conv | Gemm | Pool
+    make: Callable[..., Callable[[], Any]]
+
+    def __str__(self) -> str:
+        return f"{self.function}-{self.layer.network}-{self.layer.layer}"
+
+
+def _bound(name: str, *operands: str, **more: Any) -> Callable[..., Callable[[], Any]]:
+    """What binds these of x, w, dy, and of their shapes (``"x.shape"``), to ``fastconv.<name>``, in this order."""
+
+    def make(**arrays: np.ndarray) -> Callable[[], Any]:
+        values = {**arrays, **{f"{key}.shape": array.shape for key, array in arrays.items()}}
+        return partial(getattr(fc, name), *(values[operand] for operand in operands), **more)
+
+    return make
+
+
+def _convolutions(layer: Conv) -> Iterator[tuple[str, Callable[..., Callable[[], Any]]]]:
+    d = len(layer.size)
+    steps = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, "groups": layer.groups}
+    for name, operands in {
+        f"conv{d}d": ("x", "w"),
+        f"conv{d}d_backward_input": ("dy", "w", "x.shape"),
+        f"conv{d}d_backward_weight": ("x", "dy", "w.shape"),
+        f"conv{d}d_backward": ("dy", "x", "w"),
+        f"conv_transpose{d}d": ("dy", "w"),
+        f"conv_transpose{d}d_backward": ("x", "dy", "w"),
+    }.items():
+        yield name, _bound(name, *operands, **steps)
+    yield "conv_backward_bias", _bound("conv_backward_bias", "dy")
+    yield f"plan_conv{d}d", lambda x, w, dy: partial(getattr(fc, f"plan_conv{d}d")(x.shape, w, **steps), x)
+
+
+def _products(layer: Gemm) -> Iterator[tuple[str, Callable[..., Callable[[], Any]]]]:
+    for name in ("matmul", "gemm", "linear"):
+        yield name, _bound(name, "x", "w")
+        # Of a square, the result has the shape of an operand.
+        yield f"{name}_backward", _bound(f"{name}_backward", "x", "x", "w")
+    yield "activate", _bound("activate", "x", activation="gelu")
+    yield "activate_backward", _bound("activate_backward", "x", "x", activation="gelu")
+
+
+def _poolings(layer: Pool) -> Iterator[tuple[str, Callable[..., Callable[[], Any]]]]:
+    if layer.kernel == layer.size:
+        names = {f"global_{how}_pool2d": {} for how in ("max", "avg", "sum")}
+        names |= {f"adaptive_{how}_pool2d": {"output_size": 1} for how in ("max", "avg")}
+    else:
+        window = {"kernel_size": layer.kernel, "stride": layer.stride, "padding": layer.padding}
+        names = {f"{layer.how}_pool2d": window}
+    for name, more in names.items():
+        yield name, _bound(name, "x", **more)
+        yield f"{name}_backward", _bound(f"{name}_backward", "dy", "x", **more)
+
+
+def _cases() -> Iterator[Case]:
+    makers = {"conv": _convolutions, "gemm": _products, "pool": _poolings}
+    for op, network, name in LAYERS:
+        (layer,) = select(op, [network], name)
+        for function, make in makers[op](layer):
+            yield Case(function, layer, make)
+
+
+CASES = list(_cases())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("target", targets(), ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_speed(benchmark, case, target, dtype):
+    benchmark.group = f"{case} {dtype}"
+    benchmark.extra_info["operations"] = case.layer.operations(1)
+    with on(target):
+        run = case.make(**Problem(case.layer, 1, dtype=dtype).operands())
+        run()  # which may compile
+        start = perf_counter()
+        run()
+        rounds = SECONDS / (perf_counter() - start)
+        benchmark.pedantic(run, rounds=int(min(max(rounds, 1), ROUNDS)))

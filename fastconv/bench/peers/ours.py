@@ -1,0 +1,136 @@
+"""fastconv itself, on one backend and instruction set or on those that it chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import fastconv as fc
+
+from ..layers import Conv, Gemm, Pool, Problem
+from . import Variant
+
+#: A run of the peak: some milliseconds.
+PEAK_STEPS = 1_500_000
+
+
+class Peer:
+    def __init__(
+        self,
+        threads: int,
+        backend: str | None = None,
+        isa: str | None = None,
+        layouts: tuple[str, ...] = ("NCHW", "NHWC"),
+    ) -> None:
+        fc.set_num_threads(threads)
+        self._threads = threads
+        self._layouts = layouts
+        self._precision = ExitStack()
+        always = ExitStack()
+        if backend is not None:
+            always.enter_context(fc.use_backend(backend))
+        if isa is not None:
+            always.enter_context(fc.use_isa(isa))
+        self._always = always
+        self.versions = {"fastconv": fc.__version__}
+        if backend == "numba":
+            import numba
+
+            self.versions["numba"] = numba.__version__
+
+    def prepare(self, problem: Problem) -> dict[str, Variant]:
+        self._precision.close()
+        self._precision.enter_context(fc.precision(problem.precision))
+        operands = problem.operands()
+        layer = problem.layer
+        if isinstance(layer, Gemm):
+            return {"rows": self._gemm(**operands)}
+        make = self._conv if isinstance(layer, Conv) else self._pool
+        variants = {}
+        for layout in self._layouts:
+            local = {name: _laid_out(array, layout) if name != "w" else array for name, array in operands.items()}
+            variants |= make(problem, layer, layout, **local)
+        return variants
+
+    def _gemm(self, x: np.ndarray, w: np.ndarray) -> Variant:
+        y = np.empty((x.shape[0], w.shape[1]), x.dtype)
+        return _explained(partial(fc.matmul, x, w, out=y))
+
+    def _conv(
+        self, problem: Problem, layer: Conv, layout: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray
+    ) -> dict[str, Variant]:
+        name = f"conv{len(layer.size)}d"
+        rest = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        if problem.direction == "bwd_weight":
+            backward_weight = getattr(fc, f"{name}_backward_weight")
+            dw = np.empty_like(w)
+            return {layout: _explained(partial(backward_weight, x, dy, w.shape, *rest, layout=layout, out=dw))}
+        array = _READ[layout]
+        if problem.direction == "bwd_input":
+            backward_input = getattr(fc, f"{name}_backward_input")
+            dx = np.empty_like(x)
+            return {layout: _explained(partial(backward_input, dy, w, x.shape, *rest, layout=layout, out=dx), array)}
+        y = None if problem.fresh else np.empty_like(dy)
+        if problem.weights == "constant":
+            plan = getattr(fc, f"plan_{name}")(x.shape, w, None, *rest, layout=layout)
+            return {layout: Variant(partial(plan, x, out=y), array, f"{plan.algorithm}, {plan.isa}")}
+        conv = getattr(fc, name)
+        return {layout: _explained(partial(conv, x, w, None, *rest, layout=layout, out=y), array)}
+
+    def _pool(self, problem: Problem, layer: Pool, layout: str, x: np.ndarray, dy: np.ndarray) -> dict[str, Variant]:
+        name = f"{layer.how}_pool{len(layer.size)}d"
+        window = (layer.kernel, layer.stride, layer.padding)
+        array = _READ[layout]
+        pool = getattr(fc, name)
+        if problem.direction == "fwd":
+            y = np.empty_like(dy)
+            return {layout: _explained(partial(pool, x, *window, layout=layout, out=y), array)}
+        backward = getattr(fc, f"{name}_backward")
+        dx = np.empty_like(x)
+        variants = {layout: _explained(partial(backward, dy, x, *window, layout=layout, out=dx), array)}
+        if layer.how == "max":
+            _, indices = pool(x, *window, return_indices=True, layout=layout)
+            run = partial(backward, dy, x, *window, layout=layout, indices=indices, out=dx)
+            variants[f"{layout}, indices"] = _explained(run, array)
+        return variants
+
+    def spinner(self, dtype: str) -> Callable[[], float] | None:
+        """What runs fused multiply-adds in registers, on every thread, and returns how many operations they were.
+
+        None without the C backend.
+        """
+        if fc.backends()["c"] is not None:
+            return None
+        from fastconv._c import ffi, lib
+        from fastconv.backends.c import current_isa, isas
+
+        number = list(isas()).index(current_isa())
+        kind = ("float32", "float64").index(dtype)
+
+        def spin(_: int = 0) -> float:
+            operations = ffi.new("double *")
+            lib.fc_fma_peak(number, kind, PEAK_STEPS, operations)
+            return operations[0]
+
+        if self._threads == 1:
+            return spin
+        pool = self._always.enter_context(ThreadPoolExecutor(self._threads))
+        return lambda: sum(pool.map(spin, range(self._threads)))
+
+
+#: How to look at an array of a layout with its channels first.
+_READ = {"NCHW": np.asarray, "NHWC": lambda array: np.moveaxis(array, -1, 1)}
+
+
+def _laid_out(array: np.ndarray, layout: str) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1)) if layout == "NHWC" else array
+
+
+def _explained(run: Callable[[], Any], array: Callable[[Any], np.ndarray] = np.asarray) -> Variant:
+    kernel = fc.explain(run)[-1].kernel
+    return Variant(run, array, f"{kernel.algorithm}, {kernel.isa}")

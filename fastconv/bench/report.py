@@ -1,0 +1,262 @@
+"""Results as tables, on the terminal or in Markdown: layers, geometric means, claims, and what a change did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import exp, log
+from typing import Any
+
+__all__ = ["Table", "as_markdown", "as_rich", "best_ratio", "comparison", "geometric_mean", "heading", "rate", "tables"]
+
+#: What tells two measurements of one layer apart.
+_SETTINGS = ("direction", "n", "dtype", "threads", "weights", "precision")
+_KEY = ("op", "network", "layer", *_SETTINGS)
+
+#: Worth a column even if all rows have the same.
+_ALWAYS = ("direction", "n")
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def as_rich(table: Table) -> Any:
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title=table.title, title_justify="left")
+    for i, name in enumerate(table.header):
+        shown.add_column(Text(name), justify="left" if i == 0 else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    return shown
+
+
+def as_markdown(table: Table) -> str:
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    ruler = line(["---", *["---:"] * (len(table.header) - 1)])
+    return "\n".join([f"**{table.title}**", "", line(table.header), ruler, *map(line, table.rows)])
+
+
+def heading(result: dict[str, Any]) -> list[str]:
+    """The lines that a reader needs to repeat the run."""
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    clocks = {row["clock"] for row in result["rows"]}
+    lines = [
+        f"command: {result['command']}",
+        f"machine: {machine['cpu']}, {machine['cpus']} CPUs, {machine['platform']}",
+        f"versions: {versions}",
+        f"date: {result['date']}",
+    ]
+    if "cycles" in clocks:
+        lines.append(f"clock: cycles of each process outside the kernel; GFLOP/s as at {result['ghz']:.2f} GHz")
+    if "wall" in clocks:
+        lines.append("clock: wall time" + (" with several threads" if len(clocks) > 1 else ""))
+    for dtype, threads, peak in _peaks(result):
+        lines.append(f"peak of fused multiply-adds, {dtype}, {threads} thread{'s' * (threads > 1)}: {peak}")
+    lines += [f"left out: {label}: {reason}" for label, reason in result["missing"].items()]
+    return lines
+
+
+def _peaks(result: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
+    seen = set()
+    for row in result["rows"]:
+        key = row["dtype"], row["threads"]
+        if "peak" in row and key not in seen:
+            seen.add(key)
+            text = f"{peak_rate(row, result['ghz']):.1f} GFLOP/s"
+            if row["clock"] == "cycles":
+                text += f", {row['peak']['per_cycle']:.1f} a cycle"
+            yield *key, text
+
+
+def peak_rate(row: dict[str, Any], ghz: float | None) -> float | None:
+    """GFLOP/s of the peak by the row's clock; None where it was not measured."""
+    if "peak" not in row:
+        return None
+    return row["peak"]["per_cycle"] * ghz if row["clock"] == "cycles" else row["peak"]["per_second"] / 1e9
+
+
+def rate(row: dict[str, Any], figures: dict[str, Any], ghz: float | None) -> float:
+    """10^9 operations a second, by the row's clock."""
+    if row["clock"] == "cycles":
+        return row["operations"] / figures["cycles"] * ghz
+    return row["operations"] / figures["seconds"] / 1e9
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    logs = [log(value) for value in values]
+    return exp(sum(logs) / len(logs))
+
+
+def best_ratio(row: dict[str, Any], ours: list[str]) -> float | None:
+    """The ratio to the fastest peer; None without any."""
+    return min(
+        (f["ratio"] for label, f in row["contenders"].items() if label not in ours and "ratio" in f), default=None
+    )
+
+
+def tables(result: dict[str, Any]) -> list[Table]:
+    """Everything worth showing of a result."""
+    found = [_claims(result["claims"])] if result.get("claims") else []
+    for op in dict.fromkeys(row["op"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["op"] == op]
+        found += [_layers(result, op, rows), *_means(result, op, rows)]
+    return found
+
+
+def _varying(rows: list[dict[str, Any]]) -> list[str]:
+    def values(name: str) -> set[Any]:
+        # Backward, weights are never constant: that alone is not worth a column.
+        return {row[name] for row in rows if name != "weights" or row["direction"] == "fwd"}
+
+    return [name for name in _SETTINGS if name in _ALWAYS or len(values(name)) > 1]
+
+
+def _labels(rows: list[dict[str, Any]], leave_out: Iterable[str] = ()) -> list[str]:
+    return [label for label in dict.fromkeys(k for row in rows for k in row["contenders"]) if label not in leave_out]
+
+
+def _layers(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> Table:
+    ours = result["ours"]
+    peers = _labels(rows, ours)
+    unit = "GFLOP/s" if op != "pool" else "G windows' elements/s"
+    settings = _varying(rows)
+    networks = {row["network"] for row in rows}
+    header = ["layer", "shape", *settings]
+    for label in _labels(rows):
+        if label in ours:
+            header += [f"{label} {unit}", *(["of peak"] if op != "pool" else []), "how"]
+        if label != ours[0]:
+            header.append(f"to {label}")
+    header += ["to the best"] if len(peers) > 1 else []
+    lines = []
+    for row in rows:
+        layer = row["layer"] if len(networks) == 1 else f"{row['network']} {row['layer']}"
+        line = [layer, row["shape"], *(str(row[name]) for name in settings)]
+        for label in _labels(rows):
+            figures = row["contenders"].get(label)
+            if label in ours:
+                line += _own(result, row, figures)
+            if label != ours[0]:
+                line.append(_ratio(result, row, figures, label in ours))
+        if len(peers) > 1:
+            line.append(_number(best_ratio(row, ours)))
+        lines.append(line)
+    title = (
+        f"{op}{f' of {networks.pop()}' if len(networks) == 1 else ''}: a ratio above 1 means that {ours[0]} is faster; "
+        f"in brackets the peer's own {unit} and its best way"
+    )
+    return Table(title, header, lines)
+
+
+def _own(result: dict[str, Any], row: dict[str, Any], figures: dict[str, Any] | None) -> list[str]:
+    cells = 2 if row["op"] == "pool" else 3
+    if figures is None:
+        return ["-"] * cells
+    how = f"{figures['how']}: {figures['note']}"
+    peak = [] if row["op"] == "pool" else [f"{figures['of_peak']:.0%}" if "of_peak" in figures else "-"]
+    return [_speed(result, row, figures), *peak, how]
+
+
+def _ratio(result: dict[str, Any], row: dict[str, Any], figures: dict[str, Any] | None, own: bool) -> str:
+    if figures is None or "ratio" not in figures:
+        return "-"
+    text = _number(figures["ratio"])
+    return text if own else f"{text} ({_speed(result, row, figures)} {figures['how']})"
+
+
+def _speed(result: dict[str, Any], row: dict[str, Any], figures: dict[str, Any]) -> str:
+    value = rate(row, figures, result["ghz"])
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _means(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> list[Table]:
+    ours = result["ours"]
+    others = _labels(rows, ours[:1])
+    peers = _labels(rows, ours)
+    if not others:
+        return []
+    rows = [row for row in rows if any(label in row["contenders"] for label in others)]
+    settings = [name for name in _varying(rows) if name != "n"]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        for kind in (row["class"], "all"):
+            groups.setdefault((kind, *(row[name] for name in settings)), []).append(row)
+    lines = []
+    for key in sorted(groups, key=lambda key: (key[0] == "all", *map(str, key))):
+        group = groups[key]
+        means = []
+        for label in others:
+            means.append(_mean(row["contenders"].get(label, {}).get("ratio") for row in group))
+        if len(peers) > 1:
+            means.append(_mean(best_ratio(row, ours) for row in group))
+        lines.append([str(key[0]), *map(str, key[1:]), str(len(group)), *means])
+    header = ["class", *settings, "layers", *(f"to {label}" for label in others)]
+    return [Table(f"{op}: geometric means", header + (["to the best"] if len(peers) > 1 else []), lines)]
+
+
+def _mean(ratios: Iterable[float | None]) -> str:
+    known = [ratio for ratio in ratios if ratio is not None]
+    return f"{geometric_mean(known):.2f}" if known else "-"
+
+
+def _claims(claims: list[dict[str, Any]]) -> Table:
+    rows = [
+        [
+            c["claim"],
+            f"{c['measured']:{c['format']}}",
+            f"{c['relation']} {c['goal']:{c['format']}}",
+            "yes" if c["met"] else "no",
+        ]
+        for c in claims
+    ]
+    return Table("claims", ["claim", "measured", "goal", "met"], rows)
+
+
+def comparison(before: dict[str, Any], after: dict[str, Any]) -> Table:
+    """What changed between two results: above 1, the second one is faster. ValueError if they share no layer."""
+    old, new = ({_key(row): row for row in result["rows"]} for result in (before, after))
+    lines, changes = [], []
+    for key, row in new.items():
+        for label in after["ours"]:
+            figures = [r["contenders"].get(label) for r in (old.get(key, {"contenders": {}}), row)]
+            if None in figures:
+                continue
+            # Cycles where both runs counted them: those of another process are not among them.
+            clock = "cycles" if row["clock"] == old[key]["clock"] == "cycles" else "seconds"
+            change = figures[0][clock] / figures[1][clock]
+            changes.append(change)
+            unit = {"cycles": (1e6, "Mcycles"), "seconds": (1e-3, "ms")}[clock]
+            times = [f"{f[clock] / unit[0]:.3f} {unit[1]}" for f in figures]
+            lines.append(
+                [
+                    f"{row['network']} {row['layer']}",
+                    *(str(row[name]) for name in _SETTINGS),
+                    label,
+                    *times,
+                    f"{change:.2f}",
+                ]
+            )
+    if not lines:
+        raise ValueError("the two results share no layer that was measured in the same way")
+    lines.append(["geometric mean", *[""] * (len(_SETTINGS) + 3), f"{geometric_mean(changes):.2f}"])
+    header = ["layer", *_SETTINGS, "contender", "before", "after", "speed-up"]
+    return Table(
+        f"{len(changes)} measurements in both: a speed-up above 1 means that the second is faster", header, lines
+    )
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in _KEY)

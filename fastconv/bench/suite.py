@@ -1,0 +1,83 @@
+"""``fastconv bench --suite slice``: the speeds that the project promises, each as a claim that holds or does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from . import peers
+from .layers import DIRECTIONS, Conv, Gemm, Problem
+from .measure import OURS, Contender, Settings, clock_rate, measure_all
+
+__all__ = ["STEPS", "run"]
+
+_SQUARE = Gemm("squares", "1024", 1024, 1024, 1024)
+_DIRECT = [
+    Conv("direct", f"{c}@{size}", c, c, (size,) * 2, (3, 3), (1, 1), (1, 1), (1, 1))
+    for c, size in ((64, 56), (128, 28), (256, 14), (512, 7))
+]
+_TINY = Conv("call", "1x1x8x8", 1, 1, (8, 8), (3, 3), (1, 1), (0, 0), (1, 1))
+
+_C = Contender("fastconv:c", OURS, {"backend": "c"})
+_NUMBA = Contender("fastconv:numba", OURS, {"backend": "numba"})
+_TORCH = Contender("torch", f"{peers.__name__}.torch")
+
+_PRECISIONS = ("strict", "default")
+_IMPORTS = 9
+
+STEPS = 1 + len(_DIRECT) * len(DIRECTIONS) * len(_PRECISIONS) + 1 + 1
+
+
+def run(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Measure on one thread in float32; what ``measure_all`` returns, and the ``claims``. ValueError without torch."""
+    settings = Settings(1, clock, seconds)
+    products = measure_all([Problem(_SQUARE, 1)], [_C, _NUMBA], settings, progress)
+    problems = [Problem(layer, 8, d, precision=p) for p in _PRECISIONS for d in DIRECTIONS for layer in _DIRECT]
+    convolutions = measure_all(problems, [_C, _TORCH], settings, progress)
+    calls = measure_all([Problem(_TINY, 1, fresh=True)], [_C], settings, progress)
+    parts = (products, convolutions, calls)
+    rows = [row for part in parts for row in part["rows"]]
+    claims = []
+    for label, goal in ((_C.label, 0.90), (_NUMBA.label, 0.75)):
+        for row in products["rows"]:
+            if label in row["contenders"]:
+                share = row["contenders"][label]["of_peak"]
+                claims.append(_claim(f"{label}: GEMM {row['shape']}, of the peak", share, goal, True, ".1%"))
+    for row in convolutions["rows"]:
+        if _TORCH.label in row["contenders"]:
+            name = f"3x3 {row['layer']}, N=8, {row['direction']}, {row['precision']}: speed over torch's better layout"
+            claims.append(_claim(name, row["contenders"][_TORCH.label]["ratio"], 0.9, True, ".2f"))
+    ghz = clock_rate(rows)
+    for row in calls["rows"]:
+        figures = row["contenders"][_C.label]
+        cost = figures["cycles"] / ghz / 1e3 if row["clock"] == "cycles" else figures["seconds"] * 1e6
+        claims.append(_claim("microseconds of a conv2d call on 1x1x8x8", cost, 15, False, ".1f"))
+    progress("import")
+    claims.append(_claim("time of import fastconv over that of import numpy", _import_ratio(), 1.5, False, ".2f"))
+    return {
+        "rows": rows,
+        "versions": {name: version for part in parts for name, version in part["versions"].items()},
+        "missing": {label: reason for part in parts for label, reason in part["missing"].items()},
+        "ours": [_C.label, _NUMBA.label],
+        "claims": claims,
+    }
+
+
+def _claim(text: str, measured: float, goal: float, at_least: bool, spec: str) -> dict[str, Any]:
+    met = measured >= goal if at_least else measured <= goal
+    relation = "at least" if at_least else "at most"
+    return {"claim": text, "measured": measured, "relation": relation, "goal": goal, "met": met, "format": spec}
+
+
+def _import_ratio() -> float:
+    """Processor time, in fresh processes, in turns."""
+    return median(_import_seconds("fastconv") / _import_seconds("numpy") for _ in range(_IMPORTS))
+
+
+def _import_seconds(package: str) -> float:
+    program = f"import time; start = time.process_time(); import {package}; print(time.process_time() - start)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return float(done.stdout)
