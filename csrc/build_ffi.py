@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXTRA = shlex.split(os.environ.get("FASTCONV_CFLAGS", ""))
 
 #: What an sdist holds besides the package: all that building, testing and measuring it takes.
-SHIPPED = ("csrc", "tests", "benchmarks", "*.md")
+SHIPPED = ("csrc", "tests", "benchmarks", ".ci", "*.md")
 
 
 def _files(*patterns: str) -> list[str]:
