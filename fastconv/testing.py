@@ -23,6 +23,7 @@ import numpy as np
 
 from . import dispatch
 from .backends.base import Spec
+from .dispatch import Choice
 
 __all__ = [
     "MEMORY_ORDERS",
@@ -38,6 +39,7 @@ __all__ = [
     "nan_filled",
     "on",
     "proven",
+    "ran",
     "relative_l2",
     "surrounded",
     "targets",
@@ -88,8 +90,8 @@ def on(target: Target) -> Iterator[None]:
         yield
 
 
-def proven(target: Target, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """``function(*args, **kwargs)``; AssertionError if a kernel ran that is not ``target``'s, or none at all."""
+def ran(target: Target, function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, list[Choice]]:
+    """``function(*args, **kwargs)`` and what ran; AssertionError if that is not a kernel of ``target``, or there is none."""
     results = []
     choices = dispatch.explain(lambda: results.append(function(*args, **kwargs)))
     assert choices, f"no kernel ran in {function}"
@@ -98,7 +100,12 @@ def proven(target: Target, function: Callable[..., Any], *args: Any, **kwargs: A
         if not choice.spec.empty:
             assert kernel.backend == target.backend, f"{target} was asked for, but this ran:\n{choice}"
             assert target.isa in (None, kernel.isa), f"{target} was asked for, but this ran:\n{choice}"
-    return results[0]
+    return results[0], choices
+
+
+def proven(target: Target, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``function(*args, **kwargs)``; AssertionError if a kernel ran that is not ``target``'s, or none at all."""
+    return ran(target, function, *args, **kwargs)[0]
 
 
 # ------------------------------------------------------------------------------------------------------- data

@@ -1,0 +1,226 @@
+"""Convolutions that reach every algorithm of the C backend, with sizes just below, at and above what it cuts at.
+
+A group's cases are all computed by the algorithms that ``ALGORITHMS`` has for its family. Register tiles have 4, 6 or
+14 rows and 4, 8, 16 or 32 columns, depending on the instruction set and the dtype; blocks are 256 or 320 deep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .conv import Conv, conv
+
+WINOGRAD, DIRECT, DEPTHWISE = "winograd_4x4_3x3", "direct", "depthwise_channels"
+ROWS, PIXELS = "implicit_gemm_rows", "implicit_gemm_pixels"
+
+#: family -> result -> what computes it with the channels first, with the channels last.
+ALGORITHMS = {
+    "winograd": {"y": (WINOGRAD, WINOGRAD), "dx": (WINOGRAD, WINOGRAD), "dw": (PIXELS, PIXELS)},
+    "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
+    "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
+    "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
+    "depthwise": {"y": (DIRECT, DEPTHWISE), "dx": (DIRECT, DEPTHWISE), "dw": (DIRECT, DEPTHWISE)},
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    family: str
+    cases: tuple[Conv, ...]
+
+    def __str__(self) -> str:
+        return f"{self.family}, {self.name}"
+
+
+def group(family: str, name: str, *cases: Conv) -> Group:
+    return Group(name, family, cases)
+
+
+#: Around whole vectors, tiles, panels, pieces and blocks.
+BORDERS = tuple(b + d for b in (48, 64, 96, 112, 128, 168, 192, 256, 320, 336, 384, 512) for d in (-1, 0, 1))
+
+#: Around one to four vectors.
+WIDTHS = tuple(b + d for b in (4, 8, 16, 24, 32, 48, 64) for d in (-1, 0, 1))
+
+_wino = [
+    group(
+        "winograd",
+        "tiles that are cut",
+        *[
+            conv(f"outputs {h}x{w}", 1, 24, 24, (h, w), 3, padding=1)
+            for h, w in ((11, 15), (12, 16), (13, 17), (10, 18), (11, 16), (12, 13), (9, 14))
+        ],
+    ),
+    group(
+        "winograd",
+        "one row or column of tiles",
+        *[conv(f"{h}x{w}", 1, 25, 24, (h, w), 3, padding=1) for h, w in ((4, 48), (3, 47), (2, 46), (1, 45))],
+        *[conv(f"{h}x{w}", 1, 24, 25, (h, w), 3, padding=1) for h, w in ((48, 4), (47, 3), (46, 2), (65, 1))],
+        conv("12 images of a tile", 12, 24, 24, (4, 4), 3, padding=1),
+        conv("13 images of a part of one", 13, 24, 24, (2, 3), 3, padding=1),
+    ),
+    group(
+        "winograd",
+        "pads",
+        conv("none", 1, 24, 24, (13, 17), 3),
+        conv("none, cut", 1, 24, 24, (15, 20), 3),
+        conv("2", 1, 24, 24, (12, 16), 3, padding=2),
+        conv("2, cut", 1, 24, 24, (11, 15), 3, padding=2),
+        conv("over the kernel", 1, 24, 24, (9, 17), 3, padding=5),
+        conv("asymmetric", 1, 24, 24, (11, 15), 3, padding=((0, 2), (2, 1))),
+        conv("asymmetric the other way", 1, 24, 24, (11, 15), 3, padding=((3, 1), (0, 4))),
+        conv("negative", 1, 24, 24, (16, 18), 3, padding=((-1, 0), (2, -3))),
+        conv("negative on both sides", 1, 24, 24, (17, 20), 3, padding=((-1, -2), (-2, -1))),
+        conv("a slice of 3-D", 1, 24, 25, (1, 13, 14), (1, 3, 3), stride=(2, 1, 1), padding=(0, 1, 1)),
+    ),
+    group(
+        "winograd",
+        "channels",
+        *[
+            conv(f"{i} to {o}", 1, i, o, (11, 15), 3, padding=1)
+            for i, o in (
+                (24, 31),
+                (25, 32),
+                (31, 33),
+                (32, 24),
+                (33, 40),
+                (40, 47),
+                (47, 48),
+                (49, 25),
+                (63, 65),
+                (64, 64),
+            )
+        ],
+        conv("319 to 24", 1, 319, 24, (11, 15), 3, padding=1),
+        conv("321 to 24", 1, 321, 24, (11, 15), 3, padding=1),
+        conv("24 to 257", 1, 24, 257, (11, 15), 3, padding=1),
+        conv("2 groups of 24 to 25", 1, 48, 50, (11, 15), 3, 2, padding=1),
+        conv("3 groups of 26 to 24", 2, 78, 72, (9, 10), 3, 3, padding=1),
+    ),
+    group(
+        "winograd",
+        "pieces",
+        conv("across images", 3, 24, 26, (9, 9), 3, padding=1),
+        conv("more than one", 5, 24, 24, (24, 23), 3, padding=1),
+        conv("the least", 1, 385, 32, (20, 31), 3, padding=1),
+    ),
+]
+
+_product = [
+    group(
+        "product",
+        "below what pays for Winograd",
+        conv("23 channels in", 1, 23, 24, (12, 16), 3, padding=1),
+        conv("11 tiles", 11, 24, 24, (4, 4), 3, padding=1),
+        conv("stride 1,2", 1, 24, 24, (16, 31), 3, stride=(1, 2), padding=1),
+        conv("dilation 2,1", 1, 24, 24, (16, 16), 3, dilation=(2, 1), padding=1),
+        conv("3x2", 1, 24, 24, (16, 16), (3, 2), padding=1),
+        conv("two slices", 1, 24, 24, (2, 13, 14), (1, 3, 3), padding=(0, 1, 1)),
+        conv("a slice in the padding", 1, 24, 24, (1, 13, 14), (1, 3, 3), stride=(3, 1, 1), padding=(1, 1, 1)),
+        conv("a slice cut away", 1, 24, 24, (1, 13, 14), (1, 3, 3), padding=((1, -1), (1, 1), (1, 1))),
+    ),
+    group(
+        "product",
+        "rests of tiles",
+        *[conv(f"{p}", 1, 15 + p * 5 % 18, 15 + p * 7 % 18, p, 3, padding=1) for p in range(1, 66)],
+    ),
+    *[
+        group("product", f"{what}, {kernel}", *[conv(f"{b}", *shape(b), kernel, **options) for b in BORDERS])
+        for kernel, options in ((1, {}), (3, {"padding": 1}))
+        for what, shape in {
+            "pixels": lambda b: (1, 17, 19, b),
+            "channels in": lambda b: (1, b, 17, 19),
+            "channels out": lambda b: (1, 17, b, 19),
+        }.items()
+    ],
+    group(
+        "product",
+        "pieces of channels",
+        *[conv(f"{c} out", 1, 15, c, 5, 1) for c in (1535, 1536, 1537)],
+        *[conv(f"{c} in", 1, c, 15, 5, 1) for c in (1535, 1536, 1537)],
+        conv("2 groups of 193", 1, 386, 386, (3, 3), 1, 2),
+    ),
+    group(
+        "product",
+        "images",
+        *[conv(f"{n} of 5", n, 16, 18, 5, 3, padding=1) for n in (12, 13, 38, 39, 51, 52, 64, 65)],
+        *[conv(f"{n} of 3x5", n, 16, 18, (3, 5), 3, stride=2, padding=1) for n in (7, 17, 33)],
+    ),
+    group(
+        "product",
+        "phases",
+        conv("stride 2 1x1", 2, 17, 19, (13, 15), 1, stride=2),
+        conv("stride 2 4x4", 2, 33, 18, (13, 15), 4, stride=2, padding=1),
+        conv("stride 3,2 dilation 2", 1, 18, 33, (19, 23), 3, stride=(3, 2), dilation=2, padding=3),
+        conv("3-D stride 2,1,2", 1, 18, 16, (5, 6, 7), 3, stride=(2, 1, 2), padding=1),
+        conv("2 groups of 17 stride 2", 1, 34, 36, (15, 14), 5, 2, stride=2, padding=2),
+    ),
+]
+
+_direct = [
+    group("direct", "widths", *[conv(f"{w}", 1, 6, 8, (3, w), 3, 2, padding=1) for w in WIDTHS]),
+    group(
+        "direct",
+        "widths, stride 2",
+        *[conv(f"{w}", 2, 8, 6, 2 * w, 4, 2, stride=2, padding=1) for w in WIDTHS],
+    ),
+    group(
+        "direct",
+        "taps",
+        *[conv(f"{k}", 1, 4, 6, 21, k, 2, padding=k // 2) for k in range(1, 14)],
+        *[
+            conv(f"{k}x3 stride 3,2 dilation 2", 2, 6, 4, (23, 19), (k, 3), 2, stride=(3, 2), dilation=2, padding=2)
+            for k in (1, 2, 5)
+        ],
+    ),
+    group(
+        "direct",
+        "planes in parts",
+        conv("rows", 1, 8, 8, (900, 2), 3, 2, padding=1),
+        conv("rows, stride 2", 2, 8, 6, (800, 2), 3, 2, padding=1, stride=(2, 1)),
+        conv("slices", 1, 8, 8, (110, 4, 4), 3, 2, padding=1),
+        conv("negative pads", 1, 8, 8, (900, 2), (3, 1), 2, padding=((-3, -1), (0, 2))),
+    ),
+    group(
+        "few channels",
+        "groups of up to 8",
+        *[
+            conv(f"{i} to {o}", 2, 2 * i, 2 * o, (5, 9), 3, 2, padding=1)
+            for i, o in ((5, 8), (8, 5), (7, 7), (8, 8), (1, 5), (6, 2))
+        ],
+        conv("rows", 1, 16, 16, (480, 4), 3, 2, padding=1),
+    ),
+    group(
+        "few channels",
+        "no groups",
+        *[conv(f"{i} to {o}", 2, i, o, (7, 17), 3, padding=1) for i in (1, 2, 3) for o in (1, 3)],
+        conv("stride 2", 1, 3, 3, (20, 33), 5, stride=2, padding=2),
+    ),
+]
+
+_depthwise = [
+    group("depthwise", "channels", *[conv(f"{c}", 1, c, c, (5, 7), 3, c, padding=1) for c in (2, *WIDTHS)]),
+    group("depthwise", "pixels", *[conv(f"{p}", 1, 17, 17, p, 3, 17, padding=1) for p in (2, 3, 4, 5, *BORDERS)]),
+    group("depthwise", "taps", *[conv(f"{k}", 2, 9, 9, 21, k, 9, padding=k // 2) for k in range(1, 14)]),
+    group(
+        "depthwise",
+        "phases",
+        conv("stride 2", 2, 33, 33, (15, 16), 3, 33, stride=2, padding=1),
+        conv("stride 3,2 dilation 2", 2, 18, 18, (19, 21), 3, 18, stride=(3, 2), dilation=2, padding=3),
+        conv("stride 4 over 3", 1, 20, 20, (17, 18), 3, 20, stride=4),
+        conv("negative pads", 1, 20, 20, (17, 18), 3, 20, padding=((-2, 4), (3, -5))),
+        conv("3-D", 1, 19, 19, (5, 6, 7), 3, 19, stride=(1, 2, 1), padding=1),
+    ),
+]
+
+GROUPS = [*_wino, *_product, *_direct, *_depthwise]
+
+#: One of each family, with more than one image, rests everywhere, and enough to do for several threads.
+TYPICAL = {
+    "winograd": conv("typical", 3, 26, 25, (11, 18), 3, padding=1),
+    "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
+    "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
+    "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),
+    "depthwise": conv("typical", 3, 37, 37, (41, 39), 5, 37, padding=2),
+}

@@ -1,0 +1,444 @@
+"""Every algorithm of the C backend, by name, at the sizes where it cuts; the same sizes on the numba backend."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from math import prod
+from typing import Any
+
+import layouts
+import numpy as np
+import pytest
+from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, TYPICAL, WINOGRAD, Group
+from cases.conv import Conv
+
+import fastconv as fc
+from fastconv import dispatch, testing
+from fastconv.spec import conv_spec
+from fastconv.testing import Target
+
+C_TARGETS = [t for t in testing.targets() if t.backend == "c"]
+on_c = pytest.mark.parametrize("c_target", C_TARGETS, ids=str)
+in_both_layouts = pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+of_every_family = pytest.mark.parametrize("family", TYPICAL)
+
+_DIRECTIONS = {"y": "fwd", "dx": "bwd_input", "dw": "bwd_weight"}
+
+#: Winograd's coefficients are irrational: whole numbers come out close to whole.
+_NEARLY_WHOLE = {"float32": 0.05, "float64": 1e-9}
+
+
+def _functions(ndim: int) -> dict[str, Callable[..., Any]]:
+    return {
+        "y": getattr(fc, f"conv{ndim}d"),
+        "dx": getattr(fc, f"conv{ndim}d_backward_input"),
+        "dw": getattr(fc, f"conv{ndim}d_backward_weight"),
+    }
+
+
+def _operands(case: Conv, a: dict[str, np.ndarray]) -> dict[str, tuple[Any, ...]]:
+    return {"y": (a["x"], a["w"]), "dx": (a["dy"], a["w"], a["x"].shape), "dw": (a["x"], a["dy"], case.w_shape)}
+
+
+def _solved(case: Conv, draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays of the problem, float64, channels first, and what the reference makes of them."""
+    rng, functions = np.random.default_rng(list(case.name.encode())), _functions(case.ndim)
+    x, w, b = (draw(rng, s) for s in (case.x_shape, case.w_shape, (case.oc,)))
+    with fc.use_backend("reference"):
+        y = functions["y"](x, w, **case.arguments)
+        a = {"x": x, "w": w, "b": b, "y": y, "dy": draw(rng, y.shape), "residual": draw(rng, y.shape)}
+        for what in ("dx", "dw"):
+            a[what] = functions[what](*_operands(case, a)[what], **case.arguments)
+    return a
+
+
+@cache
+def _whole(case: Conv) -> dict[str, np.ndarray]:
+    length = max(case.ic, case.oc) * prod(case.kernel) + 2 * case.n * prod(case.size)
+    return _solved(case, lambda rng, shape: testing.integers(rng, shape, "float64", length))
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.standard_normal(shape).astype("float32").astype("float64")
+
+
+def _rectified(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.maximum(_normal(rng, shape), 0) if len(shape) > 1 else _normal(rng, shape)
+
+
+def _cast(a: dict[str, np.ndarray], dtype: str, last: bool) -> dict[str, np.ndarray]:
+    plain = ("w", "dw", "b")
+    return {k: v.astype(dtype) if k in plain else layouts.to(v.astype(dtype), last) for k, v in a.items()}
+
+
+def _arguments(case: Conv, last: bool) -> dict[str, Any]:
+    return {**case.arguments, "layout": layouts.name(last, case.ndim)}
+
+
+def _ran(target: Target, algorithm: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> np.ndarray:
+    result, (choice,) = testing.ran(target, function, *args, **kwargs)
+    assert choice.kernel.algorithm == algorithm, f"{algorithm} was to run, but this did:\n{choice}"
+    return result
+
+
+def _check(target: Target, case: Conv, dtype: str, last: bool, names: dict[str, tuple[str, str]]) -> None:
+    """All three directions of whole-numbered data into arrays of NaN."""
+    a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+    for what, function in _functions(case.ndim).items():
+        out, operands = testing.nan_filled(a[what].shape, dtype), _operands(case, a)[what]
+        if target.backend == "c":
+            _ran(target, names[what][last], function, *operands, **kw, out=out)
+        else:
+            testing.proven(target, function, *operands, **kw, out=out)
+        bound = _NEARLY_WHOLE[dtype] if names[what][last] == WINOGRAD else 0
+        testing.assert_close(out, a[what], bound, f"{case}: {what}")
+
+
+# ---------------------------------------------------------------------------------------------- which algorithm
+
+
+@on_c
+def test_every_algorithm_that_the_library_names_has_cases(c_target: Target, dtype: str) -> None:
+    tried: dict[str, set[str]] = {d: set() for d in _DIRECTIONS}
+    reached: dict[str, set[str]] = {d: set() for d in _DIRECTIONS}
+    with testing.on(c_target):
+        for family, case in TYPICAL.items():
+            for what, direction in _DIRECTIONS.items():
+                for last in (False, True):
+                    kw = {"groups": case.groups, **case.arguments, "layout": layouts.name(last, case.ndim)}
+                    shape = layouts.to(np.empty(case.x_shape), last).shape
+                    kernel = dispatch.choose(conv_spec(direction, shape, case.w_shape, dtype, **kw)).kernel
+                    assert kernel.algorithm == ALGORITHMS[family][what][last]
+                    reached[what].add(kernel.algorithm)
+                    tried[what] |= {line.partition(":")[0] for line in kernel.reason.splitlines()}
+    # The last one that is asked refuses nothing: where it is reached, all of a direction are listed.
+    assert tried == reached
+    assert all("implicit_gemm_pixels" in names for names in tried.values())
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=str)
+@in_both_layouts
+@on_c
+def test_whole_numbers_at_every_border(c_target: Target, dtype: str, last: bool, group: Group) -> None:
+    with testing.on(c_target):
+        for case in group.cases:
+            _check(c_target, case, dtype, last, ALGORITHMS[group.family])
+
+
+@pytest.mark.parametrize("group", [g for g in GROUPS if g.family == "winograd"], ids=str)
+@in_both_layouts
+@on_c
+def test_strict_precision_never_takes_winograd(c_target: Target, dtype: str, last: bool, group: Group) -> None:
+    with testing.on(c_target), fc.precision("strict"):
+        for case in group.cases:
+            _check(c_target, case, dtype, last, ALGORITHMS["product"])
+
+
+@pytest.mark.parametrize("group", [g for g in GROUPS if g.family != "winograd"], ids=str)
+@in_both_layouts
+@pytest.mark.parametrize("other", [t for t in testing.targets() if t.backend not in ("c", "reference")], ids=str)
+def test_the_same_sizes_on_the_other_backends(other: Target, dtype: str, last: bool, group: Group) -> None:
+    with testing.on(other), fc.precision("strict"):
+        for case in group.cases:
+            _check(other, case, dtype, last, ALGORITHMS[group.family])
+
+
+# -------------------------------------------------------------------------------------------------- exactness
+
+
+_FEW_WINOGRAD = [case for g in GROUPS if g.family == "winograd" for case in g.cases[:: max(1, len(g.cases) // 4)]]
+
+
+@cache
+def _real(case: Conv, draw: Callable[..., np.ndarray]) -> dict[str, np.ndarray]:
+    return _solved(case, draw)
+
+
+@pytest.mark.parametrize("draw", [_normal, _rectified])
+@in_both_layouts
+@on_c
+def test_winograd_is_as_exact_as_it_promises(c_target: Target, dtype: str, last: bool, draw: Any) -> None:
+    promise = {"float32": 5e-6, "float64": 1e-13}[dtype]
+    direct = {"float32": 1e-6, "float64": 1e-14}[dtype]
+    for case in _FEW_WINOGRAD:
+        a, kw = _cast(_real(case, draw), dtype, last), _arguments(case, last)
+        expected = _cast(_real(case, draw), "float64", last)
+        got = {}
+        for what, function in _functions(case.ndim).items():
+            operands, name = _operands(case, a)[what], ALGORITHMS["winograd"][what][last]
+            with testing.on(c_target):
+                got[what] = _ran(c_target, name, function, *operands, **kw)
+                with fc.precision("strict"):
+                    strict = testing.proven(c_target, function, *operands, **kw)
+            limit = promise if name == WINOGRAD else direct
+            assert testing.relative_l2(got[what], expected[what]) < limit, f"{case}: {what}"
+            assert testing.relative_l2(strict, expected[what]) < direct, f"{case}: {what}, strict"
+        scale = np.linalg.norm(np.ravel(expected["y"])) * np.linalg.norm(np.ravel(expected["dy"]))
+        gap = testing.adjoint_gap(got["y"], a["dy"], (a["x"], got["dx"]), (a["w"], got["dw"]))
+        assert gap < promise * scale, f"{case}: not adjoint"
+
+
+@pytest.mark.parametrize("activation", [None, "relu", ("leaky_relu", 0.25), ("clip", -20, 30)], ids=str)
+@in_both_layouts
+@of_every_family
+@on_c
+def test_epilogues_of_every_algorithm(c_target: Target, dtype: str, family: str, last: bool, activation: Any) -> None:
+    case = TYPICAL[family]
+    a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+    name = ALGORITHMS[family]["y"][last]
+    bound = _NEARLY_WHOLE[dtype] if name == WINOGRAD else 0
+    for b in (None, a["b"]):
+        for residual in (None, a["residual"]):
+            before = a["y"] if residual is None else a["y"] + residual
+            before = before if b is None else before + (b if last else b.reshape(-1, *(1,) * case.ndim))
+            out = testing.nan_filled(before.shape, dtype)
+            more = {"activation": activation, "residual": residual, "out": out}
+            with testing.on(c_target):
+                _ran(c_target, name, _functions(case.ndim)["y"], a["x"], a["w"], b, **kw, **more)
+            what = f"b {b is not None}, residual {residual is not None}"
+            testing.assert_close(out, fc.activate(before, activation), bound, what)
+
+
+def _of_the_other_layout(x: np.ndarray) -> np.ndarray:
+    """The same array with memory of the other layout: axis 1 last, or the last axis second."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+_ORDERS = {**testing.MEMORY_ORDERS, "of the other layout": _of_the_other_layout}
+
+
+@pytest.mark.parametrize("order", _ORDERS)
+@in_both_layouts
+@of_every_family
+@on_c
+def test_any_strides_of_every_array(c_target: Target, dtype: str, family: str, last: bool, order: str) -> None:
+    case, change = TYPICAL[family], _ORDERS[order]
+    plain, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+    a = {k: v if k == "b" else change(v) for k, v in plain.items()}
+    bias = a["b"] if last else a["b"].reshape(-1, *(1,) * case.ndim)
+    expected = {**plain, "y": plain["y"] + plain["residual"] + bias}
+    # Another algorithm may run where strides are others: only Winograd's results are not whole.
+    bounds = {k: _NEARLY_WHOLE[dtype] if names[last] == WINOGRAD else 0 for k, names in ALGORITHMS[family].items()}
+    with testing.on(c_target):
+        for what, function in _functions(case.ndim).items():
+            operands, more = _operands(case, a)[what], {}
+            if what == "y":
+                operands, more = (*operands, a["b"]), {"residual": a["residual"]}
+            out = change(testing.nan_filled(plain[what].shape, dtype))
+            testing.proven(c_target, function, *operands, **kw, **more, out=out)
+            testing.assert_close(out, expected[what], bounds[what], what)
+        # A plan's weights are packed once, whatever the strides of the arrays that it is called with.
+        plan = fc.plan_conv2d(a["x"].shape, a["w"], a["b"], **kw, residual=True)
+        for x, residual in ((plain["x"], plain["residual"]), (a["x"], a["residual"])):
+            for out in (
+                testing.nan_filled(plain["y"].shape, dtype),
+                change(testing.nan_filled(plain["y"].shape, dtype)),
+            ):
+                plan(x, residual, out=out)
+                testing.assert_close(out, expected["y"], bounds["y"], f"plan, out {out.strides}")
+
+
+# ---------------------------------------------------------------------------------------------- NaN and infinity
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@in_both_layouts
+@of_every_family
+@on_c
+def test_one_nan_reaches_its_windows_alone(c_target: Target, dtype: str, family: str, last: bool, value: float) -> None:
+    case = TYPICAL[family]
+    functions = _functions(case.ndim)
+    for at in ((0, 0), (5, 9), (-1, -1), (4, 3)):
+        for what, function in functions.items():
+            # What a kernel makes of a dy of NaN and the padding of x is its own affair.
+            a = {k: v.copy() for k, v in _whole(case).items()}
+            a["dy" if what == "dx" else "x"][(1, 1, *at)] = value
+            own, kw = _cast(a, dtype, last), _arguments(case, last)
+            with fc.use_backend("reference"), np.errstate(invalid="ignore"):
+                expected = function(*_operands(case, a)[what], **case.arguments)
+            names = ALGORITHMS["product" if family == "winograd" else family]
+            with testing.on(c_target), fc.precision("strict"):
+                got = _ran(c_target, names[what][last], function, *_operands(case, own)[what], **kw)
+            testing.assert_exact(got, expected if what == "dw" else layouts.to(expected, last), f"{what}, {at}")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@in_both_layouts
+@on_c
+def test_winograd_spreads_nan_over_the_tiles_that_read_it(
+    c_target: Target, dtype: str, last: bool, value: float
+) -> None:
+    case = TYPICAL["winograd"]
+    functions, size = _functions(case.ndim), case.size
+    for at in ((0, 0), (3, 4), (4, 5), (7, 12), (10, 17)):
+        a = {k: v.copy() for k, v in _whole(case).items()}
+        a["x"][(1, 7, *at)] = a["dy"][(1, 7, *at)] = value
+        own, kw = _cast(a, dtype, last), _arguments(case, last)
+        for what in ("y", "dx"):
+            with fc.use_backend("reference"), np.errstate(invalid="ignore"):
+                expected = functions[what](*_operands(case, a)[what], **case.arguments)
+            with testing.on(c_target):
+                got = _ran(c_target, WINOGRAD, functions[what], *_operands(case, own)[what], **kw)
+            got = np.moveaxis(got, -1, 1) if last else got
+            # Tile i of a dimension makes 4 i ... 4 i + 3 of 4 i - 1 ... 4 i + 4.
+            near = [
+                [4 * (o // 4) - 1 <= p <= 4 * (o // 4) + 4 for o in range(n)] for p, n in zip(at, size, strict=True)
+            ]
+            reads = np.zeros(expected.shape, bool)
+            reads[1] = np.logical_and.outer(*near)
+            assert not np.isfinite(got[~np.isfinite(expected)]).any(), f"{what}, {at}: lost"
+            assert np.isfinite(got[~reads]).all(), f"{what}, {at}: reached a tile that does not read it"
+            testing.assert_close(got[~reads], expected[~reads], _NEARLY_WHOLE[dtype], what)
+
+
+# ----------------------------------------------------------------------------------------------------- threads
+
+
+def _three(case: Conv, a: dict[str, np.ndarray], last: bool) -> Iterator[np.ndarray]:
+    for what, function in _functions(case.ndim).items():
+        yield function(*_operands(case, a)[what], **_arguments(case, last))
+
+
+def _pools_and_products(dtype: str) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(20)
+    x = rng.standard_normal((3, 33, 29, 31)).astype(dtype)
+    for last in (False, True):
+        own, kw = layouts.to(x, last), {"layout": layouts.name(last, 2)}
+        yield from fc.max_pool2d(own, 3, 2, 1, **kw, return_indices=True)
+        for kind, arguments in (("max", (3, 3)), ("avg", (2, 2)), ("sum", (9, 4, 4)), ("adaptive_avg", (7,))):
+            y = getattr(fc, f"{kind}_pool2d")(own, *arguments, **kw)
+            yield y
+            yield getattr(fc, f"{kind}_pool2d_backward")(y, own, *arguments, **kw)
+        yield fc.global_avg_pool2d(own, **kw)
+    for a, b in (((1537, 33), (33, 35)), ((65, 700), (700, 193)), ((3, 1100), (1100, 401)), ((5, 61, 60), (5, 60, 67))):
+        yield fc.matmul(rng.standard_normal(a).astype(dtype), rng.standard_normal(b).astype(dtype))
+
+
+def _same_bits(run: Callable[[], Iterator[np.ndarray]], expected: list[np.ndarray], repeats: int = 1) -> None:
+    for n in (1, 2, 3, 8):
+        for _ in range(repeats):
+            with fc.threads(n):
+                for k, (a, b) in enumerate(zip(expected, run(), strict=True)):
+                    assert a.tobytes() == b.tobytes(), f"result {k} differs on {n} threads"
+
+
+@in_both_layouts
+@of_every_family
+def test_the_same_bits_on_any_number_of_threads(target: Target, dtype: str, family: str, last: bool) -> None:
+    case = TYPICAL[family]
+    a = _cast(_real(case, _normal), dtype, last)
+    with testing.on(target):
+        with fc.threads(1):
+            expected = list(_three(case, a, last))
+        _same_bits(lambda: _three(case, a, last), expected)
+
+
+def test_the_same_bits_of_pools_and_products_on_any_number_of_threads(pooling_target: Target, dtype: str) -> None:
+    with testing.on(pooling_target):
+        with fc.threads(1):
+            expected = list(_pools_and_products(dtype))
+        _same_bits(lambda: _pools_and_products(dtype), expected)
+
+
+@on_c
+def test_threads_keep_to_their_own_memory(c_target: Target, dtype: str) -> None:
+    """Pieces of 18 tiles in rows of 9: what a thread needs beside them is as large as it gets."""
+    rng = np.random.default_rng(21)
+    x, w = (rng.standard_normal(s).astype(dtype) for s in ((3, 24, 48, 36), (24, 24, 3, 3)))
+    with testing.on(c_target):
+        with fc.threads(1):
+            expected = [_ran(c_target, WINOGRAD, fc.conv2d, x, w, padding=1)]
+        _same_bits(lambda: iter([fc.conv2d(x, w, padding=1)]), expected, repeats=6)
+
+
+@on_c
+def test_two_python_threads_at_once(c_target: Target, dtype: str) -> None:
+    def work(first: int) -> list[bytes]:
+        found = []
+        with testing.on(c_target), fc.threads(2):
+            for case in list(TYPICAL.values())[:: 1 - 2 * first]:
+                a = _cast(_real(case, _normal), dtype, bool(first))
+                found += [r.tobytes() for r in _three(case, a, bool(first))]
+        return found
+
+    expected = [work(i) for i in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(4):
+                assert list(pool.map(work, range(2))) == expected
+    finally:
+        sys.setswitchinterval(interval)
+
+
+# ------------------------------------------------------------------------------------------ products and pools
+
+
+@pytest.mark.parametrize("side", ["m", "n", "k"])
+def test_matrix_products_at_every_border(target: Target, dtype: str, side: str) -> None:
+    rng = np.random.default_rng(22)
+    for border in (*BORDERS, 1535, 1536, 1537):
+        size = {"m": 17, "n": 19, "k": 23, side: border}
+        a, b = (testing.integers(rng, s, dtype) for s in ((size["m"], size["k"]), (size["k"], size["n"])))
+        out = testing.nan_filled((size["m"], size["n"]), dtype)
+        with testing.on(target):
+            testing.proven(target, fc.matmul, a, b, out=out)
+        testing.assert_exact(out, (a.astype("float64") @ b).astype(dtype), f"{side} {border}")
+
+
+#: x and the arguments: every form in which windows are walked, and lengths where rows and channels are cut.
+_POOLS = {
+    "even columns": ((1, 3, 9, 67), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "even columns, stride 2": ((1, 3, 9, 131), {"kernel_size": (3, 2), "stride": 2}),
+    "columns": ((1, 3, 9, 97), {"kernel_size": 3, "stride": 3, "padding": 1}),
+    "large windows": ((1, 17, 19, 33), {"kernel_size": 9, "stride": 4, "padding": 4}),
+    "dilation": ((1, 9, 11, 35), {"kernel_size": 3, "stride": 1, "dilation": (2, 5), "padding": 1}),
+    "long rows": ((1, 1, 2, 4099), {"kernel_size": 2, "stride": 1}),
+    "long rows, stride 2": ((1, 1, 3, 8195), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "many channels": ((1, 257, 3, 5), {"kernel_size": 2, "stride": 1}),
+    "more channels": ((2, 511, 2, 3), {"kernel_size": 2, "stride": 1}),
+}
+
+
+@in_both_layouts
+@pytest.mark.parametrize("name", _POOLS)
+def test_ties_and_nan_of_maxima_at_every_border(pooling_target: Target, dtype: str, last: bool, name: str) -> None:
+    shape, arguments = _POOLS[name]
+    rng, kw = np.random.default_rng(23), {**arguments, "layout": layouts.name(last, 2)}
+    values, chances = [np.nan, np.inf, -np.inf, -0.0, 0.0, 1.0], [0.02, 0.05, 0.4, 0.2, 0.2, 0.13]
+    x = layouts.to(rng.choice(values, shape, p=chances).astype(dtype), last)
+    with fc.use_backend("reference"):
+        y, indices = fc.max_pool2d(x, **kw, return_indices=True)
+        dy = testing.integers(rng, y.shape, dtype)
+        dx = fc.max_pool2d_backward(dy, x, **kw)
+    with testing.on(pooling_target):
+        got, at = testing.proven(pooling_target, fc.max_pool2d, x, **kw, return_indices=True)
+        plain = testing.proven(pooling_target, fc.max_pool2d, x, **kw)
+        back = testing.proven(pooling_target, fc.max_pool2d_backward, dy, x, **kw)
+    testing.assert_exact(got, y, "y")
+    testing.assert_exact(plain, y, "y without indices")
+    testing.assert_exact(at, indices, "indices")
+    testing.assert_exact(back, dx, "dx")
+
+
+@pytest.mark.parametrize("kind", ["global_max", "adaptive_max"])
+@in_both_layouts
+def test_ties_and_nan_of_whole_planes(pooling_target: Target, dtype: str, last: bool, kind: str) -> None:
+    arguments = (3,) if kind == "adaptive_max" else ()
+    function, backward = getattr(fc, f"{kind}_pool2d"), getattr(fc, f"{kind}_pool2d_backward")
+    rng, layout = np.random.default_rng(24), layouts.name(last, 2)
+    x = rng.choice([np.nan, -np.inf, 0.0, 1.0], (3, 37, 11, 13), p=[0.004, 0.8, 0.1, 0.096]).astype(dtype)
+    x[0, 0], x[0, 1], x[0, 2, 5, 7] = -np.inf, np.nan, np.nan
+    own = layouts.to(x, last)
+    with fc.use_backend("reference"):
+        y = function(own, *arguments, layout=layout)
+        dy = testing.integers(rng, y.shape, dtype)
+        dx = backward(dy, own, *arguments, layout=layout)
+    with testing.on(pooling_target):
+        testing.assert_exact(testing.proven(pooling_target, function, own, *arguments, layout=layout), y, "y")
+        got = testing.proven(pooling_target, backward, dy, own, *arguments, layout=layout)
+    testing.assert_exact(got, dx, "dx")
