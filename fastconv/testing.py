@@ -91,7 +91,7 @@ def on(target: Target) -> Iterator[None]:
 
 
 def ran(target: Target, function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, list[Choice]]:
-    """``function(*args, **kwargs)`` and what ran; AssertionError if that is not a kernel of ``target``, or there is none."""
+    """``function(*args, **kwargs)`` and what ran: AssertionError if that is not a kernel of ``target``, or is none."""
     results = []
     choices = dispatch.explain(lambda: results.append(function(*args, **kwargs)))
     assert choices, f"no kernel ran in {function}"
