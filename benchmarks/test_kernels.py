@@ -69,10 +69,16 @@ def _convolutions(layer: Conv) -> Iterator[tuple[str, Callable[..., Callable[[],
         f"conv{d}d_backward_input": ("dy", "w", "x.shape"),
         f"conv{d}d_backward_weight": ("x", "dy", "w.shape"),
         f"conv{d}d_backward": ("dy", "x", "w"),
+    }.items():
+        yield name, _bound(name, *operands, **steps)
+    # Transposed, from the output back to the size of the input, whose end the steps may not reach.
+    sizes = zip(layer.size, layer.out, layer.stride, layer.padding, layer.dilation, layer.kernel, strict=True)
+    rest = tuple(i - ((o - 1) * s - 2 * p + e * (k - 1) + 1) for i, o, s, p, e, k in sizes)
+    for name, operands in {
         f"conv_transpose{d}d": ("dy", "w"),
         f"conv_transpose{d}d_backward": ("x", "dy", "w"),
     }.items():
-        yield name, _bound(name, *operands, **steps)
+        yield name, _bound(name, *operands, **steps, output_padding=rest)
     yield "conv_backward_bias", _bound("conv_backward_bias", "dy")
     yield f"plan_conv{d}d", lambda x, w, dy: partial(getattr(fc, f"plan_conv{d}d")(x.shape, w, **steps), x)
 

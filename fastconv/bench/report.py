@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import exp, log
+from statistics import median
 from typing import Any
 
 __all__ = ["Table", "as_markdown", "as_rich", "best_ratio", "comparison", "geometric_mean", "heading", "rate", "tables"]
@@ -66,15 +67,15 @@ def heading(result: dict[str, Any]) -> list[str]:
 
 
 def _peaks(result: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
-    seen = set()
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in result["rows"]:
-        key = row["dtype"], row["threads"]
-        if "peak" in row and key not in seen:
-            seen.add(key)
-            text = f"{peak_rate(row, result['ghz']):.1f} GFLOP/s"
-            if row["clock"] == "cycles":
-                text += f", {row['peak']['per_cycle']:.1f} a cycle"
-            yield *key, text
+        if "peak" in row:
+            groups.setdefault((row["dtype"], row["threads"]), []).append(row)
+    for key, rows in groups.items():
+        text = f"{median(peak_rate(row, result['ghz']) for row in rows):.1f} GFLOP/s"
+        if rows[0]["clock"] == "cycles":
+            text += f", {median(row['peak']['per_cycle'] for row in rows):.1f} a cycle"
+        yield *key, text
 
 
 def peak_rate(row: dict[str, Any], ghz: float | None) -> float | None:
