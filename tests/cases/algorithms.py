@@ -54,9 +54,13 @@ _wino = [
     ),
     group(
         "winograd",
-        "one row or column of tiles",
+        "few rows or columns of tiles",
         *[conv(f"{h}x{w}", 1, 25, 24, (h, w), 3, padding=1) for h, w in ((4, 48), (3, 47), (2, 46), (1, 45))],
         *[conv(f"{h}x{w}", 1, 24, 25, (h, w), 3, padding=1) for h, w in ((48, 4), (47, 3), (46, 2), (65, 1))],
+        *[
+            conv(f"{h}x{w}", 1, 24, 24, (h, w), 3, padding=1)
+            for h, w in ((68, 4), (24, 12), (15, 20), (59, 28), (16, 36))
+        ],
         conv("12 images of a tile", 12, 24, 24, (4, 4), 3, padding=1),
         conv("13 images of a part of one", 13, 24, 24, (2, 3), 3, padding=1),
     ),
