@@ -88,7 +88,8 @@ typedef struct fc_pixels {
 } fc_pixels;
 
 int64_t fc_pixels_bytes(int64_t n);
-void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, int64_t p0, int64_t p1, void *memory, int with_add);
+void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, int64_t p0, int64_t p1, void *memory,
+                      int with_add);
 
 /* The addresses of n pixels' channels for every tap; taps in the padding find a row of zeros. */
 int64_t fc_pixels_rows_bytes(const fc_conv_plan *p, int64_t n, int64_t channels);

@@ -38,8 +38,8 @@ static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads
         for (int tw = 0; tw < ph->ax[2].ntap; tw++, to += wei_row(p) * es) {
           const int64_t tap = (ph->ax[0].tap[td] * ker[1] + ph->ax[1].tap[th]) * ker[2] + ph->ax[2].tap[tw];
           for (int64_t c = 0; c < p->d.groups; c += vl)
-            p->kn->pack(to + c * es, vl, (int)fc_min(vl, p->d.groups - c), (const char *)w + (fc_tap_stride(&p->d, tap) + c * p->d.ws[0]) * es,
-                        off, 0, 1);
+            p->kn->pack(to + c * es, vl, (int)fc_min(vl, p->d.groups - c),
+                        (const char *)w + (fc_tap_stride(&p->d, tap) + c * p->d.ws[0]) * es, off, 0, 1);
         }
   }
   return FC_OK;
@@ -52,7 +52,8 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   j->pieces_m = 0;
   for (int f = 0; f < p->nphase; f++) j->pieces_m = fc_max(j->pieces_m, fc_div_up(p->phases[f].pixels, PIXELS));
-  j->scratch = fc_round_up(fc_pixels_bytes(PIXELS), FC_ALIGN) + fc_round_up(fc_pixels_rows_bytes(p, PIXELS, p->d.groups), FC_ALIGN) +
+  j->scratch = fc_round_up(fc_pixels_bytes(PIXELS), FC_ALIGN) +
+               fc_round_up(fc_pixels_rows_bytes(p, PIXELS, p->d.groups), FC_ALIGN) +
                fc_round_up(PIXELS * wei_row(p) * p->es, FC_ALIGN);
   return j->pieces_m * p->nphase;
 }
@@ -70,12 +71,21 @@ static void piece(void *ctx, int64_t index, int worker) {
   fc_pixels_decode(&t, p, ph, p0, p1, table, j->add != 0);
   t.src = j->first;
   fc_pixels_rows(&t, p1 - p0, p->d.groups, rows_at, &rows);
-  const fc_depth depth = {.rows = &rows, .ntap = phase_taps(ph), .channels = p->d.groups, .wei = (char *)j->packed + ph->packed * es,
-                          .wei_row = wei_row(p), .out = out, .out_row = wei_row(p)};
+  const fc_depth depth = {.rows = &rows,
+                          .ntap = phase_taps(ph),
+                          .channels = p->d.groups,
+                          .wei = (char *)j->packed + ph->packed * es,
+                          .wei_row = wei_row(p),
+                          .out = out,
+                          .out_row = wei_row(p)};
   p->kn->depth(&depth);
   const fc_act *act = &p->d.act;
   const fc_epilogue ep = {1, 1, 0, j->bias, act->kind, act->p0, act->p1};
-  const fc_block write = {.m = p1 - p0, .n = p->d.groups, .ep = &ep, .first = 1, .last = 1,
+  const fc_block write = {.m = p1 - p0,
+                          .n = p->d.groups,
+                          .ep = &ep,
+                          .first = 1,
+                          .last = 1,
                           .out = {.p = j->result, .roff = t.out, .cs = p->ds[1]},
                           .add = {.p = (void *)j->add, .roff = t.add, .cs = p->d.as[1]}};
   p->kn->write(out, wei_row(p), &write);
@@ -86,7 +96,8 @@ static void piece(void *ctx, int64_t index, int worker) {
 static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   j->piece_m = fc_round_up(fc_div_up(p->d.groups, nthreads > 1 ? 2 * nthreads : 1), 2 * p->kn->vl);
-  j->scratch = fc_round_up(fc_pixels_bytes(PIXELS), FC_ALIGN) + fc_round_up(fc_pixels_rows_bytes(p, PIXELS, p->d.groups), FC_ALIGN) +
+  j->scratch = fc_round_up(fc_pixels_bytes(PIXELS), FC_ALIGN) +
+               fc_round_up(fc_pixels_rows_bytes(p, PIXELS, p->d.groups), FC_ALIGN) +
                fc_round_up(fc_product3(p->d.ker) * j->piece_m * p->es, FC_ALIGN);
   return fc_div_up(p->d.groups, j->piece_m);
 }
@@ -106,13 +117,22 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
     fc_pixels_decode(&t, p, ph, p0, p1, table, 0);
     t.src = j->first + c0 * es;
     fc_pixels_rows(&t, p1 - p0, channels, rows_at, &rows);
-    const fc_depth depth = {.rows = &rows, .ntap = ntap, .channels = channels, .wei = sums, .wei_row = j->piece_m,
-                            .out = (char *)j->second + c0 * es, .out_at = t.out};
+    const fc_depth depth = {.rows = &rows,
+                            .ntap = ntap,
+                            .channels = channels,
+                            .wei = sums,
+                            .wei_row = j->piece_m,
+                            .out = (char *)j->second + c0 * es,
+                            .out_at = t.out};
     p->kn->depth_weight(&depth);
   }
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   for (int64_t tap = 0; tap < ntap; tap++) {
-    const fc_block write = {.m = 1, .n = channels, .ep = &plain, .first = 1, .last = 1,
+    const fc_block write = {.m = 1,
+                            .n = channels,
+                            .ep = &plain,
+                            .first = 1,
+                            .last = 1,
                             .out = {.p = j->result + (c0 * p->d.ws[0] + fc_tap_stride(&p->d, tap)) * es, .cs = p->d.ws[0]}};
     p->kn->write(sums + tap * j->piece_m * es, j->piece_m, &write);
   }

@@ -31,7 +31,8 @@ static void size_planes(fc_conv_plan *p, int64_t channels) {
   p->rows = most[1];
   /* Fewer rows a piece until its planes fit. */
   for (;;) {
-    const int64_t bytes = channels * ((p->slices - 1) * step[0] + p->span[0]) * ((p->rows - 1) * step[1] + p->span[1]) * p->pitch * p->es;
+    const int64_t bytes = channels * ((p->slices - 1) * step[0] + p->span[0]) * ((p->rows - 1) * step[1] + p->span[1]) *
+                          p->pitch * p->es;
     if (bytes <= FC_PLANE_BYTES) break;
     if (p->slices > 1)
       p->slices = fc_div_up(p->slices, 2);
@@ -76,7 +77,8 @@ static void copy_strided(int64_t es, void *dst, const void *src, int64_t ss, int
 
 /* Copies the source rows that slices d0.. and rows h0.. of the output reach, padded with zeros; columns are split by
  * their remainder by the step, so that the columns of one tap lie next to each other. */
-static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char *src, int64_t channels, int64_t d0, int64_t h0, char *dst) {
+static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char *src, int64_t channels, int64_t d0, int64_t h0,
+                        char *dst) {
   const fc_axis *ax = p->phases[0].ax;
   const int64_t es = p->es, step = ax[2].src_step, per = p->pitch / step, low = p->low[2];
   memset(dst, 0, (size_t)(channels * s->plane * es));
@@ -93,14 +95,16 @@ static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char
         for (int64_t r = 0; r < step; r++) {
           /* Column low + r + step i of the source goes to part r of the row, place i. */
           const int64_t i = first > low + r ? fc_div_up(first - low - r, step) : 0, w = low + r + step * i;
-          if (w < last) copy_strided(es, to + (r * per + i) * es, from + w * p->ss[4] * es, step * p->ss[4], fc_div_up(last - w, step));
+          if (w < last)
+            copy_strided(es, to + (r * per + i) * es, from + w * p->ss[4] * es, step * p->ss[4], fc_div_up(last - w, step));
         }
       }
     }
 }
 
 /* Where the taps of a phase lie in the padded planes of so many channels, and among the weights. Returns how many. */
-static int64_t place_taps(const fc_conv_plan *p, const direct_sizes *s, const fc_phase *ph, int64_t channels, int64_t *toff, int64_t *woff) {
+static int64_t place_taps(const fc_conv_plan *p, const direct_sizes *s, const fc_phase *ph, int64_t channels, int64_t *toff,
+                          int64_t *woff) {
   const fc_axis *ax = ph->ax;
   const int64_t *ws = p->d.ws, step = ax[2].src_step, per = p->pitch / step;
   int64_t n = 0;
@@ -108,7 +112,8 @@ static int64_t place_taps(const fc_conv_plan *p, const direct_sizes *s, const fc
     for (int td = 0; td < ax[0].ntap; td++)
       for (int th = 0; th < ax[1].ntap; th++)
         for (int tw = 0; tw < ax[2].ntap; tw++, n++) {
-          const int64_t column = ax[2].off[tw] - p->low[2], row = (ax[0].off[td] - p->low[0]) * s->height + ax[1].off[th] - p->low[1];
+          const int64_t column = ax[2].off[tw] - p->low[2],
+                        row = (ax[0].off[td] - p->low[0]) * s->height + ax[1].off[th] - p->low[1];
           toff[n] = c * s->plane + row * p->pitch + column % step * per + column / step;
           woff[n] = c * p->wk + ax[0].tap[td] * ws[2] + ax[1].tap[th] * ws[3] + ax[2].tap[tw] * ws[4];
         }
@@ -147,9 +152,17 @@ static void piece(void *ctx, int64_t index, int worker) {
         gather(es, wei + (m - m0) * ntap * es, j->second + (g * d->ocg * d->ws[0] + m * p->wm) * es, woff, ntap);
       for (int64_t z = d0; z < d1; z++) {
         const fc_plane t = {
-            .src = planes + (z - d0) * ax[0].src_step * s.height * p->pitch * es, .toff = toff, .ntap = ntap, .wei = wei,
-            .rows = h1 - h0, .cols = ax[2].count, .src_row = ax[1].src_step * p->pitch,
-            .out = out + (z - d0) * p->rows * p->columns * es, .out_row = p->columns, .out_plane = out_plane, .planes = (int)(m1 - m0),
+            .src = planes + (z - d0) * ax[0].src_step * s.height * p->pitch * es,
+            .toff = toff,
+            .ntap = ntap,
+            .wei = wei,
+            .rows = h1 - h0,
+            .cols = ax[2].count,
+            .src_row = ax[1].src_step * p->pitch,
+            .out = out + (z - d0) * p->rows * p->columns * es,
+            .out_row = p->columns,
+            .out_plane = out_plane,
+            .planes = (int)(m1 - m0),
         };
         p->kn->plane(&t);
       }
@@ -161,11 +174,18 @@ static void piece(void *ctx, int64_t index, int worker) {
           const int64_t od = ax[0].dst_base + z * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step, ow = ax[2].dst_base;
           const int64_t *ds = p->ds, *as = d->as;
           const fc_block t = {
-              .m = h1 - h0, .n = ax[2].count, .ep = &ep, .first = 1, .last = 1,
+              .m = h1 - h0,
+              .n = ax[2].count,
+              .ep = &ep,
+              .first = 1,
+              .last = 1,
               .out = {.p = j->result + (b * ds[0] + channel * ds[1] + od * ds[2] + oh * ds[3] + ow * ds[4]) * es,
-                      .rs = ax[1].dst_step * ds[3], .cs = ax[2].dst_step * ds[4]},
-              .add = {.p = j->add ? (char *)j->add + (b * as[0] + channel * as[1] + od * as[2] + oh * as[3] + ow * as[4]) * es : 0,
-                      .rs = ax[1].dst_step * as[3], .cs = ax[2].dst_step * as[4]},
+                      .rs = ax[1].dst_step * ds[3],
+                      .cs = ax[2].dst_step * ds[4]},
+              .add = {.p = j->add ? (char *)j->add + (b * as[0] + channel * as[1] + od * as[2] + oh * as[3] + ow * as[4]) * es
+                                  : 0,
+                      .rs = ax[1].dst_step * as[3],
+                      .cs = ax[2].dst_step * as[4]},
           };
           p->kn->write(out + ((m - m0) * out_plane + (z - d0) * p->rows * p->columns) * es, p->columns, &t);
         }
@@ -174,7 +194,9 @@ static void piece(void *ctx, int64_t index, int worker) {
   }
 }
 
-static int64_t weight_sums(const fc_conv_plan *p) { return fc_round_up(p->d.ocg * p->d.icg * fc_product3(p->d.ker) * p->es, FC_ALIGN); }
+static int64_t weight_sums(const fc_conv_plan *p) {
+  return fc_round_up(p->d.ocg * p->d.icg * fc_product3(p->d.ker) * p->es, FC_ALIGN);
+}
 
 /* One group: planes of x are copied as in the direct forward pass, rows of dy filled up with zeros. */
 static void weight_piece(void *ctx, int64_t g, int worker) {
@@ -202,9 +224,15 @@ static void weight_piece(void *ctx, int64_t g, int worker) {
             }
             for (int64_t c = 0; c < d->icg; c++) {
               fc_plane t = {
-                  .src = planes + (c * s.plane + (z - d0) * ax[0].src_step * s.height * p->pitch) * es, .toff = toff, .ntap = ntap,
-                  .wei = sums + (m * d->icg + c) * ntap * es, .rows = h1 - h0, .cols = d->out[2], .src_row = ax[1].src_step * p->pitch,
-                  .out = rows, .out_row = p->columns,
+                  .src = planes + (c * s.plane + (z - d0) * ax[0].src_step * s.height * p->pitch) * es,
+                  .toff = toff,
+                  .ntap = ntap,
+                  .wei = sums + (m * d->icg + c) * ntap * es,
+                  .rows = h1 - h0,
+                  .cols = d->out[2],
+                  .src_row = ax[1].src_step * p->pitch,
+                  .out = rows,
+                  .out_row = p->columns,
               };
               p->kn->plane_weight(&t);
             }

@@ -43,7 +43,8 @@ void fc_filter_rows(const fc_conv_plan *p, const char *w, int tile, int64_t l0, 
 }
 
 /* Lanes l0.. of one panel, source channels c .. c1: k runs over taps, then channels. w: this group's weights. */
-static void pack_panel(const fc_conv_plan *p, const fc_phase *ph, const char *w, char *packed, int64_t l0, int64_t c, int64_t c1) {
+static void pack_panel(const fc_conv_plan *p, const fc_phase *ph, const char *w, char *packed, int64_t l0, int64_t c,
+                       int64_t c1) {
   const int tile = tile_of(p), lanes = (int)fc_min(tile, p->dc - l0), filters = whole_filters(p);
   const int64_t *ker = p->d.ker, es = p->es, whole = fc_product3(ker), row = tile * es;
   const int64_t kstep = fc_product_kstep(p->kn, ph->k);
@@ -65,7 +66,8 @@ static void pack_panel(const fc_conv_plan *p, const fc_phase *ph, const char *w,
             p->kn->pack(to, tile, lanes, w + (fc_tap_stride(&p->d, z) + x * p->wk) * es, off, p->wk, run);
           else
             for (int64_t y = 0; y < run; y++)
-              for (int64_t b = 0; b < row; b += 8) memcpy(to + y * row + b, (char *)rows + ((x - c + y) * whole + z) * row + b, 8);
+              for (int64_t b = 0; b < row; b += 8)
+                memcpy(to + y * row + b, (char *)rows + ((x - c + y) * whole + z) * row + b, 8);
         }
       }
 }
@@ -83,7 +85,8 @@ static void pack_part(void *ctx, int64_t index, int worker) {
   const weight_job *j = ctx;
   const fc_conv_plan *p = j->p;
   const int tile = tile_of(p);
-  const int64_t parts = weight_parts(p), per = parts * p->d.groups, part = index % parts, g = index % per / parts, step = channel_step(p);
+  const int64_t parts = weight_parts(p), per = parts * p->d.groups, part = index % parts, g = index % per / parts,
+                step = channel_step(p);
   const fc_phase *ph = &p->phases[index / per];
   const char *w = j->w + g * p->d.ocg * p->d.ws[0] * p->es;
   char *packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile, ph->k)) * p->es;
@@ -123,7 +126,8 @@ static void pack_pixels(const fc_pixels *t, void *dst, int tile, int64_t l0, int
     const int32_t *pos = t->pos + 3 * (l - t->first);
     for (int64_t k = k0; k < k1;) {
       const int64_t tap = k / sc, c = k % sc, run = fc_min(sc - c, k1 - k);
-      const int tw = (int)(tap % ax[2].ntap), th = (int)(tap / ax[2].ntap % ax[1].ntap), td = (int)(tap / ax[2].ntap / ax[1].ntap);
+      const int tw = (int)(tap % ax[2].ntap), th = (int)(tap / ax[2].ntap % ax[1].ntap),
+                td = (int)(tap / ax[2].ntap / ax[1].ntap);
       const int32_t od = ax[0].off[td], oh = ax[1].off[th], ow = ax[2].off[tw];
       const int64_t shift = od * p->ss[2] + oh * p->ss[3] + ow * p->ss[4];
       for (int i = 0; i < lanes; i++) {
@@ -156,7 +160,8 @@ static void partition_phase(const fc_conv_plan *p, const fc_phase *ph, int nthre
   const fc_kernels *kn = p->kn;
   const int64_t copies = p->d.groups * p->nphase;
   if (by_channel(p)) /* rows are pixels: one block of rows a piece, all channels */
-    fc_partition(ph->pixels, p->dc, kn->mr, kn->nr, (reads_rows(p) ? 2 : 1) * kn->mc, 8 * FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, pm, pn);
+    fc_partition(ph->pixels, p->dc, kn->mr, kn->nr, (reads_rows(p) ? 2 : 1) * kn->mc, 8 * FC_PIECE_LANES / kn->nr * kn->nr,
+                 copies, nthreads, pm, pn);
   else
     fc_partition(p->dc, ph->pixels, kn->mr, kn->nr, 1 << 16, FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, pm, pn);
 }
@@ -222,8 +227,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   const char *bias = j->bias ? j->bias + channel * es : 0;
   const fc_act *act = &p->d.act;
   fc_epilogue ep = {1, 1, channels ? 0 : bias, channels ? bias : 0, act->kind, act->p0, act->p1};
-  fc_product_piece(&prod, channels ? patches : weights, channels ? weights : patches, m0, m1, n0, n1, &out, &add, &ep,
-                   scratch);
+  fc_product_piece(&prod, channels ? patches : weights, channels ? weights : patches, m0, m1, n0, n1, &out, &add, &ep, scratch);
 }
 
 static const char *refuse_rows(const fc_conv_plan *p) {
@@ -234,4 +238,5 @@ static const char *refuse_rows(const fc_conv_plan *p) {
 static const char *refuse_pixels(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
 
 const fc_algorithm fc_conv_rows = {"implicit_gemm_rows", refuse_rows, prepare, packed_elements, pack_weights, pieces, piece};
-const fc_algorithm fc_conv_pixels = {"implicit_gemm_pixels", refuse_pixels, prepare, packed_elements, pack_weights, pieces, piece};
+const fc_algorithm fc_conv_pixels = {"implicit_gemm_pixels", refuse_pixels, prepare, packed_elements,
+                                     pack_weights,           pieces,        piece};

@@ -3,7 +3,8 @@
 
 int64_t fc_pixels_bytes(int64_t n) { return n * (int64_t)(3 * sizeof(int64_t) + 5 * sizeof(int32_t)) + FC_ALIGN; }
 
-void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, int64_t p0, int64_t p1, void *memory, int with_add) {
+void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, int64_t p0, int64_t p1, void *memory,
+                      int with_add) {
   const int64_t n = p1 - p0, cap = n;
   t->p = p;
   t->ph = ph;
@@ -24,7 +25,8 @@ void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, i
   const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.as;
   for (int64_t i = 0; i < n; i++) {
     const int64_t sd = d * ax[0].src_step, sh = h * ax[1].src_step, sw = w * ax[2].src_step;
-    const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h * ax[1].dst_step, ow = ax[2].dst_base + w * ax[2].dst_step;
+    const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h * ax[1].dst_step,
+                  ow = ax[2].dst_base + w * ax[2].dst_step;
     t->base[i] = b * ss[0] + sd * ss[2] + sh * ss[3] + sw * ss[4];
     t->pos[3 * i] = (int32_t)sd;
     t->pos[3 * i + 1] = (int32_t)sh;
@@ -47,7 +49,8 @@ void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, i
 }
 
 int64_t fc_pixels_rows_bytes(const fc_conv_plan *p, int64_t n, int64_t channels) {
-  return fc_round_up(n * fc_product3(p->d.ker) * (int64_t)sizeof(void *), FC_ALIGN) + fc_round_up(channels * p->es, FC_ALIGN) + FC_ALIGN;
+  return fc_round_up(n * fc_product3(p->d.ker) * (int64_t)sizeof(void *), FC_ALIGN) + fc_round_up(channels * p->es, FC_ALIGN) +
+         FC_ALIGN;
 }
 
 void fc_pixels_rows(const fc_pixels *t, int64_t n, int64_t channels, void *memory, fc_rows *rows) {
@@ -67,7 +70,8 @@ void fc_pixels_rows(const fc_pixels *t, int64_t n, int64_t channels, void *memor
           const int32_t *pos = t->pos + 3 * i;
           end = fc_min(n, i + width - pos[2] / step);
           const int64_t first = pos[2] + ow, last = p->src[2] - 1 - first;
-          int64_t from = first < 0 ? fc_min(end, i + fc_div_up(-first, step)) : i, to = last < 0 ? i : fc_min(end, i + last / step + 1);
+          int64_t from = first < 0 ? fc_min(end, i + fc_div_up(-first, step)) : i,
+                  to = last < 0 ? i : fc_min(end, i + last / step + 1);
           if ((uint64_t)(pos[0] + od) >= (uint64_t)p->src[0] || (uint64_t)(pos[1] + oh) >= (uint64_t)p->src[1]) to = i;
           from = fc_min(from, fc_max(i, to));
           const char *src = t->src + t->base[i] * es + shift;

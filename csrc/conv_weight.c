@@ -78,7 +78,9 @@ static void pack_patches(void *work, void *dst, int64_t l0, int64_t l1, int64_t 
         for (int i = 0; i < (together ? 1 : lanes); i++) {
           /* tap i is inside for lo <= o < hi */
           const int64_t lo = at[i][2] < 0 ? fc_div_up(-at[i][2], s) - r.w : -r.w;
-          const int64_t hi = p->x_rows[2] != d->out[2] ? r.len : d->in[2] - 1 - at[i][2] < 0 ? -1 : (d->in[2] - 1 - at[i][2]) / s + 1 - r.w;
+          const int64_t hi = p->x_rows[2] != d->out[2]     ? r.len
+                             : d->in[2] - 1 - at[i][2] < 0 ? -1
+                                                           : (d->in[2] - 1 - at[i][2]) / s + 1 - r.w;
           const int inside = (uint64_t)(id + at[i][0]) < (uint64_t)d->in[0] && (uint64_t)(ih + at[i][1]) < (uint64_t)d->in[1] &&
                              lo <= from && from < hi;
           off[i] = inside ? lane[i] : FC_PAD;
@@ -103,12 +105,13 @@ static fc_product weight_product(const fc_conv_plan *p) {
 static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   const fc_product prod = weight_product(p);
-  fc_partition(prod.m, prod.n, p->kn->mr, p->kn->nr, 2 * p->kn->mc, 2 * FC_PIECE_LANES / p->kn->nr * p->kn->nr, p->d.groups, nthreads,
-               &j->piece_m, &j->piece_n);
+  fc_partition(prod.m, prod.n, p->kn->mr, p->kn->nr, 2 * p->kn->mc, 2 * FC_PIECE_LANES / p->kn->nr * p->kn->nr, p->d.groups,
+               nthreads, &j->piece_m, &j->piece_n);
   j->pieces_m = fc_div_up(prod.m, j->piece_m);
   j->pieces_n = fc_div_up(prod.n, j->piece_n);
   const int64_t table = j->piece_n * (int64_t)(sizeof(int64_t) + sizeof(int32_t));
-  j->scratch = fc_round_up(fc_max(table, fc_product_scratch(&prod, j->piece_n)), FC_ALIGN) + fc_round_up(j->piece_m * j->piece_n * p->es, FC_ALIGN);
+  j->scratch = fc_round_up(fc_max(table, fc_product_scratch(&prod, j->piece_n)), FC_ALIGN) +
+               fc_round_up(j->piece_m * j->piece_n * p->es, FC_ALIGN);
   return p->d.groups * j->pieces_m * j->pieces_n;
 }
 
@@ -126,12 +129,17 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t ld = n1 - n0;
   const fc_view out = {.p = sums, .rs = ld, .cs = 1}, none = {0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  fc_product_piece(&prod, (fc_operand){.pack = pack_dy, .work = &t}, (fc_operand){.pack = pack_patches, .work = &t}, m0, m1, n0, n1, &out, &none, &plain, scratch);
+  fc_product_piece(&prod, (fc_operand){.pack = pack_dy, .work = &t}, (fc_operand){.pack = pack_patches, .work = &t}, m0, m1, n0,
+                   n1, &out, &none, &plain, scratch);
   int64_t *coff = scratch;
   int32_t *crun = (int32_t *)(coff + ld);
   for (int64_t l = n0; l < n1; l++) coff[l - n0] = l % d->icg * d->ws[1] + fc_tap_stride(d, l / d->icg);
   fc_runs(coff, crun, ld);
-  const fc_block to = {.m = m1 - m0, .n = ld, .ep = &plain, .first = 1, .last = 1,
+  const fc_block to = {.m = m1 - m0,
+                       .n = ld,
+                       .ep = &plain,
+                       .first = 1,
+                       .last = 1,
                        .out = {.p = j->result + (g * d->ocg + m0) * d->ws[0] * es, .rs = d->ws[0], .coff = coff, .crun = crun}};
   p->kn->write(sums, ld, &to);
 }

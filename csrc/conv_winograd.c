@@ -64,7 +64,8 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   const fc_axis *ax = p->phases[0].ax;
   const int nr = p->kn->nr;
   const int64_t es = p->es, step = fc_filter_step(p), parts = fc_div_up(p->sc, step);
-  const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step), kstep = fc_product_kstep(p->kn, p->sc);
+  const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step),
+                kstep = fc_product_kstep(p->kn, p->sc);
   double rows[FC_FILTER_ROWS * FC_MAX_LANES];
   /* Row i, column j of the filter as it is applied: the tap with the i-th offset, the j-th. */
   int order[9];
@@ -79,7 +80,10 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
       const int64_t k0 = c / kstep * kstep, k1 = fc_min(p->sc, k0 + kstep);
       run = fc_min(c1, k1) - c;
       const int64_t at = g * FREQUENCIES * frequency_elements(p) + fc_packed_at(p->dc, nr, l, k0, k1 - k0) + (c - k0) * nr;
-      const fc_wino t = {.strip = (char *)rows + (c - c0) * 9 * nr * es, .plane = j->packed + at * es, .tiles = run, .tile = nr,
+      const fc_wino t = {.strip = (char *)rows + (c - c0) * 9 * nr * es,
+                         .plane = j->packed + at * es,
+                         .tiles = run,
+                         .tile = nr,
                          .frequency = frequency_elements(p)};
       p->kn->wino_weights(&t, order);
     }
@@ -119,14 +123,15 @@ static void fill_strip(const fc_conv_plan *p, const sizes *s, const run *r, cons
       continue;
     }
     memset(row, 0, (size_t)(from * pixel));
-    p->kn->pack(row + from * pixel, vl, channels, src + ((h0 + i) * p->ss[3] + (w0 + from) * p->ss[4]) * es, off, p->ss[4], to - from);
+    p->kn->pack(row + from * pixel, vl, channels, src + ((h0 + i) * p->ss[3] + (w0 + from) * p->ss[4]) * es, off, p->ss[4],
+                to - from);
     memset(row + to * pixel, 0, (size_t)((n - to) * pixel));
   }
 }
 
 /* Four rows of VL channels to where they belong; where pixels are contiguous they are turned first. */
-static void write_strip(const fc_conv_call *j, const sizes *s, const run *r, int64_t channel, int channels, const char *strip, char *turned,
-                        int64_t *off) {
+static void write_strip(const fc_conv_call *j, const sizes *s, const run *r, int64_t channel, int channels, const char *strip,
+                        char *turned, int64_t *off) {
   const fc_conv_plan *p = j->p;
   const int vl = p->kn->vl;
   const int64_t es = p->es, *ds = p->ds, *as = p->d.as, ld = fc_round_up(4 * r->n, vl);
@@ -137,10 +142,16 @@ static void write_strip(const fc_conv_call *j, const sizes *s, const run *r, int
   for (int64_t i = 0; i < rows; i++) {
     const char *row = strip + i * s->columns * vl * es;
     const int64_t h = 4 * r->row + i, w = 4 * r->column;
-    fc_block t = {.m = columns, .n = channels, .ep = &ep, .first = 1, .last = 1,
-                  .out = {.p = j->result + (r->image * ds[0] + channel * ds[1] + h * ds[3] + w * ds[4]) * es, .rs = ds[4], .cs = ds[1]}};
+    fc_block t = {
+        .m = columns,
+        .n = channels,
+        .ep = &ep,
+        .first = 1,
+        .last = 1,
+        .out = {.p = j->result + (r->image * ds[0] + channel * ds[1] + h * ds[3] + w * ds[4]) * es, .rs = ds[4], .cs = ds[1]}};
     if (j->add)
-      t.add = (fc_view){.p = (char *)j->add + (r->image * as[0] + channel * as[1] + h * as[3] + w * as[4]) * es, .rs = as[4], .cs = as[1]};
+      t.add = (fc_view){
+          .p = (char *)j->add + (r->image * as[0] + channel * as[1] + h * as[3] + w * as[4]) * es, .rs = as[4], .cs = as[1]};
     if (turn) {
       for (int64_t x = 0; x < ld; x++) off[x] = fc_min(x, 4 * r->n - 1) * vl;
       p->kn->pack(turned, (int)ld, (int)ld, row, off, 1, channels);
@@ -172,7 +183,11 @@ static void piece(void *ctx, int64_t index, int worker) {
       r = run_at(&s, t, t1);
       const char *src = j->first + (r.image * p->ss[0] + (g * p->sc + c) * p->ss[1]) * es;
       fill_strip(p, &s, &r, src, (int)fc_min(kn->vl, p->sc - c), strip);
-      const fc_wino w = {.strip = strip, .columns = s.columns, .plane = v + ((t - t0) * s.sc + c) * es, .tiles = r.n, .tile = s.sc,
+      const fc_wino w = {.strip = strip,
+                         .columns = s.columns,
+                         .plane = v + ((t - t0) * s.sc + c) * es,
+                         .tiles = r.n,
+                         .tile = s.sc,
                          .frequency = n * s.sc};
       kn->wino_input(&w);
     }
@@ -184,12 +199,17 @@ static void piece(void *ctx, int64_t index, int worker) {
     const fc_rows rows = {at, p->sc, n};
     const fc_view out = {.p = m + f * n * s.dc * es, .rs = s.dc, .cs = 1};
     const char *filters = j->packed + (g * FREQUENCIES + f) * frequency_elements(p) * es;
-    fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = filters}, 0, n, 0, p->dc, &out, &none, &plain, turned);
+    fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = filters}, 0, n, 0, p->dc, &out, &none, &plain,
+                     turned);
   }
   for (int64_t c = 0; c < p->dc; c += kn->vl)
     for (int64_t t = t0; t < t1; t += r.n) {
       r = run_at(&s, t, t1);
-      const fc_wino w = {.strip = strip, .columns = s.columns, .plane = m + ((t - t0) * s.dc + c) * es, .tiles = r.n, .tile = s.dc,
+      const fc_wino w = {.strip = strip,
+                         .columns = s.columns,
+                         .plane = m + ((t - t0) * s.dc + c) * es,
+                         .tiles = r.n,
+                         .tile = s.dc,
                          .frequency = n * s.dc};
       kn->wino_output(&w);
       write_strip(j, &s, &r, g * p->dc + c, (int)fc_min(kn->vl, p->dc - c), strip, turned, off);
@@ -211,7 +231,8 @@ static const char *refuse(const fc_conv_plan *p) {
   if (d->stride[1] != 1 || d->stride[2] != 1 || d->dil[1] != 1 || d->dil[2] != 1) return "stride or dilation is not 1";
   if (d->strict) return "strict precision takes direct algorithms only";
   if (p->sc < FC_WINO_CHANNELS || p->dc < FC_WINO_CHANNELS) return "too few channels to pay for the transforms";
-  if (d->n * fc_div_up(p->dst[1], 4) * fc_div_up(p->dst[2], 4) < FC_WINO_TILES) return "too few tiles to pay for transforming the filters";
+  if (d->n * fc_div_up(p->dst[1], 4) * fc_div_up(p->dst[2], 4) < FC_WINO_TILES)
+    return "too few tiles to pay for transforming the filters";
   return 0;
 }
 

@@ -98,8 +98,8 @@ void fc_pool_plan_destroy(fc_pool_plan *plan);
 int64_t fc_pool_plan_workspace(const fc_pool_plan *plan, const fc_pool_strides *strides, int nthreads);
 int fc_pool_plan_threads(const fc_pool_plan *plan, int nthreads);
 /* Arrays that the direction does not have are NULL; so may be indices. */
-int fc_pool_run(const fc_pool_plan *plan, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices,
-                void *dx, void *workspace, int nthreads);
+int fc_pool_run(const fc_pool_plan *plan, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
+                void *workspace, int nthreads);
 
 /* Whether kernels take denormal numbers for zero (they do, unless told otherwise), on every thread that works. */
 void fc_set_flush_denormals(int on);

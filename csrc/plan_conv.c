@@ -79,8 +79,8 @@ static int make_phases(fc_conv_plan *p) {
 }
 
 static double macs(const fc_conv_desc *d) {
-  return (double)d->n * d->groups * d->icg * d->ocg * fc_product3(d->ker) * fc_product3(d->direction == FC_BWD_INPUT ? d->in : d->out) /
-         (d->direction == FC_BWD_INPUT ? fc_product3(d->stride) : 1);
+  return (double)d->n * d->groups * d->icg * d->ocg * fc_product3(d->ker) *
+         fc_product3(d->direction == FC_BWD_INPUT ? d->in : d->out) / (d->direction == FC_BWD_INPUT ? fc_product3(d->stride) : 1);
 }
 
 static void choose(fc_conv_plan *p) {
@@ -161,9 +161,10 @@ int fc_conv_pack(const fc_conv_plan *p, const void *w, void *packed, int nthread
   return p->algorithm->pack ? p->algorithm->pack(p, w, fc_aligned(packed), nthreads) : FC_OK;
 }
 
-int fc_conv_run(const fc_conv_plan *p, const void *first, const void *second, const void *packed, const void *bias, const void *add,
-                void *result, void *workspace, int nthreads) {
-  fc_conv_call call = {.p = p, .first = first, .second = second, .bias = bias, .add = add, .result = result, .workspace = fc_aligned(workspace)};
+int fc_conv_run(const fc_conv_plan *p, const void *first, const void *second, const void *packed, const void *bias,
+                const void *add, void *result, void *workspace, int nthreads) {
+  fc_conv_call call = {
+      .p = p, .first = first, .second = second, .bias = bias, .add = add, .result = result, .workspace = fc_aligned(workspace)};
   if (p->algorithm->packed) {
     if (!packed) {
       packed = call.workspace;

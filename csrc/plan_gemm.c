@@ -41,8 +41,8 @@ static int prepare(gemm_job *j, const fc_gemm_desc *d, int nthreads) {
   if (!kn || d->batch < 1 || d->m < 1 || d->n < 1 || d->k < 0) return FC_ERROR_ARGUMENT;
   j->d = d;
   j->p = (fc_product){kn, d->dtype == FC_F32 ? 4 : 8, d->m, d->n, d->k, fc_product_kstep(kn, d->k)};
-  fc_partition(d->m, d->n, kn->mr, kn->nr, MOST_M / kn->mr * kn->mr, MOST_N / kn->nr * kn->nr, d->batch, nthreads,
-               &j->piece_m, &j->piece_n);
+  fc_partition(d->m, d->n, kn->mr, kn->nr, MOST_M / kn->mr * kn->mr, MOST_N / kn->nr * kn->nr, d->batch, nthreads, &j->piece_m,
+               &j->piece_n);
   j->pieces_m = fc_div_up(d->m, j->piece_m);
   j->pieces_n = fc_div_up(d->n, j->piece_n);
   j->scratch = fc_round_up(fc_product_scratch(&j->p, j->piece_n), FC_ALIGN);
@@ -59,10 +59,11 @@ static void piece(void *ctx, int64_t index, int worker) {
   strided b = {j->p.kn, j->b + t * d->bs[0] * es, d->bs[2], d->bs[1], es, j->p.kn->nr};
   fc_view out = {.p = j->out + (t * d->os[0] + m0 * d->os[1] + n0 * d->os[2]) * es, .rs = d->os[1], .cs = d->os[2]};
   fc_view add = {0};
-  if (j->c) add = (fc_view){.p = (char *)j->c + (t * d->cs[0] + m0 * d->cs[1] + n0 * d->cs[2]) * es, .rs = d->cs[1], .cs = d->cs[2]};
+  if (j->c)
+    add = (fc_view){.p = (char *)j->c + (t * d->cs[0] + m0 * d->cs[1] + n0 * d->cs[2]) * es, .rs = d->cs[1], .cs = d->cs[2]};
   fc_epilogue ep = {d->alpha, d->beta, 0, j->bias ? j->bias + n0 * es : 0, d->act.kind, d->act.p0, d->act.p1};
-  fc_product_piece(&j->p, (fc_operand){.pack = pack_strided, .work = &a}, (fc_operand){.pack = pack_strided, .work = &b}, m0, m1, n0, n1, &out,
-                   &add, &ep, j->workspace + worker * j->scratch);
+  fc_product_piece(&j->p, (fc_operand){.pack = pack_strided, .work = &a}, (fc_operand){.pack = pack_strided, .work = &b}, m0, m1,
+                   n0, n1, &out, &add, &ep, j->workspace + worker * j->scratch);
 }
 
 int fc_gemm_threads(const fc_gemm_desc *d, int nthreads) {
@@ -74,8 +75,8 @@ int64_t fc_gemm_workspace(const fc_gemm_desc *d, int nthreads) {
   return prepare(&j, d, nthreads) ? -1 : fc_max(1, nthreads) * j.scratch + FC_ALIGN;
 }
 
-int fc_gemm_run(const fc_gemm_desc *d, const void *a, const void *b, const void *bias, const void *c, void *out,
-                void *workspace, int nthreads) {
+int fc_gemm_run(const fc_gemm_desc *d, const void *a, const void *b, const void *bias, const void *c, void *out, void *workspace,
+                int nthreads) {
   gemm_job j = {.a = a, .b = b, .bias = bias, .c = c, .out = out, .workspace = fc_aligned(workspace)};
   int status = prepare(&j, d, nthreads);
   if (status) return status;

@@ -112,7 +112,8 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
   for (int i = 0; i < 3; i++) {
     fc_pool_axis *a = &p->axis[i];
     const int64_t size = fc_max(d->in[i], d->out[i]), outs = d->out[i];
-    *a = (fc_pool_axis){turned ? outs : d->in[i], turned ? d->in[i] : outs, d->dil[i], ranges, ranges + size, numbers, numbers + size};
+    *a = (fc_pool_axis){
+        turned ? outs : d->in[i], turned ? d->in[i] : outs, d->dil[i], ranges, ranges + size, numbers, numbers + size};
     double *factor = turned ? numbers + size : numbers;
     (turned ? axis_backward : axis_forward)(a, d->windows[i], ranges, ranges + size, factor);
     if (d->divisor != 0)
@@ -191,8 +192,7 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s) {
   /* Columns: as many as the row buffer takes, and the places where the maxima were. */
   c.columns = c.axis[2].target;
   const int64_t places = p->op == FC_POOL_ARGMAX ? 8 * c.lanes : 0;
-  while (c.columns > p->kn->vl &&
-         fc_max(span_of(p, &c, 0, c.columns) * c.lanes * p->es, c.columns * places) > FC_POOL_SPAN)
+  while (c.columns > p->kn->vl && fc_max(span_of(p, &c, 0, c.columns) * c.lanes * p->es, c.columns * places) > FC_POOL_SPAN)
     c.columns = fc_div_up(c.columns, 2);
   for (int64_t col = 0; col < c.axis[2].target; col += c.columns)
     c.span = fc_max(c.span, span_of(p, &c, col, fc_min(c.axis[2].target, col + c.columns)));
@@ -205,7 +205,8 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s) {
   c.pieces = fc_div_up(c.units, c.units_per_piece) * fc_div_up(c.rows, c.rows_per_piece);
   const int64_t results = c.columns * c.lanes + p->kn->vl;
   const int64_t taps = p->most_rows * (1 + (c.form == FC_POOL_POSITIONS ? p->most_taps : 0));
-  c.scratch = 16 * FC_ALIGN + (2 * c.span + 3 * results + c.columns + p->kn->vl) * p->es + taps * 3 * 8 + (results + c.columns) * 8;
+  c.scratch = 16 * FC_ALIGN + (2 * c.span + 3 * results + c.columns + p->kn->vl) * p->es + taps * 3 * 8 +
+              (results + c.columns) * 8;
   c.scratch = fc_round_up(c.scratch, FC_ALIGN);
   return c;
 }
@@ -246,11 +247,29 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_pool_strides *s = j->strides;
   const int64_t row_pieces = fc_div_up(c->rows, c->rows_per_piece);
   const int scatter = p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT, forward = forward_like(p);
-  fc_pool_tile t = {.op = p->op, .divide = p->divide, .form = c->form, .channels = p->d.c, .lanes = c->lanes, .blocks = c->blocks,
-                    .step = p->d.stride, .pad = p->d.pad, .taps = p->d.ker, .most_rows = p->most_rows, .most_taps = p->most_taps,
-                    .source = forward ? j->x : j->y, .target = scatter ? 0 : forward ? j->y : j->dx, .indices = j->indices,
-                    .dy = scatter ? j->y : 0, .grad = scatter ? j->dx : 0, .source_stride = forward ? s->x : s->y,
-                    .target_stride = forward ? s->y : s->dx, .index_stride = s->indices, .grad_stride = s->dx, .span = c->span,
+  fc_pool_tile t = {.op = p->op,
+                    .divide = p->divide,
+                    .form = c->form,
+                    .channels = p->d.c,
+                    .lanes = c->lanes,
+                    .blocks = c->blocks,
+                    .step = p->d.stride,
+                    .pad = p->d.pad,
+                    .taps = p->d.ker,
+                    .most_rows = p->most_rows,
+                    .most_taps = p->most_taps,
+                    .source = forward ? j->x : j->y,
+                    .target = scatter   ? 0
+                              : forward ? j->y
+                                        : j->dx,
+                    .indices = j->indices,
+                    .dy = scatter ? j->y : 0,
+                    .grad = scatter ? j->dx : 0,
+                    .source_stride = forward ? s->x : s->y,
+                    .target_stride = forward ? s->y : s->dx,
+                    .index_stride = s->indices,
+                    .grad_stride = s->dx,
+                    .span = c->span,
                     .work = j->workspace + worker * c->scratch};
   memcpy(t.axis, c->axis, sizeof t.axis);
   t.unit0 = index / row_pieces * c->units_per_piece;

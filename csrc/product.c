@@ -9,7 +9,8 @@ int64_t fc_product_kstep(const fc_kernels *kn, int64_t k) {
 int64_t fc_packed_elements(int64_t lanes, int tile, int64_t k) { return fc_round_up(lanes, tile) * k; }
 
 int64_t fc_product_scratch(const fc_product *p, int64_t n) {
-  return (fc_round_up(fc_min(p->kn->mc, p->m), p->kn->mr) + fc_round_up(n, p->kn->nr)) * fc_min(p->kstep, p->k) * p->es + 2 * FC_ALIGN;
+  return (fc_round_up(fc_min(p->kn->mc, p->m), p->kn->mr) + fc_round_up(n, p->kn->nr)) * fc_min(p->kstep, p->k) * p->es +
+         2 * FC_ALIGN;
 }
 
 static fc_view view_at(const fc_view *v, int64_t i, int64_t es) {
@@ -45,10 +46,19 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
       fc_epilogue e = *ep;
       if (e.bias_row) e.bias_row = (const char *)e.bias_row + (i - m0) * p->es;
       fc_block block = {
-          .m = i1 - i, .n = n1 - n0, .k = k1 - k0, .b = bp,
+          .m = i1 - i,
+          .n = n1 - n0,
+          .k = k1 - k0,
+          .b = bp,
           .a = operand(&a, abuf, p->m, kn->mr, i, i1, k0, k1, p->es),
-          .out = view_at(out, i - m0, p->es), .add = view_at(add, i - m0, p->es), .ep = &e,
-          .rows = a.rows, .i0 = i - m0, .k0 = k0, .first = k0 == 0, .last = k1 == p->k,
+          .out = view_at(out, i - m0, p->es),
+          .add = view_at(add, i - m0, p->es),
+          .ep = &e,
+          .rows = a.rows,
+          .i0 = i - m0,
+          .k0 = k0,
+          .first = k0 == 0,
+          .last = k1 == p->k,
       };
       kn->block(&block);
     }

@@ -107,13 +107,11 @@ int fc_get_flush_denormals(void) { return atomic_load(&flush_denormals); }
 
 /* Passes a short time; false once SPIN_NS are over since the first call with this `deadline`, which starts at 0. */
 static bool spin(int64_t *deadline) {
-  for (int i = 0; i < 4; i++)
-    cpu_relax();
+  for (int i = 0; i < 4; i++) cpu_relax();
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   int64_t now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-  if (*deadline == 0)
-    *deadline = now + SPIN_NS;
+  if (*deadline == 0) *deadline = now + SPIN_NS;
   return now < *deadline;
 }
 
@@ -122,15 +120,12 @@ static void await_job(unsigned seen) {
   int64_t deadline = 0;
   atomic_fetch_add(&pool.idle, 1);
   for (int spins = 1; atomic_load(&pool.epoch) == seen && spin(&deadline); spins++)
-    if (spins % SPINS_PER_YIELD == 0)
-      sched_yield();
+    if (spins % SPINS_PER_YIELD == 0) sched_yield();
   atomic_fetch_sub(&pool.idle, 1);
-  if (atomic_load(&pool.epoch) != seen)
-    return;
+  if (atomic_load(&pool.epoch) != seen) return;
   pthread_mutex_lock(&pool.lock);
   atomic_fetch_add(&pool.asleep, 1); /* before the look at epoch: begin_job advances it, then looks at asleep */
-  while (atomic_load(&pool.epoch) == seen)
-    pthread_cond_wait(&pool.begun, &pool.lock);
+  while (atomic_load(&pool.epoch) == seen) pthread_cond_wait(&pool.begun, &pool.lock);
   atomic_fetch_sub(&pool.asleep, 1);
   pthread_mutex_unlock(&pool.lock);
 }
@@ -138,14 +133,11 @@ static void await_job(unsigned seen) {
 /* Until workers have finished `count` pieces. They hold them already, so spinning is short or sleeping is right. */
 static void await_done(job_slot *slot, int64_t count) {
   int64_t deadline = 0;
-  while (atomic_load(&slot->done) != count && spin(&deadline))
-    ;
-  if (atomic_load(&slot->done) == count)
-    return;
+  while (atomic_load(&slot->done) != count && spin(&deadline));
+  if (atomic_load(&slot->done) == count) return;
   pthread_mutex_lock(&pool.lock);
   atomic_store(&slot->waiting, true); /* before the look at done: a worker adds to it, then looks at waiting */
-  while (atomic_load(&slot->done) != count)
-    pthread_cond_wait(&slot->finished, &pool.lock);
+  while (atomic_load(&slot->done) != count) pthread_cond_wait(&slot->finished, &pool.lock);
   atomic_store(&slot->waiting, false);
   pthread_mutex_unlock(&pool.lock);
 }
@@ -156,8 +148,7 @@ static void await_done(job_slot *slot, int64_t count) {
 static int64_t take(job_slot *slot, int seats, int *seat) {
   uint64_t open = atomic_load(&slot->open);
   do {
-    if ((open & PIECES) == 0 || open / SEAT < (unsigned)seats)
-      return -1;
+    if ((open & PIECES) == 0 || open / SEAT < (unsigned)seats) return -1;
   } while (!atomic_compare_exchange_weak(&slot->open, &open, open - 1 - (unsigned)seats * SEAT));
   *seat = (int)(open / SEAT);
   return slot->npieces - (int64_t)(open & PIECES);
@@ -166,16 +157,14 @@ static int64_t take(job_slot *slot, int seats, int *seat) {
 /* Runs `piece` and all that can be had after it; returns how many. */
 static int64_t run_from(job_slot *slot, int64_t piece, int worker) {
   int64_t count = 0;
-  for (int unused; piece >= 0; piece = take(slot, 0, &unused), count++)
-    slot->fn(slot->ctx, piece, worker);
+  for (int unused; piece >= 0; piece = take(slot, 0, &unused), count++) slot->fn(slot->ctx, piece, worker);
   return count;
 }
 
 static bool help(job_slot *slot) {
   int worker;
   int64_t piece = take(slot, 1, &worker);
-  if (piece < 0)
-    return false;
+  if (piece < 0) return false;
   uint64_t mine = fp_get();
   fp_set(slot->fp_mode);
   int64_t count = run_from(slot, piece, worker);
@@ -195,10 +184,8 @@ static void *worker_main(void *unused) {
   for (;;) {
     unsigned seen = atomic_load(&pool.epoch);
     bool found = false;
-    for (int i = 0; i < SLOTS; i++)
-      found |= help(&pool.slots[i]);
-    if (!found)
-      await_job(seen);
+    for (int i = 0; i < SLOTS; i++) found |= help(&pool.slots[i]);
+    if (!found) await_job(seen);
   }
   return NULL;
 }
@@ -228,8 +215,7 @@ static void start(void) {
 static bool start_worker(void) {
   pthread_attr_t attr;
   pthread_t thread;
-  if (pthread_attr_init(&attr))
-    return false;
+  if (pthread_attr_init(&attr)) return false;
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attr, STACK_BYTES);
   bool started = pthread_create(&thread, &attr, worker_main, NULL) == 0;
@@ -246,8 +232,7 @@ static int grow(int wanted) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_mutex_lock(&pool.lock);
-    while (atomic_load(&pool.workers) < wanted && start_worker())
-      atomic_fetch_add(&pool.workers, 1);
+    while (atomic_load(&pool.workers) < wanted && start_worker()) atomic_fetch_add(&pool.workers, 1);
     pthread_mutex_unlock(&pool.lock);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
   }
@@ -260,8 +245,7 @@ __attribute__((visibility("default"))) int fc_pool_size(void) { return atomic_lo
 /* A slot of one's own, or NULL. */
 static job_slot *take_slot(void) {
   for (job_slot *slot = pool.slots; slot < pool.slots + SLOTS; slot++)
-    if (!atomic_load_explicit(&slot->taken, memory_order_relaxed) && !atomic_exchange(&slot->taken, true))
-      return slot;
+    if (!atomic_load_explicit(&slot->taken, memory_order_relaxed) && !atomic_exchange(&slot->taken, true)) return slot;
   return NULL;
 }
 
@@ -270,14 +254,12 @@ static void begin_job(job_slot *slot, int seats) {
   atomic_store(&slot->open, (uint64_t)seats * SEAT + (uint64_t)slot->npieces);
   atomic_fetch_add(&pool.epoch, 1);
   int wake = seats - atomic_load(&pool.idle), asleep = atomic_load(&pool.asleep);
-  if (wake <= 0 || asleep == 0)
-    return;
+  if (wake <= 0 || asleep == 0) return;
   pthread_mutex_lock(&pool.lock);
   if (wake >= asleep)
     pthread_cond_broadcast(&pool.begun);
   else
-    while (wake-- > 0)
-      pthread_cond_signal(&pool.begun);
+    while (wake-- > 0) pthread_cond_signal(&pool.begun);
   pthread_mutex_unlock(&pool.lock);
 }
 
@@ -289,8 +271,7 @@ int fc_parallel_for(int nthreads, int64_t npieces, fc_piece_fn fn, void *ctx) {
   bool shared = seats > 0 && (uint64_t)npieces <= PIECES && grow(seats) > 0;
   job_slot *slot = shared ? take_slot() : NULL;
   if (slot == NULL) {
-    for (int64_t piece = 0; piece < npieces; piece++)
-      fn(ctx, piece, 0);
+    for (int64_t piece = 0; piece < npieces; piece++) fn(ctx, piece, 0);
   } else {
     slot->fn = fn;
     slot->ctx = ctx;
@@ -327,12 +308,9 @@ static void trial_piece(void *ctx, int64_t piece, int worker) {
     return;
   }
   volatile double smallest = DBL_MIN;
-  for (int64_t i = 0; i < t->work; i++)
-    smallest = smallest * 1.0;
-  if (smallest * 0.5 == 0)
-    atomic_fetch_add(&t->flushed, 1);
-  if (t->calls)
-    t->calls[piece]++;
+  for (int64_t i = 0; i < t->work; i++) smallest = smallest * 1.0;
+  if (smallest * 0.5 == 0) atomic_fetch_add(&t->flushed, 1);
+  if (t->calls) t->calls[piece]++;
   if (t->depth > 0) {
     trial inner = {.nthreads = t->nthreads, .depth = t->depth - 1, .npieces = t->npieces, .work = t->work};
     trial_run(&inner);
@@ -345,8 +323,7 @@ static void trial_piece(void *ctx, int64_t piece, int worker) {
 
 static void trial_run(trial *t) {
   fc_parallel_for(t->nthreads, t->npieces, trial_piece, t);
-  if (t->ran != t->npieces)
-    atomic_fetch_add(&t->wrong, 1);
+  if (t->ran != t->npieces) atomic_fetch_add(&t->wrong, 1);
 }
 
 int64_t fc_selftest_threads(int nthreads, int64_t npieces, int64_t work, int depth, int32_t *calls, int64_t *threads,
@@ -354,8 +331,7 @@ int64_t fc_selftest_threads(int nthreads, int64_t npieces, int64_t work, int dep
   trial t = {.nthreads = nthreads > 1 ? nthreads : 1, .depth = depth, .npieces = npieces, .work = work, .calls = calls};
   trial_run(&t);
   *threads = 0;
-  for (int i = 0; i < MAX_THREADS; i++)
-    *threads += t.joined[i];
+  for (int i = 0; i < MAX_THREADS; i++) *threads += t.joined[i];
   *flushed = t.flushed;
   return t.wrong;
 }

@@ -75,7 +75,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define VL 8
 #define MR 6
 #define NV 2
-#define KC 320
+#define KC 512
 #define MC 96
 #define NC 192
 #define vzero() _mm256_setzero_ps()
@@ -108,7 +108,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define VL 4
 #define MR 6
 #define NV 2
-#define KC 256
+#define KC 512
 #define MC 96
 #define NC 96
 #define vzero() _mm256_setzero_pd()

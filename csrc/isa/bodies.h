@@ -17,7 +17,13 @@ _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile mus
 _Static_assert(MC % MR == 0 && NC % NR == 0, "blocks are whole panels");
 
 const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
-    .isa = FC_STR(ISA), .vl = VL, .mr = MR, .nr = NR, .kc = KC, .mc = MC, .nc = NC,
+    .isa = FC_STR(ISA),
+    .vl = VL,
+    .mr = MR,
+    .nr = NR,
+    .kc = KC,
+    .mc = MC,
+    .nc = NC,
 #define FC_KERNEL(name, args) .name = FN(name),
 #include "../kernels/kernels.def"
 #undef FC_KERNEL

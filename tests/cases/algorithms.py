@@ -1,7 +1,7 @@
 """Convolutions that reach every algorithm of the C backend, with sizes just below, at and above what it cuts at.
 
 A group's cases are all computed by the algorithms that ``ALGORITHMS`` has for its family. Register tiles have 4, 6 or
-14 rows and 4, 8, 16 or 32 columns, depending on the instruction set and the dtype; blocks are 256 or 320 deep.
+14 rows and 4, 8, 16 or 32 columns, depending on the instruction set and the dtype; blocks are 256, 320 or 512 deep.
 """
 
 from __future__ import annotations
