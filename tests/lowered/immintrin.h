@@ -1,0 +1,76 @@
+/* The AVX-512 intrinsics of csrc/isa/avx512.c in plain C, for tests of its kernels on any CPU. .ci/run builds them so: this
+ * folder before the compiler's own, and that file without its pragmas. */
+#ifndef LOWERED_IMMINTRIN_H
+#define LOWERED_IMMINTRIN_H
+
+#include <stdint.h>
+#include <string.h>
+
+enum { _CMP_EQ_OQ, _CMP_GT_OQ, _CMP_UNORD_Q };
+
+typedef float __m512 __attribute__((vector_size(64)));
+typedef double __m512d __attribute__((vector_size(64)));
+typedef int32_t lowered_i32 __attribute__((vector_size(64)));
+typedef int64_t lowered_i64 __attribute__((vector_size(64)));
+typedef uint16_t __mmask16;
+typedef uint8_t __mmask8;
+
+#define _mm512_setr_epi32(...) ((lowered_i32){__VA_ARGS__})
+#define _mm512_setr_epi64(...) ((lowered_i64){__VA_ARGS__})
+
+/* A type V of N lanes T, S in names: I are integers and M masks for it; Q lanes are 128 bits. */
+#define LOWERED(V, T, I, M, S)                                                                                           \
+  enum { N_##S = 64 / sizeof(T), Q_##S = 16 / sizeof(T) };                                                               \
+  LOWERED_OP(V, S, max, (V a, V b), a[i] > b[i] ? a[i] : b[i])                                                           \
+  LOWERED_OP(V, S, min, (V a, V b), a[i] < b[i] ? a[i] : b[i])                                                           \
+  LOWERED_OP(V, S, mask_blend, (M m, V a, V b), m >> i & 1 ? b[i] : a[i])                                                \
+  LOWERED_OP(V, S, maskz_loadu, (M m, const T *p), m >> i & 1 ? p[i] : 0)                                                \
+  LOWERED_OP(V, S, permutex2var, (V a, I to, V b), to[i] & N_##S ? b[to[i] & (N_##S - 1)] : a[to[i] & (N_##S - 1)])      \
+  LOWERED_OP(V, S, unpacklo, (V a, V b), (i & 1 ? b : a)[i / Q_##S * Q_##S + i % Q_##S / 2])                             \
+  LOWERED_OP(V, S, unpackhi, (V a, V b), (i & 1 ? b : a)[i / Q_##S * Q_##S + i % Q_##S / 2 + Q_##S / 2])                 \
+  LOWERED_OP(V, S, blocks, (V a, V b, int to), (i < N_##S / 2 ? a : b)[(to >> i / Q_##S * 2 & 3) * Q_##S + i % Q_##S])   \
+  static inline V _mm512_setzero_##S(void) { return (V){0}; }                                                            \
+  static inline V _mm512_set1_##S(T x) { return x - (V){0}; }                                                            \
+  static inline V _mm512_add_##S(V a, V b) { return a + b; }                                                             \
+  static inline V _mm512_sub_##S(V a, V b) { return a - b; }                                                             \
+  static inline V _mm512_mul_##S(V a, V b) { return a * b; }                                                             \
+  static inline V _mm512_fmadd_##S(V a, V b, V c) { return a * b + c; }                                                  \
+  static inline V _mm512_or_##S(V a, V b) { return (V)((I)a | (I)b); }                                                   \
+  static inline V _mm512_loadu_##S(const T *p) {                                                                         \
+    V v;                                                                                                                 \
+    memcpy(&v, p, sizeof v);                                                                                             \
+    return v;                                                                                                            \
+  }                                                                                                                      \
+  static inline void _mm512_storeu_##S(T *p, V v) { memcpy(p, &v, sizeof v); }                                           \
+  static inline M _mm512_cmp_##S##_mask(V a, V b, int how) {                                                             \
+    M m = 0;                                                                                                             \
+    for (int i = 0; i < N_##S; i++) {                                                                                    \
+      const int yes = how == _CMP_EQ_OQ ? a[i] == b[i] : how == _CMP_GT_OQ ? a[i] > b[i] : a[i] != a[i] || b[i] != b[i]; \
+      m = (M)(m | yes << i);                                                                                             \
+    }                                                                                                                    \
+    return m;                                                                                                            \
+  }                                                                                                                      \
+  static inline T _mm512_reduce_add_##S(V v) {                                                                           \
+    for (int half = N_##S / 2; half; half /= 2)                                                                          \
+      for (int i = 0; i < half; i++) v[i] += v[i + half];                                                                \
+    return v[0];                                                                                                         \
+  }
+
+#define LOWERED_OP(V, S, NAME, ARGUMENTS, LANE)   \
+  static inline V _mm512_##NAME##_##S ARGUMENTS { \
+    V r;                                          \
+    for (int i = 0; i < N_##S; i++) r[i] = LANE;  \
+    return r;                                     \
+  }
+
+LOWERED(__m512, float, lowered_i32, __mmask16, ps)
+LOWERED(__m512d, double, lowered_i64, __mmask8, pd)
+
+#define _mm512_shuffle_f32x4(a, b, to) _mm512_blocks_ps(a, b, to)
+#define _mm512_shuffle_f64x2(a, b, to) _mm512_blocks_pd(a, b, to)
+
+LOWERED_OP(__m512, ps, shuffle, (__m512 a, __m512 b, int to), (i & 2 ? b : a)[i / 4 * 4 + (to >> i % 4 * 2 & 3)])
+
+#undef LOWERED
+#undef LOWERED_OP
+#endif
