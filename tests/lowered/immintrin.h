@@ -1,5 +1,5 @@
 /* The AVX-512 intrinsics of csrc/isa/avx512.c in plain C, for tests of its kernels on any CPU. .ci/run builds them so: this
- * folder before the compiler's own, and that file without its pragmas. */
+ * folder before the compiler's own, and that file without its pragmas. Multiply-adds round twice. */
 #ifndef LOWERED_IMMINTRIN_H
 #define LOWERED_IMMINTRIN_H
 
