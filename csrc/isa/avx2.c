@@ -76,7 +76,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define MR 6
 #define NV 2
 #define KC 512
-#define MC 96
+#define MC 144
 #define NC 192
 #define vzero() _mm256_setzero_ps()
 #define vset1(x) _mm256_set1_ps(x)

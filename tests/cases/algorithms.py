@@ -38,7 +38,7 @@ def group(family: str, name: str, *cases: Conv) -> Group:
 
 
 #: Around whole vectors, tiles, panels, pieces and blocks.
-BORDERS = tuple(b + d for b in (48, 64, 96, 112, 128, 168, 192, 256, 320, 336, 384, 512) for d in (-1, 0, 1))
+BORDERS = tuple(b + d for b in (48, 64, 96, 112, 128, 144, 168, 192, 256, 320, 336, 384, 512) for d in (-1, 0, 1))
 
 #: Around one to four vectors.
 WIDTHS = tuple(b + d for b in (4, 8, 16, 24, 32, 48, 64) for d in (-1, 0, 1))
