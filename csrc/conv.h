@@ -75,8 +75,6 @@ static inline int64_t fc_tap_stride(const fc_conv_desc *d, int64_t tap) {
   return tap / d->ker[2] / d->ker[1] * d->ws[2] + tap / d->ker[2] % d->ker[1] * d->ws[3] + tap % d->ker[2] * d->ws[4];
 }
 
-int fc_conv_threads(const fc_conv_plan *p, int nthreads);
-
 /* Output pixels of a piece, decoded: where each reads its source (for a tap of offset 0), where it is written. */
 typedef struct fc_pixels {
   const fc_conv_plan *p;

@@ -101,7 +101,7 @@ typedef struct fc_wino {
 typedef struct fc_kernels {
   const char *isa;
   int vl, mr, nr;            /* lanes of a vector; the register tile */
-  int kc, mc, nc;            /* cache blocking: depth, rows, columns */
+  int kc, mc;                /* cache blocking: depth, rows */
 #define FC_KERNEL(name, args) void(*name) args;
 #include "kernels/kernels.def"
 #undef FC_KERNEL

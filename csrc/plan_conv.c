@@ -13,9 +13,6 @@ static const fc_algorithm *const candidates[] = {
     &fc_conv_pixels,   &fc_conv_weight_depthwise, &fc_conv_weight_direct, &fc_conv_weight_pixels,
 };
 
-/* Below this many multiply-adds a second thread costs more than it brings. */
-#define FC_SERIAL_MACS 1000000
-
 static int floor_mod(int64_t a, int64_t b) { return (int)(((a % b) + b) % b); }
 
 /* Forward: one phase, which has every tap. */
@@ -147,9 +144,7 @@ int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *p) {
   return p->algorithm->packed ? p->algorithm->packed(p) * p->es + FC_ALIGN : 0;
 }
 
-int fc_conv_threads(const fc_conv_plan *p, int nthreads) { return macs(&p->d) < FC_SERIAL_MACS ? 1 : nthreads; }
-
-int fc_conv_plan_threads(const fc_conv_plan *p, int nthreads) { return fc_conv_threads(p, nthreads); }
+int fc_conv_plan_threads(const fc_conv_plan *p, int nthreads) { return macs(&p->d) < FC_SERIAL_MACS ? 1 : nthreads; }
 
 int64_t fc_conv_plan_workspace(const fc_conv_plan *p, int nthreads, int packed) {
   fc_conv_call call = {.p = p};

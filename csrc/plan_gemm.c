@@ -2,9 +2,6 @@
 #include "product.h"
 #include "threads.h"
 
-/* Below this many multiply-adds a second thread costs more than it brings. */
-#define FC_SERIAL_MACS 1000000
-
 enum { MOST_M = 1536, MOST_N = 1536 };
 
 typedef struct gemm_job {

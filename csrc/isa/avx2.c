@@ -77,7 +77,6 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define NV 2
 #define KC 512
 #define MC 144
-#define NC 192
 #define vzero() _mm256_setzero_ps()
 #define vset1(x) _mm256_set1_ps(x)
 #define vload(p) _mm256_loadu_ps(p)
@@ -110,7 +109,6 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define NV 2
 #define KC 512
 #define MC 96
-#define NC 96
 #define vzero() _mm256_setzero_pd()
 #define vset1(x) _mm256_set1_pd(x)
 #define vload(p) _mm256_loadu_pd(p)

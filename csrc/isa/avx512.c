@@ -87,7 +87,6 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define NV 2
 #define KC 320
 #define MC 168
-#define NC 192
 #define vzero() _mm512_setzero_ps()
 #define vset1(x) _mm512_set1_ps(x)
 #define vload(p) _mm512_loadu_ps(p)
@@ -120,7 +119,6 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define NV 2
 #define KC 256
 #define MC 112
-#define NC 96
 #define vzero() _mm512_setzero_pd()
 #define vset1(x) _mm512_set1_pd(x)
 #define vload(p) _mm512_loadu_pd(p)

@@ -14,7 +14,7 @@
 #include "../kernels/pool.inc"
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");
-_Static_assert(MC % MR == 0 && NC % NR == 0, "blocks are whole panels");
+_Static_assert(MC % MR == 0, "blocks are whole panels");
 
 const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
     .isa = FC_STR(ISA),
@@ -23,7 +23,6 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
     .nr = NR,
     .kc = KC,
     .mc = MC,
-    .nc = NC,
 #define FC_KERNEL(name, args) .name = FN(name),
 #include "../kernels/kernels.def"
 #undef FC_KERNEL
@@ -44,7 +43,6 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef NV
 #undef KC
 #undef MC
-#undef NC
 #undef vzero
 #undef vset1
 #undef vload

@@ -57,7 +57,6 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define NV 4
 #define KC 320
 #define MC 96
-#define NC 192
 #define vzero() vdupq_n_f32(0)
 #define vset1(x) vdupq_n_f32(x)
 #define vload(p) vld1q_f32(p)
@@ -90,7 +89,6 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define NV 4
 #define KC 256
 #define MC 96
-#define NC 96
 #define vzero() vdupq_n_f64(0)
 #define vset1(x) vdupq_n_f64(x)
 #define vload(p) vld1q_f64(p)

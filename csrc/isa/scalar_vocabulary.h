@@ -6,7 +6,6 @@
 #define NV 4
 #define KC 256
 #define MC 64
-#define NC 64
 #define vzero() ((T)0)
 #define vset1(x) ((T)(x))
 #define vload(p) (*(p))
