@@ -85,8 +85,14 @@ def _usable(name: str) -> Backend:
     return chosen
 
 
+@cache
+def _environment(name: str) -> str | None:
+    """A variable of the environment, read once: that takes as long as a small layer."""
+    return os.environ.get(name) or None
+
+
 def _from_environment() -> str | None:
-    name = os.environ.get("FASTCONV_BACKEND") or None
+    name = _environment("FASTCONV_BACKEND")
     if name is not None and name not in ORDER:
         raise ValueError(f"FASTCONV_BACKEND={name!r}: allowed is {', '.join(ORDER)}")
     return name
@@ -149,7 +155,7 @@ def forced_backend() -> str | None:
 
 def forced_isa() -> str | None:
     """The instruction set that this context or the environment forces; None where the best one is taken."""
-    return _isa.get() or os.environ.get("FASTCONV_ISA") or None
+    return _isa.get() or _environment("FASTCONV_ISA")
 
 
 @lru_cache(maxsize=512)

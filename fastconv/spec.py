@@ -10,7 +10,7 @@ Sizes and tuples run over the spatial dimensions in the order d, h, w (the last 
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -398,6 +398,13 @@ class PoolSpec:
     divisor: float | None = None
     adaptive: bool = False
     indices: bool = False
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def ndim(self) -> int:

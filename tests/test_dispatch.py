@@ -53,7 +53,7 @@ def test_backends_are_listed_in_search_order_with_reasons() -> None:
 
 
 def test_the_first_that_can_is_chosen_and_the_others_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FASTCONV_BACKEND", raising=False)
+    monkeypatch.setattr(dispatch, "_environment", {}.get)
     (choice,) = fc.explain(fc.conv2d, X, W)
     chosen = choice.kernel.backend
     before = dispatch.ORDER[: dispatch.ORDER.index(chosen)]
@@ -82,7 +82,7 @@ class _Picky:
 
 
 def test_a_refusal_hands_the_call_on_and_is_an_error_when_forced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FASTCONV_BACKEND", raising=False)
+    monkeypatch.setattr(dispatch, "_environment", {}.get)
     real = dispatch.backend
     monkeypatch.setattr(dispatch, "backend", lambda name: _Picky() if name == "c" else real(name))
     dispatch._search.cache_clear()

@@ -44,16 +44,21 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, *inputs: np.nda
         raise TypeError(f"out has dtype {out.dtype}: allowed is {dtype}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}: allowed is {shape}")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only: allowed is a writeable array")
-    if not out.flags.aligned or any(s % out.itemsize for s in out.strides):
-        raise ValueError(f"out is not aligned to its dtype {dtype}")
-    if _overlaps_itself(out):
-        raise ValueError(f"out has strides {out.strides}: its elements overlap each other")
+    if not out.flags.carray:  # C-contiguous, aligned and writeable, as it mostly is
+        _check_memory(out)
     for array in inputs:
         if array is not None and np.may_share_memory(out, array) and _overlap(out, array):
             raise ValueError("out overlaps an input: allowed is memory of its own")
     return out
+
+
+def _check_memory(out: np.ndarray) -> None:
+    if not out.flags.writeable:
+        raise ValueError("out is read-only: allowed is a writeable array")
+    if not out.flags.aligned or any(s % out.itemsize for s in out.strides):
+        raise ValueError(f"out is not aligned to its dtype {out.dtype}")
+    if _overlaps_itself(out):
+        raise ValueError(f"out has strides {out.strides}: its elements overlap each other")
 
 
 def _overlaps_itself(a: np.ndarray) -> bool:
@@ -76,7 +81,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
 def plain(name: str, value: Any) -> Any:
     """A hashable form of an argument made of ints, strings and sequences of them; TypeError names the argument."""
     kind = type(value)
-    if kind is int or kind is str or value is None:
+    if kind is int or kind is str or value is None or (kind is tuple and {*map(type, value)} == {int}):
         return value
     if isinstance(value, (tuple, list)):
         return tuple([plain(name, v) for v in value])

@@ -73,7 +73,8 @@ def _check_indices(indices: Any, shape: tuple[int, ...], plane: int) -> None:
         raise TypeError(f"indices is of {given}: allowed is an array of int64, as return_indices=True gives it")
     if indices.shape != shape:
         raise ValueError(f"indices has shape {indices.shape}: allowed is {shape}")
-    if indices.size and not 0 <= indices.min() <= indices.max() < plane:
+    # As unsigned numbers the negative ones are the largest: one pass over an array that may be as large as x.
+    if indices.size and indices.view(np.uint64).max() >= plane:
         raise ValueError(f"indices runs from {indices.min()} to {indices.max()}: allowed is 0 to {plane - 1}")
 
 

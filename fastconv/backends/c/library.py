@@ -24,9 +24,10 @@ def address(array: np.ndarray | None) -> Any:
     """A pointer to the first element (NULL for None). The caller keeps the array alive."""
     if array is None:
         return ffi.NULL
-    if array.flags.c_contiguous:
+    try:
         return ffi.from_buffer(array)
-    return ffi.cast("void *", array.ctypes.data)
+    except ValueError:  # not C-contiguous
+        return ffi.cast("void *", array.ctypes.data)
 
 
 def spatial(values: tuple[int, ...]) -> list[int]:
@@ -60,11 +61,11 @@ _kept = threading.local()
 def scratch(nbytes: int) -> Any:
     """Memory for one call of this thread, its contents undefined."""
     memory = getattr(_kept, "memory", None)
-    if memory is None or memory.nbytes < nbytes:
-        memory = np.empty(nbytes, np.uint8)
+    if memory is None or len(memory) < nbytes:
+        memory = ffi.from_buffer(np.empty(nbytes, np.uint8))
         if nbytes <= _KEPT_BYTES:
             _kept.memory = memory
-    return ffi.from_buffer(memory)
+    return memory
 
 
 def set_activation(target: Any, activation: Activation | None) -> None:

@@ -1,4 +1,4 @@
-"""Pooling specs as C plans; what depends on strides is kept for each combination that is called with."""
+"""Pooling specs as C plans; what depends on strides and threads is kept for each combination."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .library import DTYPES, address, check, contiguous, five, isa_number, scrat
 _KINDS = {"max": lib.FC_MAX, "avg": lib.FC_AVG, "sum": lib.FC_SUM}
 _DIRECTIONS = {"fwd": lib.FC_FWD, "bwd": lib.FC_BWD_INPUT}
 
-#: Stride patterns of one spec that are kept; more are rare, and one is quickly made again.
-_MOST_PATTERNS = 16
+#: Patterns of strides and threads of one spec that are kept; more are rare, and one is quickly made again.
+_MOST_CALLS = 16
 
 #: Kernels count positions in a window in numbers of the arrays' type: the integers that float32 holds exactly.
 _MOST_POSITIONS = {"float32": 2**24, "float64": 2**53}
@@ -55,35 +55,29 @@ class PoolKernel:
         pointer = ffi.new("fc_pool_plan **")
         check(lib.fc_pool_plan_create(d, pointer))
         self._plan = ffi.gc(pointer[0], lib.fc_pool_plan_destroy)
-        self._patterns: dict[Any, tuple[Any, dict[int, tuple[int, int]]]] = {}
+        self._calls: dict[Any, tuple[Any, int, int]] = {}
 
-    def _pattern(self, key: tuple[Any, ...]) -> tuple[Any, dict[int, tuple[int, int]]]:
-        """C's strides for these byte strides of (x, y, indices, dx), and a table of sizes by threads."""
+    def _call(self, key: tuple[Any, ...]) -> tuple[Any, int, int]:
+        """C's strides for these byte strides of (x, y, indices, dx); threads worth waking of so many; their scratch."""
+        nthreads, *arrays = key
         size = np.dtype(self.spec.dtype).itemsize
         s = ffi.new("fc_pool_strides *")
-        for name, strides, unit in zip(("x", "y", "indices", "dx"), key, (size, size, 8, size), strict=True):
+        for name, strides, unit in zip(("x", "y", "indices", "dx"), arrays, (size, size, 8, size), strict=True):
             if strides:
                 setattr(s, name, five([v // unit for v in strides], self.spec.channels_last))
-        if len(self._patterns) >= _MOST_PATTERNS:
-            self._patterns.clear()
-        entry = self._patterns[key] = (s, {})
-        return entry
-
-    def _sized(self, entry: tuple[Any, dict[int, tuple[int, int]]], nthreads: int) -> tuple[int, int]:
-        """Threads worth waking, and the scratch that they need."""
-        strides, sizes = entry
-        if nthreads not in sizes:
-            n = lib.fc_pool_plan_threads(self._plan, nthreads)
-            sizes[nthreads] = n, lib.fc_pool_plan_workspace(self._plan, strides, n)
-        return sizes[nthreads]
+        if len(self._calls) >= _MOST_CALLS:
+            self._calls.clear()
+        n = lib.fc_pool_plan_threads(self._plan, nthreads)
+        call = self._calls[key] = (s, n, lib.fc_pool_plan_workspace(self._plan, s, n))
+        return call
 
     @property
     def workspace_bytes(self) -> int:
         """For contiguous arrays."""
         size = np.dtype(self.spec.dtype).itemsize
         x, y = contiguous(self.spec.x_shape), contiguous(self.spec.y_shape)
-        key = tuple(tuple(v * unit for v in strides) for strides, unit in ((x, size), (y, size), (y, 8), (x, size)))
-        return self._sized(self._patterns.get(key) or self._pattern(key), get_num_threads())[1]
+        strides = [tuple(v * unit for v in strides) for strides, unit in ((x, size), (y, size), (y, 8), (x, size))]
+        return self._call((get_num_threads(), *strides))[2]
 
     def pack(self, w: np.ndarray) -> np.ndarray:
         return w.copy()
@@ -93,8 +87,13 @@ class PoolKernel:
             (x, dx), (y, indices) = (first, None), others
         else:
             y, (x, indices, dx) = first, others
-        key = tuple([None if a is None else a.strides for a in (x, y, indices, dx)])
-        entry = self._patterns.get(key) or self._pattern(key)
-        n, nbytes = self._sized(entry, get_num_threads())
+        key = (
+            get_num_threads(),
+            None if x is None else x.strides,
+            y.strides,
+            None if indices is None else indices.strides,
+            None if dx is None else dx.strides,
+        )
+        strides, n, nbytes = self._calls.get(key) or self._call(key)
         positions = ffi.NULL if indices is None else ffi.cast("int64_t *", address(indices))
-        check(lib.fc_pool_run(self._plan, entry[0], address(x), address(y), positions, address(dx), scratch(nbytes), n))
+        check(lib.fc_pool_run(self._plan, strides, address(x), address(y), positions, address(dx), scratch(nbytes), n))
