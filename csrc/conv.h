@@ -24,7 +24,7 @@ struct fc_conv_call;
 /* An algorithm: plan_conv.c lists them in the order in which they are asked. */
 typedef struct fc_algorithm {
   const char *name;
-  /* NULL if it computes this plan and should, else why not. The plan has its description, no phases yet. */
+  /* NULL if it can compute this plan, else why not: empty if its direction is another. No phases are there yet. */
   const char *(*refuse)(const fc_conv_plan *p);
   /* Once, after the phases are made. May be NULL. */
   void (*prepare)(fc_conv_plan *p);
@@ -34,6 +34,8 @@ typedef struct fc_algorithm {
   /* Cuts a call into pieces: sets what the call knows of them and a worker's scratch, returns how many. */
   int64_t (*pieces)(struct fc_conv_call *call, int nthreads);
   fc_piece_fn run;
+  /* NULL if it should, else why a later one is faster; who asks for it by name is not told. May be NULL. */
+  const char *(*slow)(const fc_conv_plan *p);
 } fc_algorithm;
 
 extern const fc_algorithm fc_conv_winograd, fc_conv_depthwise, fc_conv_weight_depthwise, fc_conv_direct, fc_conv_rows,
@@ -44,7 +46,7 @@ struct fc_conv_plan {
   const fc_kernels *kn;
   int64_t es;
   const fc_algorithm *algorithm;
-  char name[64], reason[1024];
+  char reason[2048];
   /* What the direction reads and writes: channels a group, sizes, strides; strides of w along them. */
   int64_t sc, dc, src[3], dst[3], ss[5], ds[5], wk, wm;
   int nphase;

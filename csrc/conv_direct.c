@@ -259,8 +259,9 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
 
 static void prepare(fc_conv_plan *p) { size_planes(p, p->sc); }
 
-static const char *refuse(const fc_conv_plan *p) {
-  if (p->d.direction == FC_BWD_WEIGHT) return "";
+static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
+
+static const char *slow(const fc_conv_plan *p) {
   if (p->dc <= 8 && (p->d.groups > 1 || p->dc < p->kn->mr)) return 0;
   if (p->dc <= 8) return "the result's channels fill register tiles";
   /* A stem: the planes of its source are used for every channel of the result, without packing. */
@@ -268,10 +269,11 @@ static const char *refuse(const fc_conv_plan *p) {
   return p->ds[4] == 1 ? 0 : "the channels of the result are contiguous";
 }
 
-static const char *refuse_weight(const fc_conv_plan *p) {
-  if (p->d.direction != FC_BWD_WEIGHT) return "";
+static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
+
+static const char *slow_weight(const fc_conv_plan *p) {
   return p->d.groups > 1 && p->d.icg <= 4 && p->d.ocg <= 4 ? 0 : "the channels of a group fill register tiles";
 }
 
-const fc_algorithm fc_conv_direct = {"direct", refuse, prepare, 0, 0, pieces, piece};
-const fc_algorithm fc_conv_weight_direct = {"direct", refuse_weight, prepare, 0, 0, weight_pieces, weight_piece};
+const fc_algorithm fc_conv_direct = {"direct", refuse, prepare, 0, 0, pieces, piece, slow};
+const fc_algorithm fc_conv_weight_direct = {"direct", refuse_weight, prepare, 0, 0, weight_pieces, weight_piece, slow_weight};

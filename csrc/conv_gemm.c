@@ -230,13 +230,12 @@ static void piece(void *ctx, int64_t index, int worker) {
   fc_product_piece(&prod, channels ? patches : weights, channels ? weights : patches, m0, m1, n0, n1, &out, &add, &ep, scratch);
 }
 
-static const char *refuse_rows(const fc_conv_plan *p) {
-  if (p->d.direction == FC_BWD_WEIGHT) return "";
+static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
+
+static const char *slow_rows(const fc_conv_plan *p) {
   return p->ds[1] == 1 && p->ds[4] != 1 ? 0 : "the channels of the result are not contiguous";
 }
 
-static const char *refuse_pixels(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
-
-const fc_algorithm fc_conv_rows = {"implicit_gemm_rows", refuse_rows, prepare, packed_elements, pack_weights, pieces, piece};
-const fc_algorithm fc_conv_pixels = {"implicit_gemm_pixels", refuse_pixels, prepare, packed_elements,
-                                     pack_weights,           pieces,        piece};
+const fc_algorithm fc_conv_rows = {"implicit_gemm_rows", refuse, prepare, packed_elements,
+                                   pack_weights,         pieces, piece,   slow_rows};
+const fc_algorithm fc_conv_pixels = {"implicit_gemm_pixels", refuse, prepare, packed_elements, pack_weights, pieces, piece};

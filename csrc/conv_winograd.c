@@ -230,10 +230,14 @@ static const char *refuse(const fc_conv_plan *p) {
     return "the kernel is not 3x3";
   if (d->stride[1] != 1 || d->stride[2] != 1 || d->dil[1] != 1 || d->dil[2] != 1) return "stride or dilation is not 1";
   if (d->strict) return "strict precision takes direct algorithms only";
+  return 0;
+}
+
+static const char *slow(const fc_conv_plan *p) {
   if (p->sc < FC_WINO_CHANNELS || p->dc < FC_WINO_CHANNELS) return "too few channels to pay for the transforms";
-  if (d->n * fc_div_up(p->dst[1], 4) * fc_div_up(p->dst[2], 4) < FC_WINO_TILES)
+  if (p->d.n * fc_div_up(p->dst[1], 4) * fc_div_up(p->dst[2], 4) < FC_WINO_TILES)
     return "too few tiles to pay for transforming the filters";
   return 0;
 }
 
-const fc_algorithm fc_conv_winograd = {"winograd_4x4_3x3", refuse, 0, packed_elements, pack, pieces, piece};
+const fc_algorithm fc_conv_winograd = {"winograd_4x4_3x3", refuse, 0, packed_elements, pack, pieces, piece, slow};

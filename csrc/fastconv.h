@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-enum { FC_OK = 0, FC_ERROR_MEMORY = 1, FC_ERROR_ARGUMENT = 2 };
+enum { FC_OK = 0, FC_ERROR_MEMORY = 1, FC_ERROR_ARGUMENT = 2, FC_ERROR_REFUSED = 3 };
 enum { FC_F32 = 0, FC_F64 = 1 };
 enum { FC_FWD = 0, FC_BWD_INPUT = 1, FC_BWD_WEIGHT = 2 };
 
@@ -31,6 +31,9 @@ typedef struct fc_conv_desc {
   int dtype, direction, isa;
   int has_bias, has_add;
   int strict;                 /* direct algorithms only */
+  int packed;                 /* the weights are packed once, for many calls */
+  int algorithm;              /* 0: the library chooses; else 1 + the number of the one that runs, however slow it is */
+  int64_t limit;              /* 0, or the bytes of scratch that a call on one thread is to stay within */
   int64_t n, groups, icg, ocg;
   int64_t in[3], out[3], ker[3], stride[3], pad[3], dil[3];
   int64_t xs[5], ys[5], ws[5], as[5];
@@ -39,6 +42,13 @@ typedef struct fc_conv_desc {
 
 typedef struct fc_conv_plan fc_conv_plan;
 
+/* The algorithms, in the order in which they are asked. One name may stand for several, of different directions. */
+int fc_conv_algorithm_count(void);
+const char *fc_conv_algorithm_name(int algorithm);
+/* NULL if it can compute this, fast or slowly, else why not; empty where it is of another direction. */
+const char *fc_conv_algorithm_refusal(const fc_conv_desc *desc, int algorithm);
+
+/* FC_ERROR_REFUSED: desc names an algorithm that cannot compute it. */
 int fc_conv_plan_create(const fc_conv_desc *desc, fc_conv_plan **plan);
 void fc_conv_plan_destroy(fc_conv_plan *plan);
 const char *fc_conv_plan_algorithm(const fc_conv_plan *plan);

@@ -7,7 +7,7 @@
 
 #include "conv.h"
 
-/* The algorithms, in the order in which they are asked; the last of a direction refuses nothing. */
+/* The algorithms, in the order in which they are asked; the last of a direction neither refuses nor is slow. */
 static const fc_algorithm *const candidates[] = {
     &fc_conv_winograd, &fc_conv_depthwise,        &fc_conv_direct,        &fc_conv_rows,
     &fc_conv_pixels,   &fc_conv_weight_depthwise, &fc_conv_weight_direct, &fc_conv_weight_pixels,
@@ -80,33 +80,48 @@ static double macs(const fc_conv_desc *d) {
          fc_product3(d->direction == FC_BWD_INPUT ? d->in : d->out) / (d->direction == FC_BWD_INPUT ? fc_product3(d->stride) : 1);
 }
 
-static void choose(fc_conv_plan *p) {
+enum { ALGORITHMS = sizeof candidates / sizeof candidates[0] };
+
+/* Gives the plan its algorithm: the one asked for by name, or the first that can, should, and keeps within the limit; if
+ * none does, the last that can and should. */
+static int choose(fc_conv_plan *p) {
+  const fc_conv_desc *d = &p->d;
   char *why = p->reason;
   size_t left = sizeof p->reason;
-  for (size_t i = 0; i < sizeof candidates / sizeof candidates[0]; i++) {
+  for (int i = 0; i < ALGORITHMS; i++) {
     const fc_algorithm *a = candidates[i];
+    if (d->algorithm && d->algorithm != i + 1) continue;
     const char *reason = a->refuse(p);
+    if (!reason && a->slow && !d->algorithm) reason = a->slow(p);
+    int n = 0;
     if (!reason) {
       p->algorithm = a;
-      snprintf(why, left, "%s", a->name);
-      break;
+      if (a->prepare) a->prepare(p);
+      const int64_t bytes = fc_conv_plan_workspace(p, 1, d->packed);
+      if (d->algorithm || !d->limit || bytes <= d->limit) break;
+      n = snprintf(why, left, "%s: refused, it takes %lld bytes of scratch and the limit is %lld\n", a->name, (long long)bytes,
+                   (long long)d->limit);
+    } else if (*reason) {
+      n = snprintf(why, left, "%s: refused, %s\n", a->name, reason);
     }
-    const int n = *reason ? snprintf(why, left, "%s: refused, %s\n", a->name, reason) : 0;
-    why += n;
-    left -= (size_t)n;
+    const size_t wrote = (size_t)n < left ? (size_t)n : left - 1;
+    why += wrote;
+    left -= wrote;
   }
-  snprintf(p->name, sizeof p->name, "%s", p->algorithm->name);
+  if (!p->algorithm) return FC_ERROR_REFUSED;
+  snprintf(why, left, "%s%s", p->algorithm->name, d->algorithm ? ": asked for by name" : "");
+  return FC_OK;
 }
 
-int fc_conv_plan_create(const fc_conv_desc *d, fc_conv_plan **out) {
-  *out = 0;
+/* All that does not need memory. */
+static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
+  memset(p, 0, sizeof *p);
   const fc_kernels *kn = fc_kernels_of(d->isa, d->dtype);
   if (!kn || d->n < 1 || d->groups < 1 || d->icg < 1 || d->ocg < 1 || d->direction < FC_FWD || d->direction > FC_BWD_WEIGHT)
     return FC_ERROR_ARGUMENT;
+  if (d->algorithm < 0 || d->algorithm > ALGORITHMS) return FC_ERROR_ARGUMENT;
   for (int i = 0; i < 3; i++)
     if (d->in[i] < 1 || d->out[i] < 1 || d->ker[i] < 1 || d->stride[i] < 1 || d->dil[i] < 1) return FC_ERROR_ARGUMENT;
-  fc_conv_plan *p = calloc(1, sizeof *p);
-  if (!p) return FC_ERROR_MEMORY;
   p->d = *d;
   p->kn = kn;
   p->es = d->dtype == FC_F32 ? 4 : 8;
@@ -119,14 +134,30 @@ int fc_conv_plan_create(const fc_conv_desc *d, fc_conv_plan **out) {
   memcpy(p->dst, back ? d->in : d->out, sizeof p->dst);
   memcpy(p->ss, back ? d->ys : d->xs, sizeof p->ss);
   memcpy(p->ds, back ? d->xs : d->ys, sizeof p->ds);
-  choose(p);
-  if (make_phases(p)) {
-    fc_conv_plan_destroy(p);
-    return FC_ERROR_MEMORY;
-  }
-  if (p->algorithm->prepare) p->algorithm->prepare(p);
-  *out = p;
   return FC_OK;
+}
+
+int fc_conv_algorithm_count(void) { return ALGORITHMS; }
+
+const char *fc_conv_algorithm_name(int algorithm) { return candidates[algorithm]->name; }
+
+const char *fc_conv_algorithm_refusal(const fc_conv_desc *d, int algorithm) {
+  fc_conv_plan p;
+  return describe(&p, d) ? "the description is not one" : candidates[algorithm]->refuse(&p);
+}
+
+int fc_conv_plan_create(const fc_conv_desc *d, fc_conv_plan **out) {
+  *out = 0;
+  fc_conv_plan *p = malloc(sizeof *p);
+  if (!p) return FC_ERROR_MEMORY;
+  int status = describe(p, d);
+  if (!status) status = make_phases(p);
+  if (!status) status = choose(p);
+  if (status)
+    fc_conv_plan_destroy(p);
+  else
+    *out = p;
+  return status;
 }
 
 void fc_conv_plan_destroy(fc_conv_plan *p) {
@@ -136,7 +167,7 @@ void fc_conv_plan_destroy(fc_conv_plan *p) {
   free(p);
 }
 
-const char *fc_conv_plan_algorithm(const fc_conv_plan *p) { return p->name; }
+const char *fc_conv_plan_algorithm(const fc_conv_plan *p) { return p->algorithm->name; }
 
 const char *fc_conv_plan_reason(const fc_conv_plan *p) { return p->reason; }
 
