@@ -38,8 +38,9 @@ typedef struct fc_algorithm {
   const char *(*slow)(const fc_conv_plan *p);
 } fc_algorithm;
 
-extern const fc_algorithm fc_conv_winograd, fc_conv_depthwise, fc_conv_weight_depthwise, fc_conv_direct, fc_conv_rows,
-    fc_conv_pixels, fc_conv_weight_direct, fc_conv_weight_pixels;
+extern const fc_algorithm fc_conv_winograd_3x3, fc_conv_winograd_5x5, fc_conv_depthwise, fc_conv_direct, fc_conv_rows,
+    fc_conv_pixels, fc_conv_weight_winograd_3x3, fc_conv_weight_winograd_5x5, fc_conv_weight_depthwise, fc_conv_weight_direct,
+    fc_conv_weight_pixels;
 
 struct fc_conv_plan {
   fc_conv_desc d;
@@ -63,6 +64,7 @@ typedef struct fc_conv_call {
   const fc_conv_plan *p;
   const char *first, *second, *packed, *bias, *add;
   char *result, *workspace;
+  int threads;                /* that it was cut into pieces for */
   int64_t scratch;            /* bytes a worker */
   int64_t piece_m, piece_n, pieces_m, pieces_n;
 } fc_conv_call;

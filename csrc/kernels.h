@@ -90,11 +90,23 @@ typedef struct fc_depth {
   const int64_t *out_at;
 } fc_depth;
 
+/* Rows of an image, VL channels of each pixel: strip[(i columns + j) VL] is pixel (top + i, left + j), zeros beyond the
+ * image and for missing channels. */
+typedef struct fc_strip {
+  void *strip;
+  int64_t columns, rows, count; /* pixels from one row of the strip to the next; rows, pixels a row to fill */
+  const void *src;              /* the image's first pixel, first of the channels */
+  int channels;
+  int64_t high, wide, top, left;
+  int64_t channel, row, pixel;  /* strides */
+} fc_strip;
+
 /* Tiles of one row that Winograd's transforms go through, VL channels at a time. Pixels lie in strips of vectors, columns
- * of them a row; transformed values in planes: element f of tile n at plane[n tile + f frequency]. */
+ * of them a row, step of them from tile to tile; transformed values in planes: element f of tile n at
+ * plane[n tile + f frequency]. Filters have taps rows and columns, step + taps = 7. */
 typedef struct fc_wino {
   void *strip, *plane;
-  int64_t columns, tiles, tile, frequency;
+  int64_t columns, step, tiles, tile, frequency;
 } fc_wino;
 
 /* One ISA's kernels for one dtype. kernels.def is the list; this struct, the tables and the tests come from it. */

@@ -9,8 +9,17 @@
 
 /* The algorithms, in the order in which they are asked; the last of a direction neither refuses nor is slow. */
 static const fc_algorithm *const candidates[] = {
-    &fc_conv_winograd, &fc_conv_depthwise,        &fc_conv_direct,        &fc_conv_rows,
-    &fc_conv_pixels,   &fc_conv_weight_depthwise, &fc_conv_weight_direct, &fc_conv_weight_pixels,
+    &fc_conv_winograd_3x3,
+    &fc_conv_winograd_5x5,
+    &fc_conv_depthwise,
+    &fc_conv_direct,
+    &fc_conv_rows,
+    &fc_conv_pixels,
+    &fc_conv_weight_winograd_3x3,
+    &fc_conv_weight_winograd_5x5,
+    &fc_conv_weight_depthwise,
+    &fc_conv_weight_direct,
+    &fc_conv_weight_pixels,
 };
 
 static int floor_mod(int64_t a, int64_t b) { return (int)(((a % b) + b) % b); }

@@ -13,7 +13,7 @@ from typing import Any
 import layouts
 import numpy as np
 import pytest
-from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, TYPICAL, WINOGRAD, Group
+from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, TYPICAL, WINOGRADS, Group
 from cases.conv import Conv
 
 import fastconv as fc
@@ -94,7 +94,7 @@ def _check(target: Target, case: Conv, dtype: str, last: bool, names: dict[str, 
             _ran(target, names[what][last], function, *operands, **kw, out=out)
         else:
             testing.proven(target, function, *operands, **kw, out=out)
-        bound = _NEARLY_WHOLE[dtype] if names[what][last] == WINOGRAD else 0
+        bound = _NEARLY_WHOLE[dtype] if names[what][last].startswith("winograd") else 0
         testing.assert_close(out, a[what], bound, f"{case}: {what}")
 
 
@@ -129,7 +129,7 @@ def test_whole_numbers_at_every_border(c_target: Target, dtype: str, last: bool,
             _check(c_target, case, dtype, last, ALGORITHMS[group.family])
 
 
-@pytest.mark.parametrize("group", [g for g in GROUPS if g.family == "winograd"], ids=str)
+@pytest.mark.parametrize("group", [g for g in GROUPS if g.family in WINOGRADS], ids=str)
 @in_both_layouts
 @on_c
 def test_strict_precision_never_takes_winograd(c_target: Target, dtype: str, last: bool, group: Group) -> None:
@@ -138,7 +138,7 @@ def test_strict_precision_never_takes_winograd(c_target: Target, dtype: str, las
             _check(c_target, case, dtype, last, ALGORITHMS["product"])
 
 
-@pytest.mark.parametrize("group", [g for g in GROUPS if g.family != "winograd"], ids=str)
+@pytest.mark.parametrize("group", [g for g in GROUPS if g.family not in WINOGRADS], ids=str)
 @in_both_layouts
 @pytest.mark.parametrize("other", [t for t in testing.targets() if t.backend not in ("c", "reference")], ids=str)
 def test_the_same_sizes_on_the_other_backends(other: Target, dtype: str, last: bool, group: Group) -> None:
@@ -150,7 +150,10 @@ def test_the_same_sizes_on_the_other_backends(other: Target, dtype: str, last: b
 # -------------------------------------------------------------------------------------------------- exactness
 
 
-_FEW_WINOGRAD = [TYPICAL["winograd"], *(g.cases[k] for g in GROUPS if g.family == "winograd" for k in (0, -2))]
+_FEW_WINOGRAD = [
+    *((family, TYPICAL[family]) for family in WINOGRADS),
+    *((g.family, g.cases[k]) for g in GROUPS if g.family in WINOGRADS for k in (0, -2)),
+]
 
 
 @cache
@@ -164,16 +167,15 @@ def _real(case: Conv, draw: Callable[..., np.ndarray]) -> dict[str, np.ndarray]:
 def test_winograd_is_as_exact_as_it_promises(c_target: Target, dtype: str, last: bool, draw: Any) -> None:
     promise = {"float32": 5e-6, "float64": 1e-13}[dtype]
     direct = {"float32": 1e-6, "float64": 1e-14}[dtype]
-    for case in _FEW_WINOGRAD:
+    for family, case in _FEW_WINOGRAD:
         a, kw = _cast(_real(case, draw), dtype, last), _arguments(case, last)
         expected = _cast(_real(case, draw), "float64", last)
         got = {}
         for what, function in _functions(case.ndim).items():
-            operands, name = _operands(case, a)[what], ALGORITHMS["winograd"][what][last]
+            operands, name = _operands(case, a)[what], ALGORITHMS[family][what][last]
             with testing.on(c_target):
                 got[what] = _ran(c_target, name, function, *operands, **kw)
-            limit = promise if name == WINOGRAD else direct
-            assert testing.relative_l2(got[what], expected[what]) < limit, f"{case}: {what}"
+            assert testing.relative_l2(got[what], expected[what]) < promise, f"{case}: {what}"
         with testing.on(c_target), fc.precision("strict"):
             strict = testing.proven(c_target, _functions(case.ndim)["y"], a["x"], a["w"], **kw)
         assert testing.relative_l2(strict, expected["y"]) < direct, f"{case}: strict"
@@ -190,7 +192,7 @@ def test_epilogues_of_every_algorithm(c_target: Target, dtype: str, family: str,
     case = TYPICAL[family]
     a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
     name = ALGORITHMS[family]["y"][last]
-    bound = _NEARLY_WHOLE[dtype] if name == WINOGRAD else 0
+    bound = _NEARLY_WHOLE[dtype] if family in WINOGRADS else 0
     for b in (None, a["b"]):
         for residual in (None, a["residual"]):
             before = a["y"] if residual is None else a["y"] + residual
@@ -222,7 +224,7 @@ def test_any_strides_of_every_array(c_target: Target, dtype: str, family: str, l
     bias = a["b"] if last else a["b"].reshape(-1, *(1,) * case.ndim)
     expected = {**plain, "y": plain["y"] + plain["residual"] + bias}
     # Another algorithm may run where strides are others: only Winograd's results are not whole.
-    bounds = {k: _NEARLY_WHOLE[dtype] if names[last] == WINOGRAD else 0 for k, names in ALGORITHMS[family].items()}
+    bounds = dict.fromkeys(ALGORITHMS[family], _NEARLY_WHOLE[dtype] if family in WINOGRADS else 0)
     with testing.on(c_target):
         for what, function in _functions(case.ndim).items():
             operands, more = _operands(case, a)[what], {}
@@ -263,7 +265,7 @@ def _with(case: Conv, what: str, at: tuple[int, ...], value: float) -> dict[str,
 @of_every_family
 @on_c
 def test_one_nan_reaches_its_windows_alone(c_target: Target, dtype: str, family: str, last: bool, value: float) -> None:
-    case, names = TYPICAL[family], ALGORITHMS["product" if family == "winograd" else family]
+    case, names = TYPICAL[family], ALGORITHMS["product" if family in WINOGRADS else family]
     for what, function in _functions(case.ndim).items():
         for at in ((0, 0), (5, 9), (-1, -1)):
             a, kw = _cast(_with(case, what, at, value), dtype, last), _arguments(case, last)
@@ -274,21 +276,25 @@ def test_one_nan_reaches_its_windows_alone(c_target: Target, dtype: str, family:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @in_both_layouts
+@pytest.mark.parametrize("family", WINOGRADS)
 @on_c
 def test_winograd_spreads_nan_over_the_tiles_that_read_it(
-    c_target: Target, dtype: str, last: bool, value: float
+    c_target: Target, dtype: str, last: bool, family: str, value: float
 ) -> None:
-    case = TYPICAL["winograd"]
+    case = TYPICAL[family]
+    side = case.kernel[0]
+    step = 7 - side
     for what in ("y", "dx"):
         for at in ((0, 0), (3, 4), (4, 5), (7, 12), (10, 17)):
             problem = _with(case, what, at, value)
             a, kw, expected = _cast(problem, dtype, last), _arguments(case, last), problem[what]
             with testing.on(c_target):
-                got = _ran(c_target, WINOGRAD, _functions(case.ndim)[what], *_operands(case, a)[what], **kw)
+                got = _ran(c_target, ALGORITHMS[family][what][last], _functions(case.ndim)[what], *_operands(case, a)[what], **kw)
             got = np.moveaxis(got, -1, 1) if last else got
-            # Along each dimension a tile makes four outputs of six inputs, one more on either side.
+            # Along each dimension a tile makes its outputs of six inputs, so many more on either side.
+            more = side // 2
             near = [
-                [4 * (o // 4) - 1 <= p <= 4 * (o // 4) + 4 for o in range(n)]
+                [step * (o // step) - more <= p < step * (o // step + 1) + more for o in range(n)]
                 for p, n in zip(at, case.size, strict=True)
             ]
             reads = np.zeros(expected.shape, bool)

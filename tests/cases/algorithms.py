@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from .conv import Conv, conv
 
-WINOGRAD, DIRECT, DEPTHWISE = "winograd_4x4_3x3", "direct", "depthwise_channels"
+WINOGRAD, WINOGRAD_5X5 = "winograd_4x4_3x3", "winograd_2x2_5x5"
+DIRECT, DEPTHWISE = "direct", "depthwise_channels"
 ROWS, PIXELS = "implicit_gemm_rows", "implicit_gemm_pixels"
 
 #: family -> result -> what computes it with the channels first, with the channels last.
 ALGORITHMS = {
-    "winograd": {"y": (WINOGRAD, WINOGRAD), "dx": (WINOGRAD, WINOGRAD), "dw": (PIXELS, PIXELS)},
+    "winograd": {what: (WINOGRAD, WINOGRAD) for what in ("y", "dx", "dw")},
+    "winograd 5x5": {what: (WINOGRAD_5X5, WINOGRAD_5X5) for what in ("y", "dx", "dw")},
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
@@ -108,6 +110,36 @@ _wino = [
         conv("across images", 3, 24, 26, (9, 9), 3, padding=1),
         conv("more than one", 5, 24, 24, (24, 23), 3, padding=1),
         conv("the least", 1, 385, 32, (20, 31), 3, padding=1),
+    ),
+    group(
+        "winograd",
+        "filters' gradients: blocks of channels, tiles at a time",
+        *[conv(f"{i} to {o}", 1, i, o, (10, 14), 3, padding=1) for i, o in ((127, 25), (129, 24), (24, 127), (25, 131))],
+        *[conv(f"{n} images", n, 24, 25, (21, 22), 3, padding=1) for n in (6, 7, 8)],
+    ),
+    group(
+        "winograd 5x5",
+        "tiles that are cut",
+        *[conv(f"outputs {h}x{w}", 1, 24, 24, (h, w), 5, padding=2) for h, w in ((7, 6), (6, 8), (5, 9), (1, 24))],
+        conv("12 images of a tile", 12, 24, 24, (2, 2), 5, padding=2),
+        conv("13 images of a part of one", 13, 24, 24, (1, 2), 5, padding=2),
+    ),
+    group(
+        "winograd 5x5",
+        "pads",
+        conv("none", 1, 24, 24, (11, 13), 5),
+        conv("1", 1, 24, 24, (9, 12), 5, padding=1),
+        conv("over the kernel", 1, 24, 24, (7, 9), 5, padding=6),
+        conv("asymmetric", 1, 24, 24, (9, 10), 5, padding=((0, 4), (3, 1))),
+        conv("negative", 1, 24, 24, (13, 14), 5, padding=((-1, 0), (2, -3))),
+        conv("a slice of 3-D", 1, 24, 25, (1, 9, 10), (1, 5, 5), stride=(2, 1, 1), padding=(0, 2, 2)),
+    ),
+    group(
+        "winograd 5x5",
+        "channels and pieces",
+        *[conv(f"{i} to {o}", 1, i, o, (7, 9), 5, padding=2) for i, o in ((25, 32), (31, 33), (47, 48), (129, 130))],
+        conv("2 groups of 24 to 25", 2, 48, 50, (7, 8), 5, 2, padding=2),
+        conv("across images", 3, 24, 26, (15, 17), 5, padding=2),
     ),
 ]
 
@@ -220,9 +252,13 @@ _depthwise = [
 
 GROUPS = [*_wino, *_product, *_direct, *_depthwise]
 
+#: Families whose results are not whole numbers where the operands are.
+WINOGRADS = tuple(family for family, names in ALGORITHMS.items() if names["y"][0].startswith("winograd"))
+
 #: One of each family, with more than one image, rests everywhere, and enough to do for several threads.
 TYPICAL = {
     "winograd": conv("typical", 3, 26, 25, (11, 18), 3, padding=1),
+    "winograd 5x5": conv("typical", 3, 26, 25, (11, 18), 5, padding=2),
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),

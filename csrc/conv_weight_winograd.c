@@ -1,0 +1,198 @@
+/* The gradient of 3x3 and 5x5 filters of stride 1 by Winograd: transformed patches times transformed gradients of the
+ * result, summed over the tiles for each frequency, then transformed to filters. A piece is a block of filters; it walks
+ * through all tiles, some at a time. */
+#include "winograd.h"
+
+/* Input and output channels of a piece, at most: its sums, 36 blocks of them, stay within the last-level cache. */
+#define FC_WINO_BLOCK 128
+
+/* What is transformed at a time stays within this. */
+#define FC_WINO_WEIGHT_BYTES (1536 * 1024)
+
+typedef struct sizes {
+  fc_wino_grid grid;
+  int64_t ic, oc;             /* channels of a piece, whole panels of lanes and rows */
+  int64_t tiles;              /* at a time: from the layer alone, as it decides on rounding */
+  int64_t columns, v, z, strip, sums, total;
+} sizes;
+
+static int64_t panels(int64_t lanes, int64_t tile, int64_t n) { return fc_round_up(lanes, tile) * n; }
+
+static sizes size(const fc_conv_plan *p, int nthreads) {
+  const fc_kernels *kn = p->kn;
+  const fc_conv_desc *d = &p->d;
+  const int64_t most_ic = fc_min(fc_round_up(d->icg, kn->nr), FC_WINO_BLOCK),
+                most_oc = fc_round_up(fc_min(d->ocg, FC_WINO_BLOCK), kn->mr);
+  sizes s = {.grid = fc_wino_tiles(p, d->out)};
+  s.tiles = fc_max(32, FC_WINO_WEIGHT_BYTES / (FC_WINO_FREQUENCIES * (most_ic + most_oc) * p->es) / 8 * 8);
+  s.tiles = fc_min(s.grid.all, fc_div_up(s.grid.all, fc_div_up(s.grid.all, s.tiles)));
+  fc_partition(d->ocg, d->icg, kn->mr, kn->nr, most_oc, most_ic, d->groups, nthreads > 1 ? (nthreads + 1) / 2 : 1, &s.oc, &s.ic);
+  s.columns = s.grid.step * fc_min(s.grid.wide, s.tiles) + FC_WINO_SIDE - s.grid.step;
+  s.v = fc_round_up(FC_WINO_FREQUENCIES * panels(s.ic, kn->nr, s.tiles) * p->es, FC_ALIGN);
+  /* Vectors that are wider than what is left of a panel run into what follows. */
+  s.z = fc_round_up(FC_WINO_FREQUENCIES * (panels(s.oc, kn->mr, s.tiles) + kn->vl) * p->es, FC_ALIGN);
+  s.sums = fc_round_up(FC_WINO_FREQUENCIES * s.oc * s.ic * p->es, FC_ALIGN);
+  s.strip = fc_round_up(fc_max(FC_WINO_SIDE * s.columns * kn->vl, 2 * s.ic * fc_product3(d->ker)) * p->es, FC_ALIGN);
+  s.total = s.v + s.z + s.sums + s.strip;
+  return s;
+}
+
+static int64_t pieces(fc_conv_call *j, int nthreads) {
+  const sizes s = size(j->p, nthreads);
+  const fc_conv_desc *d = &j->p->d;
+  j->piece_m = s.oc;
+  j->piece_n = s.ic;
+  j->pieces_m = fc_div_up(d->ocg, s.oc);
+  j->pieces_n = fc_div_up(d->icg, s.ic);
+  j->threads = nthreads;
+  j->scratch = s.total;
+  return d->groups * j->pieces_m * j->pieces_n;
+}
+
+/* Tiles t0..t1 of the images x: panels of nr channels. */
+static void transform_patches(const fc_conv_plan *p, const sizes *s, const char *x, int64_t channels, int64_t t0, int64_t t1,
+                              char *v, char *strip) {
+  const fc_conv_desc *d = &p->d;
+  const fc_kernels *kn = p->kn;
+  const int64_t es = p->es, n = t1 - t0;
+  fc_wino_run r;
+  for (int64_t c = 0; c < fc_round_up(channels, kn->nr); c += kn->vl)
+    for (int64_t t = t0; t < t1; t += r.n) {
+      r = fc_wino_run_at(&s->grid, t, t1);
+      const fc_strip f = {.strip = strip,
+                          .columns = s->columns,
+                          .rows = FC_WINO_SIDE,
+                          .count = s->grid.step * (r.n - 1) + FC_WINO_SIDE,
+                          .src = x + (r.image * d->xs[0] + c * d->xs[1]) * es,
+                          .channels = (int)fc_max(0, fc_min(kn->vl, channels - c)),
+                          .high = d->in[1],
+                          .wide = d->in[2],
+                          .top = s->grid.step * r.row - d->pad[1],
+                          .left = s->grid.step * r.column - d->pad[2],
+                          .channel = d->xs[1],
+                          .row = d->xs[3],
+                          .pixel = d->xs[4]};
+      kn->wino_strip(&f);
+      const fc_wino w = {.strip = strip,
+                         .plane = v + (c / kn->nr * kn->nr * n + (t - t0) * kn->nr + c % kn->nr) * es,
+                         .columns = s->columns,
+                         .step = s->grid.step,
+                         .tiles = r.n,
+                         .tile = kn->nr,
+                         .frequency = panels(channels, kn->nr, n)};
+      kn->wino_input(&w);
+    }
+}
+
+/* Tiles t0..t1 of the gradients dy: panels of mr channels. Their vectors go from the last to the first of a panel, so
+ * that a later one overwrites what an earlier one stored beyond its lanes. */
+static void transform_results(const fc_conv_plan *p, const sizes *s, const char *dy, int64_t channels, int64_t t0, int64_t t1,
+                              char *z, char *strip) {
+  const fc_conv_desc *d = &p->d;
+  const fc_kernels *kn = p->kn;
+  const int64_t es = p->es, n = t1 - t0;
+  fc_wino_run r;
+  for (int64_t c = 0; c < channels; c += kn->mr)
+    for (int64_t l = (kn->mr - 1) / kn->vl * kn->vl; l >= 0; l -= kn->vl)
+      for (int64_t t = t0; t < t1; t += r.n) {
+        r = fc_wino_run_at(&s->grid, t, t1);
+        const fc_strip f = {.strip = strip,
+                            .columns = s->columns,
+                            .rows = s->grid.step,
+                            .count = s->grid.step * r.n,
+                            .src = dy + (r.image * d->ys[0] + (c + l) * d->ys[1]) * es,
+                            .channels = (int)fc_max(0, fc_min(kn->vl, channels - c - l)),
+                            .high = d->out[1],
+                            .wide = d->out[2],
+                            .top = s->grid.step * r.row,
+                            .left = s->grid.step * r.column,
+                            .channel = d->ys[1],
+                            .row = d->ys[3],
+                            .pixel = d->ys[4]};
+        kn->wino_strip(&f);
+        const fc_wino w = {.strip = strip,
+                           .plane = z + (c * n + (t - t0) * kn->mr + l) * es,
+                           .columns = s->columns,
+                           .step = s->grid.step,
+                           .tiles = r.n,
+                           .tile = kn->mr,
+                           .frequency = panels(channels, kn->mr, n) + kn->vl};
+        kn->wino_result(&w);
+      }
+}
+
+/* Sums, 36 of each filter, to the filters of one output channel. */
+static void write_filters(const fc_conv_plan *p, const char *sums, int64_t frequency, int64_t channels, char *dw, char *strip) {
+  const fc_conv_desc *d = &p->d;
+  const fc_kernels *kn = p->kn;
+  const int64_t es = p->es, taps = fc_product3(d->ker);
+  const fc_wino w = {.strip = strip,
+                     .plane = (char *)sums,
+                     .step = fc_wino_step(p),
+                     .tiles = fc_div_up(channels, kn->vl),
+                     .tile = kn->vl,
+                     .frequency = frequency};
+  kn->wino_gradient(&w);
+  int64_t off[25], coff[25];
+  int32_t crun[25];
+  for (int64_t t = 0; t < taps; t++) {
+    off[t] = t * kn->vl;
+    coff[t] = fc_tap_stride(d, t);
+  }
+  fc_runs(coff, crun, taps);
+  /* Filters that lie one after another are written where they belong. */
+  const int whole = crun[0] == taps && d->ws[1] == taps;
+  char *turned = whole ? dw : strip + fc_round_up(channels, kn->vl) * taps * es;
+  for (int64_t c = 0; c < channels; c += kn->vl)
+    kn->pack(turned + c * taps * es, (int)taps, (int)taps, strip + c * taps * es, off, 1, fc_min(kn->vl, channels - c));
+  if (whole) return;
+  const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  const fc_block to = {.m = channels,
+                       .n = taps,
+                       .ep = &plain,
+                       .first = 1,
+                       .last = 1,
+                       .out = {.p = dw, .rs = d->ws[1], .coff = coff, .crun = crun}};
+  kn->write(turned, taps, &to);
+}
+
+static void piece(void *ctx, int64_t index, int worker) {
+  const fc_conv_call *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const fc_conv_desc *d = &p->d;
+  const fc_kernels *kn = p->kn;
+  const sizes s = size(p, (int)j->threads);
+  const int64_t es = p->es, per = j->pieces_m * j->pieces_n, g = index / per;
+  const int64_t m0 = index % per % j->pieces_m * j->piece_m, m = fc_min(d->ocg - m0, j->piece_m);
+  const int64_t n0 = index % per / j->pieces_m * j->piece_n, n = fc_min(d->icg - n0, j->piece_n);
+  const int64_t whole = fc_round_up(n, kn->vl), frequency = m * whole;
+  char *v = j->workspace + worker * j->scratch, *z = v + s.v, *sums = z + s.z, *strip = sums + s.sums;
+  const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  for (int64_t t = 0, t1; t < s.grid.all; t = t1) {
+    t1 = fc_min(s.grid.all, t + s.tiles);
+    transform_patches(p, &s, j->first + (g * d->icg + n0) * d->xs[1] * es, n, t, t1, v, strip);
+    transform_results(p, &s, j->second + (g * d->ocg + m0) * d->ys[1] * es, m, t, t1, z, strip);
+    for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++) {
+      const fc_block b = {.m = m,
+                          .n = whole,
+                          .k = t1 - t,
+                          .a = z + f * (panels(m, kn->mr, t1 - t) + kn->vl) * es,
+                          .b = v + f * panels(n, kn->nr, t1 - t) * es,
+                          .out = {.p = sums + f * frequency * es, .rs = whole, .cs = 1},
+                          .ep = &plain,
+                          .first = t == 0,
+                          .last = 1};
+      kn->block(&b);
+    }
+  }
+  for (int64_t o = 0; o < m; o++)
+    write_filters(p, sums + o * whole * es, frequency, n, j->result + ((g * d->ocg + m0 + o) * d->ws[0] + n0 * d->ws[1]) * es,
+                  strip);
+}
+
+static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3); }
+
+static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5); }
+
+const fc_algorithm fc_conv_weight_winograd_3x3 = {"winograd_4x4_3x3", refuse_3x3, 0, 0, 0, pieces, piece, fc_wino_slow};
+const fc_algorithm fc_conv_weight_winograd_5x5 = {"winograd_2x2_5x5", refuse_5x5, 0, 0, 0, pieces, piece, fc_wino_slow};

@@ -1,0 +1,53 @@
+/* What the Winograd algorithms share: tiles of the result, and the patches of the image that they need. */
+#ifndef FC_WINOGRAD_H
+#define FC_WINOGRAD_H
+
+#include "conv.h"
+
+/* Sides of a patch: 4 x 4 results of 3 x 3 taps, or 2 x 2 of 5 x 5. */
+enum { FC_WINO_SIDE = 6, FC_WINO_FREQUENCIES = FC_WINO_SIDE * FC_WINO_SIDE };
+
+/* Fewer channels on either side, or tiles, than this, and the transforms cost more than they save. */
+#define FC_WINO_CHANNELS 24
+#define FC_WINO_TILES 12
+
+/* Results of a tile along a side. */
+static inline int64_t fc_wino_step(const fc_conv_plan *p) { return FC_WINO_SIDE + 1 - p->d.ker[1]; }
+
+/* Tiles of an image: rows, columns; of all images. */
+typedef struct fc_wino_grid {
+  int64_t step, high, wide, all;
+} fc_wino_grid;
+
+static inline fc_wino_grid fc_wino_tiles(const fc_conv_plan *p, const int64_t size[3]) {
+  const int64_t step = fc_wino_step(p), high = fc_div_up(size[1], step), wide = fc_div_up(size[2], step);
+  return (fc_wino_grid){step, high, wide, p->d.n * high * wide};
+}
+
+/* Tiles of one row of tiles: n of them from (row, column) of an image. */
+typedef struct fc_wino_run {
+  int64_t image, row, column, n;
+} fc_wino_run;
+
+static inline fc_wino_run fc_wino_run_at(const fc_wino_grid *g, int64_t tile, int64_t end) {
+  const int64_t column = tile % g->wide, row = tile / g->wide % g->high;
+  return (fc_wino_run){tile / g->wide / g->high, row, column, fc_min(g->wide - column, end - tile)};
+}
+
+/* Why taps x taps filters are not applied so; 0 where they can be. */
+static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps) {
+  const fc_conv_desc *d = &p->d;
+  if (d->ker[0] != 1 || d->ker[1] != taps || d->ker[2] != taps || d->in[0] != 1 || d->out[0] != 1 || d->pad[0] != 0)
+    return taps == 3 ? "the kernel is not 3x3" : "";
+  if (d->stride[1] != 1 || d->stride[2] != 1 || d->dil[1] != 1 || d->dil[2] != 1) return "stride or dilation is not 1";
+  if (d->strict) return "strict precision takes direct algorithms only";
+  return 0;
+}
+
+static inline const char *fc_wino_slow(const fc_conv_plan *p) {
+  if (p->sc < FC_WINO_CHANNELS || p->dc < FC_WINO_CHANNELS) return "too few channels to pay for the transforms";
+  if (fc_wino_tiles(p, p->dst).all < FC_WINO_TILES) return "too few tiles to pay for transforming the filters";
+  return 0;
+}
+
+#endif
