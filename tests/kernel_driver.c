@@ -171,6 +171,7 @@ static const conv convs[] = {
     {"3x3, blocks of the reduction", 1, 1, 61, 13, FLAT(7, 7), FLAT(3, 3), ONES, PADS(1), ONES},
     {"3x3, many channels", 2, 1, 25, 33, FLAT(14, 13), FLAT(3, 3), ONES, PADS(1), ONES},
     {"3x3, many channels in groups", 1, 2, 32, 24, FLAT(11, 25), FLAT(3, 3), ONES, {0, 0, 2}, {0, 1, 0}, ONES},
+    {"5x5, many channels", 2, 1, 25, 24, FLAT(7, 9), FLAT(5, 5), ONES, {0, 2, 1}, {0, 2, 2}, ONES},
     {"1x1", 2, 1, 33, 19, FLAT(7, 5), ONES, ONES, NO_PADS, ONES},
     {"1x1, deep", 1, 1, 700, 14, FLAT(5, 5), ONES, ONES, NO_PADS, ONES},
     {"1x1 with stride", 2, 1, 8, 9, FLAT(8, 9), ONES, FLAT(2, 2), NO_PADS, ONES},
