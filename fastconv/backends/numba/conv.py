@@ -13,12 +13,14 @@ from ...spec import ConvSpec
 from .direct import Direct, DirectJob, DirectWeights
 from .product import Job, Operand, Packed, Product, merge_pixels, steps
 from .simd import ISA, MR, NV, lanes
+from .winograd import ALGORITHM as WINOGRAD
+from .winograd import Winograd, refuse
 
 __all__ = ["ConvKernel"]
 
 Triple = tuple[int, int, int]
 
-#: Products of input and output channels of a group up to which no register tile is used.
+#: Channels of a group that are few.
 _FEW = 4
 
 
@@ -71,23 +73,38 @@ class ConvKernel:
         self.in_size: Triple = _triple(spec.in_size, 1)
         self.out_size: Triple = _triple(spec.out_size, 1)
         self.icg, self.ocg = spec.ic // spec.groups, spec.oc // spec.groups
-        nr = NV * lanes(spec.dtype)
         # The vectors of the tile run along what is contiguous in the result, unless a group has too few channels.
-        channels = self.icg if spec.direction == "bwd_input" else self.ocg
-        self.pixels_are_rows = spec.channels_last and (channels > nr // 2 or spec.direction == "bwd_weight")
-        self.is_direct = self.icg * self.ocg <= _FEW
-        self.by_rows = not (spec.channels_last and self.icg == self.ocg == 1)
-        of_group = f"{self.icg} x {self.ocg} channels a group"
-        if self.is_direct:
-            self.algorithm = "direct rows" if self.by_rows else "direct channels"
-            self.reason = f"{self.algorithm}: {of_group} would leave a register tile nearly empty"
-            if not self.by_rows:
-                self.reason += "\narrays whose channels are not contiguous are copied first"
-        else:
-            self.algorithm = f"implicit_gemm {MR}x{nr}"
-            rows = "pixels" if self.pixels_are_rows else "channels"
-            self.reason = f"direct: refused, {of_group} are more than {_FEW}\n{self.algorithm}: its rows are {rows}"
-        self._made = lru_cache(maxsize=8)(self._make_direct if self.is_direct else self._make)
+        results = self.icg if spec.direction == "bwd_input" else self.ocg
+        few = results <= NV * lanes(spec.dtype) // 2
+        self.pixels_are_rows = spec.channels_last and (not few or spec.direction == "bwd_weight")
+        self.by_rows = not (spec.channels_last and spec.groups > 1 and self.icg == self.ocg == 1)
+        refusals = {WINOGRAD: refuse(spec), "direct": self._refuse_direct()}
+        self.is_winograd = refusals[WINOGRAD] is None
+        self.is_direct = not self.is_winograd and refusals["direct"] is None
+        self.algorithm = "implicit_gemm"
+        make: Any = self._make
+        if self.is_winograd:
+            self.algorithm, make = WINOGRAD, self._make_winograd
+        elif self.is_direct:
+            self.algorithm, make = "direct" if self.by_rows else "depthwise_channels", self._make_direct
+        tried = list(refusals.items())[: 0 if self.is_winograd else 1 if self.is_direct else 2]
+        self.reason = "".join(f"{name}: refused, {why}\n" for name, why in tried if why) + self.algorithm
+        self._made = lru_cache(maxsize=8)(make)
+
+    def _refuse_direct(self) -> str | None:
+        """Why the direct algorithm would be slower than a product; None if it would not."""
+        spec, forward = self.spec, self.spec.direction == "fwd"
+        channels, results = (self.icg, self.ocg) if forward else (self.ocg, self.icg)
+        if spec.direction == "bwd_weight":
+            few = spec.groups > 1 and max(self.icg, self.ocg) <= _FEW
+            return None if few else "the channels of a group fill register tiles"
+        if results <= 2 * _FEW:
+            few = spec.groups > 1 or results < MR
+            return None if few else "the result's channels fill register tiles"
+        # The first layer of a network: its few source rows serve every channel of the result, without packing.
+        if channels > _FEW or prod(spec.kernel) < _FEW:
+            return "there are more than a few channels"
+        return "the channels of the result are contiguous" if spec.channels_last else None
 
     # ------------------------------------------------------------------------------------------ the interface
 
@@ -105,9 +122,9 @@ class ConvKernel:
     def pack(self, w: np.ndarray) -> Packed:
         """The weights as the kernel reads them."""
         anywhere = (0,) * (self.spec.ndim + 2)
-        made = self._made(anywhere, anywhere if self.is_direct else steps(w), anywhere, None, None)
-        if self.is_direct:
-            return made.pack(self._weight_parts(w))
+        made = self._made(anywhere, steps(w), anywhere, None, None)
+        if self.is_winograd or self.is_direct:
+            return made.pack(w)
         return made.pack(*((None, w) if self.pixels_are_rows else (w, None)))
 
     def __call__(
@@ -132,7 +149,7 @@ class ConvKernel:
             None if residual is None else steps(residual),
             None if bias is None else steps(bias)[0],
         )
-        if not self.is_direct:
+        if not (self.is_direct or self.is_winograd):
             a, b = (second, first) if self.pixels_are_rows == gradient else (first, second)
             made.run(a, b, out, residual, bias, packed)
         elif gradient:
@@ -162,6 +179,17 @@ class ConvKernel:
         ]  # fmt: skip
         return Product(self.spec.dtype, jobs, self.spec.activation)
 
+    def _make_winograd(
+        self,
+        first: tuple[int, ...],
+        second: tuple[int, ...],
+        out: tuple[int, ...],
+        residual: tuple[int, ...] | None,
+        bias_step: int | None,
+    ) -> Winograd:
+        strides = [_Image(a, self.spec.channels_last).record() for a in (first, out, residual or out)]
+        return Winograd(self.spec, strides, bias_step, residual is not None)
+
     def _make_direct(
         self,
         first: tuple[int, ...],
@@ -177,21 +205,16 @@ class ConvKernel:
         every = (1, 1, 1) if forward else self.stride
         jobs, strides = [], []
         for size, begin, taps in self._phases():
-            jobs.append(DirectJob(spec.n, spec.groups, channels, results, size, step, image, [o for _, o in taps]))
+            numbers = [(a * self.kernel[1] + b) * self.kernel[2] + c for (a, b, c), _ in taps]
+            offsets = [o for _, o in taps]
+            jobs.append(DirectJob(spec.n, spec.groups, channels, results, size, step, image, offsets, numbers))
             strides.append(_Image(first, last).record())
             strides += [_Image(a or out, last).record(begin, every) for a in (out, residual)]
         if spec.direction == "bwd_weight":
             strides = [_Image(a, last).record() for a in (first, second)]
             return DirectWeights(spec.dtype, jobs[0], self.by_rows, strides)
-        return Direct(spec.dtype, jobs, self.by_rows, strides, bias_step, residual is not None, spec.activation)
-
-    def _weight_parts(self, w: np.ndarray) -> list[np.ndarray]:
-        """The weights of each phase as (groups, results, channels, taps)."""
-        whole = w.reshape(self.spec.groups, self.ocg, self.icg, prod(self.kernel))
-        if self.spec.direction == "bwd_input":
-            whole = whole.swapaxes(1, 2)
-        _, height, width = self.kernel
-        return [whole[..., [(d * height + h) * width + v for (d, h, v), _ in taps]] for _, _, taps in self._phases()]
+        order = (forward, self.ocg, self.icg, prod(self.kernel))
+        return Direct(spec.dtype, jobs, self.by_rows, order, strides, bias_step, residual is not None, spec.activation)
 
     def _phases(self) -> list[tuple[Triple, Triple, list[tuple[Triple, Triple]]]]:
         """Dense convolutions that together make the result: (its size, where it begins, [(tap, offset)]).

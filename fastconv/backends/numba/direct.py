@@ -17,22 +17,28 @@ import numpy as np
 from ...spec import Activation
 from ...threads import get_num_threads
 from . import workers
-from .engine import activate
-from .product import WORK_FLOOR, Packed, activation_number, address_of
+from .engine import activate, turn
+from .product import WORK_FLOOR, Packed, activation_number, address_of, up
 from .simd import (
     ABREAST,
+    COLUMNS,
+    LINES,
+    TOGETHER,
+    copy_evens,
     copy_vector,
     correlate_channels,
+    correlate_rows,
     data_of,
-    dot,
     fetch_add,
     jit,
     lanes,
     no_inline,
     pointer,
     vector_lanes,
-    weigh_channels,
-    weigh_row,
+    weigh_pixel,
+    weigh_pixels,
+    weigh_results,
+    weigh_rows,
 )
 
 __all__ = ["Direct", "DirectJob", "DirectWeights"]
@@ -40,8 +46,8 @@ __all__ = ["Direct", "DirectJob", "DirectWeights"]
 _i8 = np.int64
 Triple = tuple[int, int, int]
 
-#: Elements of the row buffer that stay in the first-level cache.
-_BUFFER = 6144
+#: Elements of the row buffer that stay in the first-level cache, and in the second-level one.
+_NEAR, _FAR = 6144, 40960
 
 PROBLEM = np.dtype(
     [
@@ -50,11 +56,12 @@ PROBLEM = np.dtype(
         # The source: its sizes, and the steps of a coordinate from one output to the next.
         ("size_0", _i8), ("size_1", _i8), ("size_2", _i8), ("step_0", _i8), ("step_1", _i8), ("step_2", _i8),
         ("q0", _i8), ("q1", _i8), ("q2", _i8),
-        # The row buffer: output rows at a time; lowest offsets of taps; its size; where its offsets are in the table.
+        # The row buffer: output rows at a time; lowest offsets of taps; its size; rows that the taps span.
         ("rows", _i8), ("low_0", _i8), ("low_1", _i8), ("low_2", _i8), ("high_2", _i8),
-        ("depth", _i8), ("height", _i8), ("width", _i8),
-        ("first_offset", _i8),
-        ("bias", _i8), ("bias_stride", _i8), ("residual", _i8), ("activation", _i8),
+        ("depth", _i8), ("height", _i8), ("width", _i8), ("span", _i8),
+        # Where it begins in the work space, behind the lines; where its offsets begin in the table.
+        ("buffer", _i8), ("first_offset", _i8),
+        ("bias", _i8), ("bias_stride", _i8), ("residual", _i8), ("activation", _i8), ("untouched", _i8),
     ]
 )  # fmt: skip
 
@@ -63,52 +70,76 @@ STEPS = np.dtype([("n", _i8), ("c", _i8), ("s0", _i8), ("s1", _i8), ("s2", _i8),
 
 
 @jit
-def _fill_rows(buffer, b, src, base, step, job, q0, q1):
-    """The input rows that the outputs (q0, q1 ...) of one channel need, zero outside the image."""
-    no_inline()
-    pitch = job.step_2 * job.width
-    for u in range(job.depth):
-        x0 = q0 * job.step_0 + job.low_0 + u
-        for h in range(job.height):
-            x1 = q1 * job.step_1 + job.low_1 + h
-            line = b + (u * job.height + h) * pitch
-            for j in range(pitch):
-                buffer[line + j] = 0
-            if not (0 <= x0 < job.size_0 and 0 <= x1 < job.size_1):
-                continue
-            row = base + x0 * step.s0 + x1 * step.s1
-            for phase in range(job.step_2):
-                first = job.low_2 + phase
-                j0, j1 = max(0, -(first // job.step_2)), min(job.width, -((first - job.size_2) // job.step_2))
-                source, stride = row + first * step.s2, step.s2 * job.step_2
-                if stride == 1:
-                    for j in range(j0, j1):
-                        buffer[line + j] = src[source + j]
-                else:
-                    for j in range(j0, j1):
-                        buffer[line + phase * job.width + j] = src[source + j * stride]
+def _fill_row(buffer, at, src, source, every, j0, j1, width):
+    """``buffer[at + j] = src[source + j every]`` for j0 <= j < j1, and 0 around them up to ``width``."""
+    lane, j = vector_lanes(buffer), j0
+    for k in range(j0):
+        buffer[at + k] = 0
+    if every == 1:
+        while j + lane <= j1:
+            copy_vector(buffer, at + j, src, source + j)
+            j += lane
+    elif every == 2:
+        while j + lane < j1:
+            copy_evens(buffer, at + j, src, source + 2 * j)
+            j += lane
+    for k in range(j, j1):
+        buffer[at + k] = src[source + k * every]
+    for k in range(j1, width):
+        buffer[at + k] = 0
 
 
 @jit
-def _finish(line, count, bias, b, b_step, out, o, o_step, residual, r, r_step, job, scalars):
-    """The epilogue on ``line[:count]``, and its elements to their places."""
-    if job.bias:
+def _fill_rows(buffer, b, src, base, step, job, q0, q1, end):
+    """The input rows that the outputs (q0, q1 to end) of a group need, zero outside the image."""
+    no_inline()
+    pitch = job.step_2 * job.width
+    plane = job.depth * job.height * pitch
+    for u in range(job.depth):
+        x0 = q0 * job.step_0 + job.low_0 + u
+        for h in range((end - q1 - 1) * job.step_1 + job.span):
+            x1 = q1 * job.step_1 + job.low_1 + h
+            inside = 0 <= x0 < job.size_0 and 0 <= x1 < job.size_1
+            for phase in range(job.step_2):
+                first, every = job.low_2 + phase, step.s2 * job.step_2
+                j0, j1 = max(0, -(first // job.step_2)), min(job.width, -((first - job.size_2) // job.step_2))
+                if not inside or j1 <= j0:
+                    j0, j1 = job.width, job.width
+                at = b + (u * job.height + h) * pitch + phase * job.width
+                source = base + x0 * step.s0 + x1 * step.s1 + first * step.s2
+                turned = step.c == 1 and job.channels > 1
+                for c in range(job.channels):
+                    # Where channels are contiguous, what is inside comes afterwards, of all of them at once.
+                    k0 = j1 if turned else j0
+                    _fill_row(buffer, at + c * plane, src, source + c * step.c, every, k0, j1, job.width)
+                if turned:
+                    turn(buffer, at + j0, plane, src, source + j0 * every, every, j1 - j0, job.channels)
+
+
+@jit
+def finish(line, at, count, bias, b, b_step, out, o, o_step, residual, r, r_step, job, scalars):
+    """The epilogue on ``line[at : at + count]``, and its elements to their places."""
+    if job.bias and b_step == 0:
+        value = bias[b]
         for j in range(count):
-            line[j] += bias[b + j * b_step]
+            line[at + j] += value
+    elif job.bias:
+        for j in range(count):
+            line[at + j] += bias[b + j * b_step]
     if job.residual:
         for j in range(count):
-            line[j] += residual[r + j * r_step]
-    activate(line, 0, count, job.activation, scalars[0], scalars[1])
+            line[at + j] += residual[r + j * r_step]
+    activate(line, at, count, job.activation, scalars[0], scalars[1])
     if o_step == 1:
         width = vector_lanes(line)
         whole = count // width * width
         for j in range(0, whole, width):
-            copy_vector(out, o + j, line, j)
+            copy_vector(out, o + j, line, at + j)
         for j in range(whole, count):
-            out[o + j] = line[j]
+            out[o + j] = line[at + j]
     else:
         for j in range(count):
-            out[o + j * o_step] = line[j]
+            out[o + j * o_step] = line[at + j]
 
 
 @jit
@@ -120,37 +151,65 @@ def _find(jobs, number):
 
 
 @jit
+def _weigh_lines(
+    line, source, panel, w, offsets, terms, by_results, some, out, o, ys, residual, r, rs, bias, b, job, scalars
+):
+    """LINES rows of one result, or as many results of one row: ``some`` of them exist."""
+    no_inline()
+    block = COLUMNS * vector_lanes(line)
+    pitch = (job.q2 + block - 1) // block * block
+    o_line, r_line = (ys.c, rs.c) if by_results else (ys.s1, rs.s1)
+    # Whole blocks of columns go where they belong, unless something is left to be done to them.
+    whole = job.q2 // block * block if job.untouched and ys.s2 == 1 and some == LINES else 0
+    for j in range(0, job.q2, block):
+        to, at, step = (out, o + j, o_line) if j < whole else (line, j, pitch)
+        if by_results:
+            weigh_results(to, at, step, line, source + j, panel, w, terms, offsets, terms)
+        else:
+            apart = job.step_1 * job.step_2 * job.width
+            weigh_rows(to, at, step, line, source + j, panel, w, apart, offsets, terms)
+    for i in range(some if whole < job.q2 else 0):
+        finish(
+            line, i * pitch + whole, job.q2 - whole, bias, b + (i * job.bias_stride if by_results else 0), 0,
+            out, o + i * o_line + whole * ys.s2, ys.s2, residual, r + i * r_line, rs.s2, job, scalars,
+        )  # fmt: skip
+
+
+@jit
 def rows(counter, pieces, jobs, strides, table, addresses, weights, scalars, work, pairs):
-    """Forward, channels first: a piece is a group of an image. ``strides``: source, result, residual of each job."""
+    """Forward, by rows: a piece is some rows of a group. ``strides``: source, result, residual of each job."""
     src, out = pointer(addresses[0], work), pointer(addresses[1], work)
     residual, bias = pointer(addresses[2], work), pointer(addresses[3], work)
     line, panel = data_of(work), data_of(weights)
-    step = ABREAST * vector_lanes(line)
-    number = fetch_add(counter)
-    while number < pieces:
-        which = _find(jobs, number)
-        job = jobs[which]
-        xs, ys, rs = strides[3 * which], strides[3 * which + 1], strides[3 * which + 2]
-        n, g = (number - job.first_piece) // job.groups, (number - job.first_piece) % job.groups
-        offsets = table[job.first_offset :]
-        terms, pitch = job.channels * job.taps, job.step_2 * job.width
-        buffer = (job.q2 + step - 1) // step * step
-        for q0 in range(job.q0):
-            for q1 in range(0, job.q1, job.rows):
-                for c in range(job.channels):
-                    base = xs.base + n * xs.n + (g * job.channels + c) * xs.c
-                    _fill_rows(line, buffer + c * job.depth * job.height * pitch, src, base, xs, job, q0, q1)
-                for r in range(q1, min(job.q1, q1 + job.rows)):
-                    for i in range(g * job.results, (g + 1) * job.results):
-                        source = buffer + (r - q1) * job.step_1 * pitch
-                        for j in range(0, job.q2, step):
-                            weigh_row(line, j, line, source + j, panel, job.weights_at + i * terms, offsets, terms)
-                        _finish(
-                            line, job.q2, bias, i * job.bias_stride, 0,
-                            out, ys.base + n * ys.n + i * ys.c + q0 * ys.s0 + r * ys.s1, ys.s2,
-                            residual, rs.base + n * rs.n + i * rs.c + q0 * rs.s0 + r * rs.s1, rs.s2, job, scalars,
-                        )  # fmt: skip
-        number = fetch_add(counter)
+    # The first job is the largest; all read the same rows.
+    whole, xs = jobs[0], strides[0]
+    chunks = (whole.q1 + whole.rows - 1) // whole.rows
+    piece = fetch_add(counter)
+    while piece < pieces:
+        q1, g, n = piece % chunks * whole.rows, piece // chunks % whole.groups, piece // (chunks * whole.groups)
+        first, last = g * whole.results, (g + 1) * whole.results
+        # As many results at a time, if one less exists at least; of the others, as many rows.
+        tiled = last - (whole.results % LINES) * (whole.results % LINES < LINES - 1)
+        for q0 in range(whole.q0):
+            base = xs.base + n * xs.n + g * whole.channels * xs.c
+            _fill_rows(line, whole.buffer, src, base, xs, whole, q0, q1, min(whole.q1, q1 + whole.rows))
+            for which in range(len(jobs)):
+                job, ys, rs = jobs[which], strides[3 * which + 1], strides[3 * which + 2]
+                offsets = table[job.first_offset :]
+                terms, pitch = job.channels * job.taps, job.step_2 * job.width
+                o, r = ys.base + n * ys.n + q0 * ys.s0, rs.base + n * rs.n + q0 * rs.s0
+                end = min(job.q1, q1 + job.rows)
+                for i in range(first, last if q0 < job.q0 else first, LINES):
+                    for k in range(1 if i < tiled else last - i):
+                        for q in range(q1, end, 1 if i < tiled else LINES):
+                            _weigh_lines(
+                                line, job.buffer + (q - q1) * job.step_1 * pitch, panel,
+                                job.weights_at + (i + k) * terms, offsets, terms, i < tiled,
+                                min(LINES, last - i if i < tiled else end - q), out, o + (i + k) * ys.c + q * ys.s1, ys,
+                                residual, r + (i + k) * rs.c + q * rs.s1, rs, bias, (i + k) * job.bias_stride, job,
+                                scalars,
+                            )  # fmt: skip
+        piece = fetch_add(counter)
 
 
 @jit
@@ -159,7 +218,7 @@ def channels(counter, pieces, jobs, strides, table, addresses, weights, scalars,
     src, out = pointer(addresses[0], work), pointer(addresses[1], work)
     residual, bias = pointer(addresses[2], work), pointer(addresses[3], work)
     line, panel = data_of(work), data_of(weights)
-    step = ABREAST * vector_lanes(line)
+    block = COLUMNS * vector_lanes(line)
     number = fetch_add(counter)
     while number < pieces:
         which = _find(jobs, number)
@@ -167,13 +226,15 @@ def channels(counter, pieces, jobs, strides, table, addresses, weights, scalars,
         xs, ys, rs = strides[3 * which], strides[3 * which + 1], strides[3 * which + 2]
         row = number - job.first_piece
         q1, q0, n = row % job.q1, row // job.q1 % job.q0, row // (job.q1 * job.q0)
-        pitch = (job.groups + step - 1) // step * step
-        taps, whole = 0, False
-        for q2 in range(job.q2):
+        pitch = (job.groups + block - 1) // block * block
+        whole = job.groups // block * block
+        straight = whole if job.untouched and ys.c == 1 else 0
+        taps, q2, inner_taps = 0, 0, False
+        while q2 < job.q2:
             begin = q2 * job.step_2
             # Between the margins the taps of a pixel are those of the one before it.
             inner = begin + job.low_2 >= 0 and begin + job.high_2 < job.size_2
-            if not (inner and whole):
+            if not (inner and inner_taps):
                 taps = 0
                 for t in range(job.taps):
                     tap = job.first_tap + 3 * t
@@ -183,49 +244,66 @@ def channels(counter, pieces, jobs, strides, table, addresses, weights, scalars,
                         pairs[2 * taps] = x0 * xs.s0 + x1 * xs.s1 + table[tap + 2] * xs.s2
                         pairs[2 * taps + 1] = t
                         taps += 1
-            whole = inner
+            inner_taps = inner
+            last = (q2 + LINES - 1) * job.step_2 + job.high_2
+            some = LINES if inner and q2 + LINES <= job.q2 and last < job.size_2 else 1
             o = ys.base + n * ys.n + q0 * ys.s0 + q1 * ys.s1 + q2 * ys.s2
             r = rs.base + n * rs.n + q0 * rs.s0 + q1 * rs.s1 + q2 * rs.s2
-            for c in range(0, job.groups, step):
-                count = min(step, job.groups - c)
-                base = xs.base + n * xs.n + begin * xs.s2 + c
-                weigh_channels(line, 0, src, base, panel, job.weights_at + c, pitch, pairs, taps, count)
-                _finish(
-                    line, count, bias, c * job.bias_stride, job.bias_stride, out, o + c * ys.c, ys.c,
-                    residual, r + c * rs.c, rs.c, job, scalars,
+            base, step = xs.base + n * xs.n + begin * xs.s2, job.step_2 * xs.s2
+            for c in range(0, job.groups, block):
+                to, at, apart = (out, o + c, ys.s2) if c < straight else (line, c, pitch)
+                w = job.weights_at + c
+                if some == LINES and c < whole:
+                    weigh_pixels(to, at, apart, src, base + c, step, panel, w, pitch, pairs, taps, block)
+                else:
+                    for i in range(some):
+                        source, count = base + i * step + c, min(block, job.groups - c)
+                        weigh_pixel(to, at + i * apart, 0, src, source, 0, panel, w, pitch, pairs, taps, count)
+            for i in range(some if straight < job.groups else 0):
+                finish(
+                    line, i * pitch + straight, job.groups - straight, bias, straight * job.bias_stride,
+                    job.bias_stride, out, o + i * ys.s2 + straight * ys.c, ys.c,
+                    residual, r + i * rs.s2 + straight * rs.c, rs.c, job, scalars,
                 )  # fmt: skip
+            q2 += some
         number = fetch_add(counter)
 
 
 @jit
 def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
-    """Gradient of the weights, channels first: a piece is one group. ``strides``: x and dy; result: groups of terms."""
+    """Gradient of the weights, by rows: a piece is one group. ``strides``: x and dy; result: groups of terms."""
     job, xs, ys = jobs[0], strides[0], strides[1]
     src, dy, line = pointer(addresses[0], work), pointer(addresses[1], work), data_of(work)
     offsets = table[job.first_offset :]
-    terms, pitch, width = job.channels * job.taps, job.step_2 * job.width, vector_lanes(line)
-    vectors = (job.q2 + width - 1) // width
-    buffer = vectors * width
+    pitch, plane = job.step_2 * job.width, job.depth * job.height * job.step_2 * job.width
+    sums = np.empty(TOGETHER)
     g = fetch_add(counter)
     while g < pieces:
-        for k in range(g * job.results * terms, (g + 1) * job.results * terms):
+        for k in range(g * job.results * job.channels * job.taps, (g + 1) * job.results * job.channels * job.taps):
             totals[k] = 0
-        for j in range(job.q2, buffer):
-            line[j] = 0
         for n in range(job.n):
             for q0 in range(job.q0):
                 for q1 in range(0, job.q1, job.rows):
-                    for c in range(job.channels):
-                        base = xs.base + n * xs.n + (g * job.channels + c) * xs.c
-                        _fill_rows(line, buffer + c * job.depth * job.height * pitch, src, base, xs, job, q0, q1)
-                    for r in range(q1, min(job.q1, q1 + job.rows)):
-                        source = buffer + (r - q1) * job.step_1 * pitch
-                        for i in range(g * job.results, (g + 1) * job.results):
-                            base = n * ys.n + i * ys.c + q0 * ys.s0 + r * ys.s1
-                            for j in range(job.q2):
-                                line[j] = dy[base + j * ys.s2]
-                            for k in range(terms):
-                                totals[i * terms + k] += dot(line, 0, line, source + offsets[k], vectors)
+                    end = min(job.q1, q1 + job.rows)
+                    base = xs.base + n * xs.n + g * job.channels * xs.c
+                    _fill_rows(line, job.buffer, src, base, xs, job, q0, q1, end)
+                    for i in range(g * job.results, (g + 1) * job.results):
+                        base = n * ys.n + i * ys.c + q0 * ys.s0 + q1 * ys.s1
+                        y, yi, y_step = dy, base, ys.s1
+                        if ys.s2 != 1:
+                            y, yi, y_step = line, 0, job.q2
+                            for r in range(end - q1):
+                                for j in range(job.q2):
+                                    line[r * job.q2 + j] = dy[base + r * ys.s1 + j * ys.s2]
+                        for c in range(job.channels):
+                            for t in range(0, job.taps, TOGETHER):
+                                sums[:] = 0
+                                correlate_rows(
+                                    sums, 0, y, yi, y_step, line, job.buffer + c * plane, job.step_1 * pitch,
+                                    offsets, t, end - q1, job.q2,
+                                )  # fmt: skip
+                                for k in range(min(TOGETHER, job.taps - t)):
+                                    totals[(i * job.channels + c) * job.taps + t + k] += sums[k]
         g = fetch_add(counter)
 
 
@@ -268,7 +346,8 @@ def weight_channels(counter, pieces, jobs, strides, table, addresses, totals, wo
 
 @dataclass
 class DirectJob:
-    """Outputs ``q`` of ``results`` channels a group from ``channels``: taps are offsets to ``q step`` in ``image``."""
+    """Outputs ``q`` of ``results`` channels a group from ``channels``: the taps of these numbers read ``image`` at
+    ``q step`` plus an offset."""
 
     n: int
     groups: int
@@ -278,59 +357,74 @@ class DirectJob:
     step: Triple
     image: Triple
     offsets: list[Triple]
-
-    def buffer(self, dtype: str) -> tuple[tuple[int, ...], list[int], int]:
-        """(fields rows to width, the terms' places in the row buffer, its elements)."""
-        offsets = self.offsets or [(0, 0, 0)]
-        low, high = ([f(o[d] for o in offsets) for d in range(3)] for f in (min, max))
-        abreast = ABREAST * lanes(dtype)
-        width = -(-self.size[2] // abreast) * abreast + (high[2] - low[2]) // self.step[2]
-        depth, pitch = high[0] - low[0] + 1, width * self.step[2]
-        span = high[1] - low[1] + 1
-        fitting = (_BUFFER // (self.channels * depth * pitch) - span) // self.step[1] + 1
-        count = max(1, min(self.size[1], fitting))
-        height = (count - 1) * self.step[1] + span
-        places = [
-            ((c * depth + o0 - low[0]) * height + o1 - low[1]) * pitch
-            + (o2 - low[2]) % self.step[2] * width
-            + (o2 - low[2]) // self.step[2]
-            for c in range(self.channels)
-            for o0, o1, o2 in self.offsets
-        ]
-        return (count, *low, high[2], depth, height, width), places, self.channels * depth * height * pitch
+    taps: list[int]
 
 
 class _Jobs:
     """Jobs with their tables: taps and places in the row buffer."""
+
+    gradient = False
 
     def __init__(self, dtype: str, jobs: list[DirectJob], by_rows: bool) -> None:
         self.dtype = np.dtype(dtype)
         self.jobs = jobs
         self.by_rows = by_rows
         self.macs = sum(j.n * j.groups * j.results * j.channels * len(j.offsets) * prod(j.size) for j in jobs)
-        self.step = ABREAST * lanes(dtype)
+        self.step = COLUMNS * lanes(dtype)
+        self.size_buffer()
 
     def records(self, pieces_of: Callable[[DirectJob], int], epilogue: tuple[int, ...]) -> None:
         table: list[int] = []
-        records, self.pieces, weights, self.work = [], 0, 0, self.step
+        records, self.pieces, weights = [], 0, 0
         for job in self.jobs:
-            fields, places, size = job.buffer(self.dtype.name)
             first_tap = len(table)
             table += [x for offset in job.offsets for x in offset]
             first_offset = len(table)
-            table += places
+            table += self.places(job) + [0] * TOGETHER
             records.append(
                 (
                     job.n, job.groups, job.channels, job.results, len(job.offsets), first_tap, self.pieces, weights,
-                    *job.image, *job.step, *job.size, *fields, first_offset, *epilogue,
+                    *job.image, *job.step, *job.size, self.rows, *self.low, self.high[2], *self.extent, self.span,
+                    self.begin, first_offset, *epilogue, not any(epilogue),
                 )
             )  # fmt: skip
             weights += self.panel_size(job)
             self.pieces += pieces_of(job)
-            if self.by_rows:
-                self.work = max(self.work, size + -(-job.size[2] // self.step) * self.step)
-        self.table = np.array(table or [0], np.int64)
+        self.table = np.array(table, np.int64)
         self.problems = np.array(records, PROBLEM)
+
+    def size_buffer(self) -> None:
+        """The row buffer, which holds what the taps of all jobs read: output rows at a time, sizes, where it begins."""
+        job = self.jobs[0]
+        offsets = [o for j in self.jobs for o in j.offsets] or [(0, 0, 0)]
+        self.low, self.high = ([f(o[d] for o in offsets) for d in range(3)] for f in (min, max))
+        columns = up(job.size[2], COLUMNS * lanes(self.dtype.name))
+        width = columns + (self.high[2] - self.low[2]) // job.step[2]
+        depth, self.span = self.high[0] - self.low[0] + 1, self.high[1] - self.low[1] + 1
+        plane = job.channels * depth * width * job.step[2]
+
+        def fitting(elements: int) -> int:
+            return (elements // plane - self.span) // job.step[1] + 1
+
+        # Where rows would be copied again and again, the larger cache has more of them.
+        near = fitting(_NEAR) * job.step[1] >= 4 * self.span
+        self.rows = max(1, min(job.size[1], fitting(_NEAR if near else _FAR)))
+        height = (up(self.rows, LINES) - 1) * job.step[1] + self.span
+        self.extent = depth, height, width
+        self.begin = max(LINES, self.rows if self.gradient else 0) * columns
+        self.work = self.begin + plane * height
+
+    def places(self, job: DirectJob) -> list[int]:
+        """Where in the row buffer the terms of the first output lie."""
+        depth, height, width = self.extent
+        pitch = width * job.step[2]
+        return [
+            ((c * depth + o0 - self.low[0]) * height + o1 - self.low[1]) * pitch
+            + (o2 - self.low[2]) % job.step[2] * width
+            + (o2 - self.low[2]) // job.step[2]
+            for c in range(job.channels)
+            for o0, o1, o2 in job.offsets
+        ]
 
     def panel_size(self, job: DirectJob) -> int:
         if self.by_rows:
@@ -349,6 +443,7 @@ class Direct(_Jobs):
         dtype: str,
         jobs: list[DirectJob],
         by_rows: bool,
+        order: tuple[bool, int, int, int],
         strides: list[tuple[int, ...]],
         bias_step: int | None,
         residual: bool,
@@ -356,25 +451,41 @@ class Direct(_Jobs):
     ) -> None:
         super().__init__(dtype, jobs, by_rows)
         number, *parameters = activation_number(activation)
-        pieces = (lambda j: j.n * j.groups) if by_rows else (lambda j: j.n * j.size[0] * j.size[1])
-        self.records(pieces, (bias_step is not None, bias_step or 0, residual, number))
+        self.records(self.pieces_of, (bias_step is not None, bias_step or 0, residual, number))
+        if not by_rows:
+            self.work = LINES * up(jobs[0].groups, self.step)
         self.scalars = np.array(parameters, self.dtype)
         self.strides = np.array(strides, STEPS)
+        self.order = self._order(*order)
         self.most_taps = max(len(j.offsets) for j in jobs)
+
+    def pieces_of(self, job: DirectJob) -> int:
+        if not self.by_rows:
+            return job.n * job.size[0] * job.size[1]
+        # One piece has the rows of all jobs.
+        return job.n * job.groups * -(-job.size[1] // self.rows) if job is self.jobs[0] else 0
 
     @property
     def workspace_bytes(self) -> int:
         panels = sum(map(self.panel_size, self.jobs)) * self.dtype.itemsize
         return panels + self.threads() * (self.work * self.dtype.itemsize + 16 * self.most_taps)
 
-    def pack(self, parts: list[np.ndarray]) -> Packed:
-        """The weights of each job (groups, results, channels, taps) as the kernel reads them."""
-        panels = []
-        for part in parts:
+    def _order(self, forward: bool, oc: int, ic: int, taps: int) -> np.ndarray:
+        """Where, among the weights (groups, oc, ic, taps), the kernel's lie: by terms, or for channels by taps."""
+        orders = []
+        whole = np.arange(self.jobs[0].groups * oc * ic * taps).reshape(-1, oc, ic, taps)
+        for job in self.jobs:
+            part = (whole if forward else whole.swapaxes(1, 2))[..., job.taps]
             if not self.by_rows:
+                # Of the channels that fill up the last vectors nothing is read; so any weights will do.
                 part = np.pad(part[:, 0, 0].T, ((0, 0), (0, -len(part) % self.step)))
-            panels.append(part.ravel())
-        return Packed(np.concatenate([*panels, np.zeros(1, self.dtype)]))
+            orders.append(part.ravel())
+        # The last results' tile may read as far as one result more.
+        return np.concatenate([*orders, np.zeros(max(len(j.offsets) * j.channels for j in self.jobs), np.intp)])
+
+    def pack(self, w: np.ndarray) -> Packed:
+        """The weights as the kernel reads them."""
+        return Packed(np.take(w.reshape(-1), self.order))
 
     def run(
         self,
@@ -401,11 +512,14 @@ class Direct(_Jobs):
 class DirectWeights(_Jobs):
     """The gradient of the weights: (groups, results, channels, taps), summed in float64 over rows or images."""
 
+    gradient = True
+
     def __init__(self, dtype: str, job: DirectJob, by_rows: bool, strides: list[tuple[int, ...]]) -> None:
         super().__init__(dtype, [job], by_rows)
-        self.records(lambda j: j.groups if by_rows else -(-j.groups // self.step), (0, 0, 0, 0))
+        vectors = ABREAST * lanes(dtype)
+        self.records(lambda j: j.groups if by_rows else -(-j.groups // vectors), (0, 0, 0, 0))
         if not by_rows:
-            self.work = self.step * len(job.offsets)
+            self.work = vectors * len(job.offsets)
         self.strides = np.array(strides, STEPS)
         self.shape = (job.groups, job.results, job.channels, len(job.offsets))
 

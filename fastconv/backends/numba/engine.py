@@ -21,6 +21,7 @@ from .simd import (
     MR,
     NV,
     PITCH,
+    copy_evens,
     copy_lanes,
     copy_vector,
     data_of,
@@ -52,8 +53,8 @@ OPERAND = np.dtype(
         ("tap_stride", _i8), ("channel_stride", _i8),
         # Where matrix number i of the batch starts: base + i address_batch.
         ("base", _i8), ("address_batch", _i8),
-        # Whether no element falls outside the image, in one tap.
-        ("plain", _i8),
+        # Whether no element falls outside the image, in one tap; how many taps' channels lie side by side.
+        ("plain", _i8), ("adjoining", _i8),
     ]
 )  # fmt: skip
 
@@ -122,10 +123,17 @@ def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, cou
             for v in range(lane0 // width, last_vector):
                 shift = v * width - lane0
                 d, s = target + v * width, source + shift
-                if op.address_2 != 1:
-                    if v >= first_own:
-                        for c in range(c1 - c0):
+                if op.address_2 == 2 and lo <= shift and shift + width < hi:
+                    for c in range(c1 - c0):
+                        copy_evens(dst, d + c * target_step, src, source + 2 * shift + c * source_step)
+                elif op.address_2 != 1:
+                    for c in range(c1 - c0):
+                        if v >= first_own:
                             zero_vector(dst, d + c * target_step)
+                        for lane in range(max(lo, shift), min(hi, shift + width)):
+                            dst[target + c * target_step + lane0 + lane] = src[
+                                source + c * source_step + lane * op.address_2
+                            ]
                 elif lo <= shift and shift + width <= hi:
                     for c in range(c1 - c0):
                         copy_vector(dst, d + c * target_step, src, s + c * source_step)
@@ -135,12 +143,6 @@ def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, cou
                 else:
                     for c in range(c1 - c0):
                         merge_lanes(dst, d + c * target_step, src, s + c * source_step, lo - shift, hi - shift)
-            if op.address_2 != 1:
-                for c in range(c1 - c0):
-                    for lane in range(lo, hi):
-                        dst[target + c * target_step + lane0 + lane] = src[
-                            source + c * source_step + lane * op.address_2
-                        ]
         j += length
         q2 += length
         if q2 == op.q2:
@@ -158,76 +160,110 @@ def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, cou
 
 
 @jit
-def _copy_run(dst, d0, chunk, i, src, s, n):
-    """``n`` contiguous elements to the inner positions i, i + 1, ... of a row that is cut into chunks of NR."""
-    nr = tile_columns(dst)
+def _copy_pixels(dst, d0, chunk, pitch, i, src, s, step, n, first, last):
+    """``n`` contiguous elements of each of the pixels ``first`` to ``last`` to the inner positions i, i + 1, ..."""
+    nr, width = tile_columns(dst), vector_lanes(dst)
     while n > 0:
-        lane = i % nr
-        d = d0 + (i // nr) * chunk + lane
-        length = min(n, nr) if chunk == nr else min(n, nr - lane)
-        if length == nr:
-            for v in range(NV):
-                copy_vector(dst, d + v * vector_lanes(dst), src, s + v * vector_lanes(dst))
+        part = n if chunk == nr else min(n, nr - i % nr)
+        d = d0 + (i // nr) * chunk + i % nr
+        if part >= width:
+            for j in range(first, last):
+                for v in range(0, part - width, width):
+                    copy_vector(dst, d + j * pitch + v, src, s + j * step + v)
+                # The last vector may begin inside the one before it.
+                copy_vector(dst, d + j * pitch + part - width, src, s + j * step + part - width)
         else:
-            for e in range(length):
-                dst[d + e] = src[s + e]
-        i += length
-        s += length
-        n -= length
+            for j in range(first, last):
+                for e in range(part):
+                    dst[d + j * pitch + e] = src[s + j * step + e]
+        i += part
+        s += part
+        n -= part
+
+
+@jit
+def _fill_features(dst, d0, chunk, pitch, i, src, s, op, n, first, last, lo, hi):
+    """``n`` features from number i on, of the pixels ``first`` to ``last``: from lo to hi they lie in the image."""
+    nr = tile_columns(dst)
+    lo = min(last, max(first, lo))
+    hi = min(last, max(lo, hi))
+    if op.channel_stride == 1 and op.address_c == 1:
+        _copy_pixels(dst, d0, chunk, pitch, i, src, s, op.address_2, n, lo, hi)
+    else:
+        for c in range(n):
+            k = i + c * op.channel_stride
+            for j in range(lo, hi):
+                dst[d0 + (k // nr) * chunk + k % nr + j * pitch] = src[s + c * op.address_c + j * op.address_2]
+    if lo > first or hi < last:
+        for c in range(n):
+            k = i + c * op.channel_stride
+            d = d0 + (k // nr) * chunk + k % nr
+            for j in range(first, lo):
+                dst[d + j * pitch] = 0
+            for j in range(hi, last):
+                dst[d + j * pitch] = 0
 
 
 @jit
 def _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, count, f0, f1):
     """``dst[d0 + j pitch + (i // NR) chunk + i % NR] = V[p0 + j, f0 + i]``; lanes up to a multiple of NR become 0."""
     nr = tile_columns(dst)
+    for i in range(f1 - f0, _up(f1 - f0, nr)):
+        for j in range(count):
+            dst[d0 + j * pitch + (i // nr) * chunk + i % nr] = 0
     q2 = p0 % op.q2
     rest = p0 // op.q2
     q1 = rest % op.q1
     rest //= op.q1
     q0 = rest % op.q0
     n = rest // op.q0
-    runs = op.channel_stride == 1 and op.address_c == 1
-    for j in range(count):
+    while count > 0:
+        length = min(count, op.q2 - q2)
         row = base + n * op.address_n + q0 * op.address_0 + q1 * op.address_1 + q2 * op.address_2
-        target = d0 + j * pitch
-        for t in range(op.taps):
-            tap = taps[op.first_tap + t]
-            c0, c1 = cuts[2 * t], cuts[2 * t + 1]
-            if c0 == c1:
-                continue
-            i = t * op.tap_stride + c0 * op.channel_stride - f0
-            inside = (
-                0 <= q0 * op.step_0 + tap[1] < op.size_0
-                and 0 <= q1 * op.step_1 + tap[2] < op.size_1
-                and 0 <= q2 * op.step_2 + tap[3] < op.size_2
-            )
-            source = row + tap[0] + c0 * op.address_c
-            if inside and runs:
-                _copy_run(dst, target, chunk, i, src, source, c1 - c0)
-            elif inside:
-                for c in range(c1 - c0):
-                    dst[target + (i // nr) * chunk + i % nr] = src[source + c * op.address_c]
-                    i += op.channel_stride
+        t = 0
+        while t < op.taps:
+            # Taps whose channels adjoin are copied together, where all of them lie in the image.
+            together = op.adjoining if t % op.adjoining == 0 else 1
+            for k in range(t, t + together):
+                if cuts[2 * k] > 0 or cuts[2 * k + 1] < op.channels:
+                    together = 1
+            tap, step = taps[op.first_tap + t], op.step_2
+            x2 = q2 * step + tap[3]
+            x3 = q2 * step + taps[op.first_tap + t + together - 1, 3]
+            inside = 0 <= q0 * op.step_0 + tap[1] < op.size_0 and 0 <= q1 * op.step_1 + tap[2] < op.size_1
+            lo, hi = (max(0, -(x2 // step)), -((x3 - op.size_2) // step)) if inside else (length, length)
+            lo = min(lo, length)
+            hi = max(lo, min(hi, length))
+            c0 = cuts[2 * t]
+            i, s = t * op.tap_stride + c0 * op.channel_stride - f0, row + tap[0] + c0 * op.address_c
+            if together == 1:
+                _fill_features(dst, d0, chunk, pitch, i, src, s, op, cuts[2 * t + 1] - c0, 0, length, lo, hi)
             else:
-                for _ in range(c1 - c0):
-                    dst[target + (i // nr) * chunk + i % nr] = 0
-                    i += op.channel_stride
-        for i in range(f1 - f0, _up(f1 - f0, nr)):
-            dst[target + (i // nr) * chunk + i % nr] = 0
-        q2 += 1
-        if q2 == op.q2:
-            q2 = 0
-            q1 += 1
-            if q1 == op.q1:
-                q1 = 0
-                q0 += 1
-                if q0 == op.q0:
-                    q0 = 0
-                    n += 1
+                _copy_pixels(dst, d0, chunk, pitch, i, src, s, op.address_2, together * op.channels, lo, hi)
+                for k in range(t, t + together if lo > 0 or hi < length else t):
+                    x2 = q2 * step + taps[op.first_tap + k, 3]
+                    from_, to = (max(0, -(x2 // step)), -((x2 - op.size_2) // step)) if inside else (length, length)
+                    for side in range(2):
+                        first, last = (0, lo) if side == 0 else (hi, length)
+                        _fill_features(
+                            dst, d0, chunk, pitch, k * op.tap_stride - f0, src, row + taps[op.first_tap + k, 0], op,
+                            op.channels, first, last, from_, to,
+                        )  # fmt: skip
+            t += together
+        d0 += length * pitch
+        count -= length
+        q2 = 0
+        q1 += 1
+        if q1 == op.q1:
+            q1 = 0
+            q0 += 1
+            if q0 == op.q0:
+                q0 = 0
+                n += 1
 
 
 @jit
-def _turn(dst, d, pitch, src, s, step, inner, outer):
+def turn(dst, d, pitch, src, s, step, inner, outer):
     """``dst[d + o pitch + i] = src[s + i step + o]``"""
     width = vector_lanes(dst)
     for i0 in range(0, inner, width):
@@ -261,10 +297,10 @@ def _fill_turned(dst, d0, chunk, pitch, src, op, base, taps, pixels_inner, p0, c
         row += f0 * op.address_c + taps[op.first_tap, 0]
         if pixels_inner:
             length = min(length, nr - j % nr)
-            _turn(dst, d0 + (j // nr) * chunk + j % nr, pitch, src, row, op.address_2, length, features)
+            turn(dst, d0 + (j // nr) * chunk + j % nr, pitch, src, row, op.address_2, length, features)
         else:
             for i in range(0, features, nr):
-                _turn(
+                turn(
                     dst, d0 + (i // nr) * chunk + j * pitch, pitch, src, row + i * op.address_c, op.address_c,
                     min(nr, features - i), length,
                 )  # fmt: skip
@@ -416,6 +452,16 @@ def _first_aligned(array):
 
 
 @jit
+def _even_steps(table, first, last):
+    """What ``table[first:last]`` grows by from number to number; 0 where that varies, 1 for a single one."""
+    step = table[first + 1] - table[first] if last - first > 1 else 1
+    for i in range(first + 2, last):
+        if table[i] - table[i - 1] != step:
+            step = 0
+    return step
+
+
+@jit
 def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, work, tables):
     """Take pieces from the counter and compute them until none is left.
 
@@ -452,14 +498,14 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
                 tables[r * (mb + nb) :],
                 mb,
             )
-        units, cuts = tables[2 * (mb + nb) :], tables[2 * (mb + nb) + column_panels :]
+        units = tables[2 * (mb + nb) :]
+        apart = units[column_panels:]
+        cuts = apart[row_panels:]
         for panel in range(column_panels):
-            first = mb + panel * nr
-            unit = 1
-            for j in range(first + 1, min(first + nr, mb + n1 - n0)):
-                if tables[j] - tables[j - 1] != 1:
-                    unit = 0
-            units[panel] = unit
+            units[panel] = _even_steps(tables, mb + panel * nr, min(mb + panel * nr + nr, mb + n1 - n0)) == 1
+        for panel in range(row_panels):
+            apart[panel] = _even_steps(tables, panel * MR, panel * MR + MR) if panel * MR + MR <= m1 - m0 else 0
+        untouched = scalars[0] == 1 and not (job.bias or job.residual or job.activation)
 
         # Work space: rows, columns, tiles of the result, bias of the columns.
         columns_at = start + (0 if job.a_packed >= 0 else _up(mb, MR) * PITCH)
@@ -493,19 +539,16 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
             for block in range(0, row_panels, _PANELS):
                 for j in range(column_panels):
                     for i in range(block, min(block + _PANELS, row_panels)):
-                        tile = tiles_at + (i * column_panels + j) * tile_step
+                        tile, row, column = tiles_at + (i * column_panels + j) * tile_step, i * MR, j * nr
+                        # Whole tiles go where they belong, unless something is left to be done to them.
+                        straight = untouched and units[j] and apart[i] != 0 and n1 - n0 - column >= nr
+                        to, at, step = work, tile, nr
+                        if straight:
+                            to, at, step = pointers[2], tables[row] + tables[mb + column], apart[i]
                         micro_kernel(
-                            left,
-                            left_at + i * MR * PITCH,
-                            right,
-                            right_at + j * right_step,
-                            work,
-                            tile,
-                            k1 - k0,
-                            k0 > 0,
+                            left, left_at + row * PITCH, right, right_at + j * right_step, to, at, step, k1 - k0, k0 > 0
                         )
-                        if k1 == job.k:
-                            row, column = i * MR, j * nr
+                        if k1 == job.k and not straight:
                             _write_tile(
                                 work, tile, pointers[2], pointers[3], pointers[4], bias_at + column, tables, row,
                                 column, batch * job.bias_batch + (m0 + row) * job.bias_stride,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +14,18 @@ from . import workers
 from .engine import OPERAND, PROBLEM, multiply, pack
 from .simd import KC, MR, NV, PITCH, lanes
 
-__all__ = ["Job", "Operand", "Packed", "Product", "activation_number", "address_of", "merge_pixels", "steps"]
+__all__ = [
+    "Job",
+    "Operand",
+    "Packed",
+    "Product",
+    "activation_number",
+    "address_of",
+    "aligned",
+    "merge_pixels",
+    "steps",
+    "up",
+]
 
 #: Multiply-adds below which waking another thread costs more than it saves.
 WORK_FLOOR = 2_000_000
@@ -32,7 +44,7 @@ def steps(array: np.ndarray) -> tuple[int, ...]:
     return tuple([s // size for s in array.strides])
 
 
-def _up(count: int, step: int) -> int:
+def up(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
@@ -78,11 +90,22 @@ class Operand:
         whole = self.image == self.size and self.step == (1, 1, 1)
         return whole and len(self.taps) == 1 and tuple(self.taps[0][1:]) == (0, 0, 0)
 
+    def _adjoining(self) -> int:
+        """How many taps at a time have their channels one after another, all in one row."""
+        for many in range(len(self.taps), 1, -1):
+            chunks = [self.taps[i : i + many] for i in range(0, len(self.taps), many)]
+            whole = len(self.taps) % many == 0 and self.address_c == 1 and not self.channel_major
+            if whole and all(
+                b[0] - a[0] == self.channels and b[1:3] == a[1:3] for chunk in chunks for a, b in pairwise(chunk)
+            ):
+                return many
+        return 1
+
     def record(self, first_tap: int) -> tuple[int, ...]:
         order = (1, len(self.taps)) if self.channel_major and len(self.taps) > 1 else (self.channels, 1)
         return (
             *self.size, self.address_n, *self.address, *self.step, *self.image, first_tap, len(self.taps),
-            self.channels, self.address_c, *order, self.base, self.address_batch, self._plain(),
+            self.channels, self.address_c, *order, self.base, self.address_batch, self._plain(), self._adjoining(),
         )  # fmt: skip
 
 
@@ -126,7 +149,7 @@ class Packed:
     data: np.ndarray
 
 
-def _aligned(count: int, dtype: np.dtype) -> np.ndarray:
+def aligned(count: int, dtype: np.dtype) -> np.ndarray:
     """An uninitialised array that starts on a cache line."""
     raw = np.empty(count + 64 // dtype.itemsize, dtype)
     start = -address_of(raw) % 64 // dtype.itemsize
@@ -136,15 +159,15 @@ def _aligned(count: int, dtype: np.dtype) -> np.ndarray:
 def _blocks(job: Job, nr: int, threads: int) -> tuple[int, int]:
     """Sizes of the pieces: large enough to pay for their packing, small enough for the caches and for the threads."""
     # What lies packed already is read in place: then the other operand's block alone has to fit the cache.
-    mb = min(_up(job.m, MR), _up(768 if job.pack_a else 240 if job.pack_b else 384, MR))
-    nb = min(_up(job.n, nr), _up(768 if job.pack_b else 240 if job.pack_a else 512, nr))
+    mb = min(up(job.m, MR), up(768 if job.pack_a else 240 if job.pack_b else 384, MR))
+    nb = min(up(job.n, nr), up(768 if job.pack_b else 240 if job.pack_a else 512, nr))
     if threads > 1:
         while -(-job.m // mb) * -(-job.n // nb) * job.batch < 3 * threads:
             wide = nb * (job.m if job.pack_a else 1) >= mb * (job.n if job.pack_b else 1)
             if nb > 2 * nr and (wide or mb <= 2 * MR):
-                nb = _up(nb // 2, nr)
+                nb = up(nb // 2, nr)
             elif mb > 2 * MR:
-                mb = _up(mb // 2, MR)
+                mb = up(mb // 2, MR)
             else:
                 break
     return mb, nb
@@ -189,10 +212,10 @@ class Product:
         self._schedules: dict[int, _Schedule] = {}
 
     def _a_size(self, job: Job) -> int:
-        return max(1, -(-job.k // KC)) * _up(job.m, MR) * PITCH if job.pack_a else 0
+        return max(1, -(-job.k // KC)) * up(job.m, MR) * PITCH if job.pack_a else 0
 
     def _b_size(self, job: Job) -> int:
-        return _up(job.n, self.nr) * job.k if job.pack_b else 0
+        return up(job.n, self.nr) * job.k if job.pack_b else 0
 
     def threads(self) -> int:
         return get_num_threads() if self.macs >= WORK_FLOOR else 1
@@ -224,7 +247,7 @@ class Product:
                 + nb
             )
             work = max(work, space)
-            table = max(table, 2 * (mb + nb) + nb // self.nr + 2 * max(len(job.a.taps), len(job.b.taps)))
+            table = max(table, 2 * (mb + nb) + nb // self.nr + mb // MR + 2 * max(len(job.a.taps), len(job.b.taps)))
         return _Schedule(np.array(records, PROBLEM), pieces, work + 64 // self.dtype.itemsize, table)
 
     @property
@@ -240,7 +263,7 @@ class Product:
         """Pack the operand that the jobs want packed beforehand."""
         threads = self.threads()
         schedule = self.schedule(threads)
-        packed = _aligned(self.packed_size, self.dtype)
+        packed = aligned(self.packed_size, self.dtype)
         addresses = np.array([address_of(a), address_of(b), 0, 0, 0], np.int64)
         counter = np.zeros(1, np.int64)
 

@@ -18,16 +18,21 @@ from numba.extending import intrinsic
 
 __all__ = [
     "ABREAST",
+    "COLUMNS",
     "ISA",
     "KC",
+    "LINES",
     "MR",
     "NV",
     "PITCH",
+    "TOGETHER",
+    "Emit",
+    "copy_evens",
     "copy_lanes",
     "copy_vector",
     "correlate_channels",
+    "correlate_rows",
     "data_of",
-    "dot",
     "fetch_add",
     "jit",
     "lanes",
@@ -39,8 +44,10 @@ __all__ = [
     "tile_columns",
     "transpose_vectors",
     "vector_lanes",
-    "weigh_channels",
-    "weigh_row",
+    "weigh_pixel",
+    "weigh_pixels",
+    "weigh_results",
+    "weigh_rows",
     "zero_vector",
 ]
 
@@ -85,7 +92,7 @@ def _scalar(pointer_type: types.CPointer) -> ir.Type:
     return ir.DoubleType() if pointer_type.dtype == types.float64 else ir.FloatType()
 
 
-class _Emit:
+class Emit:
     """The IR of one intrinsic: a builder that knows its element and vector type."""
 
     def __init__(self, builder: ir.IRBuilder, pointer_type: types.CPointer) -> None:
@@ -117,12 +124,25 @@ class _Emit:
         return self.b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
 
     def zero(self) -> ir.Constant:
-        return ir.Constant(self.vector, [0.0] * self.width)
+        return self.constant(0.0)
+
+    def constant(self, value: float) -> ir.Constant:
+        return ir.Constant(self.vector, [value] * self.width)
 
     def fma(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
         if not FMA:
             return self.b.fadd(self.b.fmul(x, y), z)
         return self.call(f"llvm.fma.{self.suffix}", self.vector, x, y, z)
+
+    def sum(self, value: ir.Value) -> ir.Value:
+        """The sum of the lanes, halves first."""
+        width, i32 = self.width, ir.IntType(32)
+        while width > 1:
+            width //= 2
+            halves = [ir.Constant(ir.VectorType(i32, width), list(range(b, b + width))) for b in (0, width)]
+            low, high = (self.b.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), h) for h in halves)
+            value = self.b.fadd(low, high)
+        return self.b.extract_element(value, i32(0))
 
     def between(self, lo: ir.Value, hi: ir.Value) -> ir.Value:
         """Mask of the lanes with lo <= lane < hi."""
@@ -238,7 +258,7 @@ def zero_vector(typingctx, dst, d):
     """``dst[d : d + lanes] = 0``"""
 
     def codegen(context, builder, signature, args):
-        e = _Emit(builder, signature.args[0])
+        e = Emit(builder, signature.args[0])
         e.store(e.zero(), e.at(args[0], args[1]))
         return context.get_dummy_value()
 
@@ -250,8 +270,23 @@ def copy_vector(typingctx, dst, d, src, s):
     """``dst[d : d + lanes] = src[s : s + lanes]``"""
 
     def codegen(context, builder, signature, args):
-        e = _Emit(builder, signature.args[0])
+        e = Emit(builder, signature.args[0])
         e.store(e.load(e.at(args[2], args[3])), e.at(args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64, src, _i64), codegen
+
+
+@intrinsic
+def copy_evens(typingctx, dst, d, src, s):
+    """One vector, ``dst[d + i] = src[s + 2 i]``; one element more is read."""
+
+    def codegen(context, builder, signature, args):
+        e = Emit(builder, signature.args[0])
+        start, i32 = e.at(args[2], args[3]), ir.IntType(32)
+        evens = ir.Constant(ir.VectorType(i32, e.width), list(range(0, 2 * e.width, 2)))
+        pair = [e.load(e.at(start, v * e.width)) for v in range(2)]
+        e.store(builder.shuffle_vector(*pair, evens), e.at(args[0], args[1]))
         return context.get_dummy_value()
 
     return types.void(dst, _i64, src, _i64), codegen
@@ -259,7 +294,7 @@ def copy_vector(typingctx, dst, d, src, s):
 
 def _copy_lanes(merge: bool) -> Callable[..., Any]:
     def codegen(context, builder, signature, args):
-        e = _Emit(builder, signature.args[0])
+        e = Emit(builder, signature.args[0])
         value = e.load_masked(e.at(args[2], args[3]), e.between(args[4], args[5]))
         address = e.at(args[0], args[1])
         if merge:
@@ -290,7 +325,7 @@ def transpose_vectors(typingctx, dst, d, d_step, src, s, s_step):
 
     def codegen(context, builder, signature, args):
         dst, d, d_step, src, s, s_step = args
-        e = _Emit(builder, signature.args[0])
+        e = Emit(builder, signature.args[0])
         i64, i32 = ir.IntType(64), ir.IntType(32)
 
         def places(base: ir.Value, start: ir.Value, step: ir.Value) -> list[ir.Value]:
@@ -314,15 +349,15 @@ def transpose_vectors(typingctx, dst, d, d_step, src, s, s_step):
 
 
 @intrinsic
-def micro_kernel(typingctx, a, ai, b, bi, c, ci, k, add):
-    """The register tile: ``c[MR][NR] (+)= a[MR][k] @ b[k][NR]``, rows of a PITCH apart, b and c contiguous.
+def micro_kernel(typingctx, a, ai, b, bi, c, ci, c_step, k, add):
+    """The register tile: ``c[MR][NR] (+)= a[MR][k] @ b[k][NR]``, rows of a PITCH apart, of c ``c_step``, b contiguous.
 
     The sum over k starts from 0 and is added to c last, so the rounding error grows with KC, not with all of K.
     """
 
     def codegen(context, builder, signature, args):
-        a, ai, b, bi, c, ci, k, add = args
-        e = _Emit(builder, signature.args[0])
+        a, ai, b, bi, c, ci, c_step, k, add = args
+        e = Emit(builder, signature.args[0])
         a, b, c = e.at(a, ai), e.at(b, bi), e.at(c, ci)
         row = NV * e.width
 
@@ -348,80 +383,132 @@ def micro_kernel(typingctx, a, ai, b, bi, c, ci, k, add):
         carried = e.loop(builder.lshr(k, i64(2)), carried, unrolled(4))
         carried = e.loop(builder.and_(k, i64(3)), carried, unrolled(1))
         acc = carried[2:]
+        rows = [e.at(c, builder.mul(c_step, i64(i))) for i in range(MR)]
+        places = [e.at(start, v * e.width) for start in rows for v in range(NV)]
         with builder.if_else(add) as (then, otherwise):
             with then:
-                for j, value in enumerate(acc):
-                    address = e.at(c, j * e.width)
+                for value, address in zip(acc, places, strict=True):
                     e.store(builder.fadd(value, e.load(address)), address)
             with otherwise:
-                for j, value in enumerate(acc):
-                    e.store(value, e.at(c, j * e.width))
+                for value, address in zip(acc, places, strict=True):
+                    e.store(value, address)
         return context.get_dummy_value()
 
-    return types.void(a, _i64, b, _i64, c, _i64, _i64, types.boolean), codegen
+    return types.void(a, _i64, b, _i64, c, _i64, _i64, _i64, types.boolean), codegen
 
 
 #: Vectors that the kernels below keep in registers side by side.
 ABREAST = 4
 
+#: Lines that they compute at a time, and how many vectors of each.
+LINES, COLUMNS = 4, 2
 
-def _at_each(e: _Emit, base: ir.Value, offset: ir.Value) -> list[ir.Value]:
+
+def _at_each(e: Emit, base: ir.Value, offset: ir.Value, count: int = ABREAST) -> list[ir.Value]:
     start = e.at(base, offset)
-    return [e.at(start, v * e.width) for v in range(ABREAST)]
+    return [e.at(start, v * e.width) for v in range(count)]
 
 
-@intrinsic
-def weigh_row(typingctx, dst, d, src, s, weights, w, offsets, taps):
-    """Four vectors: ``dst[d + j] = sum over t of weights[w + t] src[s + offsets[t] + j]``."""
+def _weigh(several_sources: bool) -> Callable[..., ir.Value]:
+    """COLUMNS vectors of LINES lines, ``dst[d + i d_step + j] = sum over t of weights[w + t] src[s + offsets[t] + j]``.
 
-    def codegen(context, builder, signature, args):
-        dst, d, src, s, weights, w, offsets, taps = args
-        e = _Emit(builder, signature.args[0])
-        table = context.make_array(signature.args[6])(context, builder, offsets).data
-        start = e.at(src, s)
-
-        def body(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-            weight = e.splat(builder.load(e.at(weights, builder.add(w, t))))
-            places = _at_each(e, start, builder.load(e.at(table, t)))
-            return [e.fma(weight, e.load(p), a) for p, a in zip(places, acc, strict=True)]
-
-        for place, value in zip(_at_each(e, dst, d), e.loop(taps, [e.zero()] * ABREAST, body), strict=True):
-            e.store(value, place)
-        return context.get_dummy_value()
-
-    return types.void(dst, _i64, src, _i64, weights, _i64, offsets, _i64), codegen
-
-
-@intrinsic
-def weigh_channels(typingctx, dst, d, src, s, weights, w, pitch, offsets, taps, count):
-    """Four vectors of channels: ``dst[d + c] = sum over t of weights[w + pitch number[t] + c] src[s + offset[t] + c]``.
-
-    ``offsets`` holds the pairs (offset, number). Of src only the first ``count`` channels are read.
+    ``step`` is how far apart either the sources or the weights lie; the lines share the others.
     """
 
     def codegen(context, builder, signature, args):
-        dst, d, src, s, weights, w, pitch, offsets, taps, count = args
-        e = _Emit(builder, signature.args[0])
-        table = context.make_array(signature.args[7])(context, builder, offsets).data
-        start, first = e.at(src, s), e.at(weights, w)
-        masks = _masks(e, count)
+        dst, d, d_step, src, s, weights, w, step, offsets, taps = args
+        e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
+        table = context.make_array(signature.args[8])(context, builder, offsets).data
+
+        def starts(base: ir.Value, first: ir.Value, step: ir.Value, count: int) -> list[ir.Value]:
+            return [e.at(base, builder.add(first, builder.mul(step, i64(i)))) for i in range(count)]
+
+        sources = starts(src, s, step, LINES if several_sources else 1)
+        panels = starts(weights, w, step, 1 if several_sources else LINES)
 
         def body(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-            pair = e.at(table, builder.shl(t, ir.IntType(64)(1)))
-            places = _at_each(e, start, builder.load(pair))
-            panel = _at_each(e, first, builder.mul(pitch, builder.load(e.at(pair, 1))))
-            return [
-                e.fma(e.load(q), e.load_masked(p, m), a) for p, q, m, a in zip(places, panel, masks, acc, strict=True)
-            ]
+            offset = builder.load(e.at(table, t))
+            factors = [e.splat(builder.load(e.at(p, t))) for p in panels]
+            vectors = [[e.load(p) for p in _at_each(e, source, offset, COLUMNS)] for source in sources]
+            pairs = [(factor, x) for factor in factors for line in vectors for x in line]
+            return [e.fma(factor, x, a) for (factor, x), a in zip(pairs, acc, strict=True)]
 
-        for place, value in zip(_at_each(e, dst, d), e.loop(taps, [e.zero()] * ABREAST, body), strict=True):
-            e.store(value, place)
+        results = e.loop(taps, [e.zero()] * (LINES * COLUMNS), body)
+        for i, start in enumerate(starts(dst, d, d_step, LINES)):
+            for j in range(COLUMNS):
+                e.store(results[i * COLUMNS + j], e.at(start, j * e.width))
         return context.get_dummy_value()
 
-    return types.void(dst, _i64, src, _i64, weights, _i64, _i64, offsets, _i64, _i64), codegen
+    return codegen
 
 
-def _masks(e: _Emit, count: ir.Value) -> list[ir.Value]:
+def _weigh_types(dst: types.Type, src: types.Type, weights: types.Type, offsets: types.Type) -> types.Type:
+    return types.void(dst, _i64, _i64, src, _i64, weights, _i64, _i64, offsets, _i64)
+
+
+@intrinsic
+def weigh_rows(typingctx, dst, d, d_step, src, s, weights, w, step, offsets, taps):
+    """LINES rows, ``step`` apart, by the same weights."""
+    return _weigh_types(dst, src, weights, offsets), _weigh(several_sources=True)
+
+
+@intrinsic
+def weigh_results(typingctx, dst, d, d_step, src, s, weights, w, step, offsets, taps):
+    """One row by LINES sets of weights, ``step`` apart."""
+    return _weigh_types(dst, src, weights, offsets), _weigh(several_sources=False)
+
+
+def _weigh_channels(lines: int, masked: bool) -> Callable[..., ir.Value]:
+    def codegen(context, builder, signature, args):
+        dst, d, d_step, src, s, s_step, weights, w, pitch, offsets, taps, count = args
+        e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
+        table = context.make_array(signature.args[9])(context, builder, offsets).data
+        first = e.at(weights, w)
+        starts = [e.at(src, builder.add(s, builder.mul(s_step, i64(i)))) for i in range(lines)]
+        masks = _masks(e, count)[:COLUMNS]
+
+        def body(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+            pair = e.at(table, builder.shl(t, i64(1)))
+            offset = builder.load(pair)
+            factors = [e.load(p) for p in _at_each(e, first, builder.mul(pitch, builder.load(e.at(pair, 1))), COLUMNS)]
+            out = []
+            for start in starts:
+                for v, place in enumerate(_at_each(e, start, offset, COLUMNS)):
+                    x = e.load_masked(place, masks[v]) if masked else e.load(place)
+                    out.append(e.fma(factors[v], x, acc[len(out)]))
+            return out
+
+        results = e.loop(taps, [e.zero()] * (lines * COLUMNS), body)
+        for i in range(lines):
+            start = e.at(dst, builder.add(d, builder.mul(d_step, i64(i))))
+            for v in range(COLUMNS):
+                e.store(results[i * COLUMNS + v], e.at(start, v * e.width))
+        return context.get_dummy_value()
+
+    return codegen
+
+
+def _channel_types(dst: types.Type, src: types.Type, weights: types.Type, offsets: types.Type) -> types.Type:
+    return types.void(dst, _i64, _i64, src, _i64, _i64, weights, _i64, _i64, offsets, _i64, _i64)
+
+
+@intrinsic
+def weigh_pixels(typingctx, dst, d, d_step, src, s, s_step, weights, w, pitch, offsets, taps, count):
+    """COLUMNS vectors of channels of LINES pixels, ``s_step`` apart:
+    ``dst[d + i d_step + c] = sum over t of weights[w + pitch number[t] + c] src[s + i s_step + offset[t] + c]``.
+
+    ``offsets`` holds the pairs (offset, number). All the channels are read.
+    """
+    return _channel_types(dst, src, weights, offsets), _weigh_channels(LINES, False)
+
+
+@intrinsic
+def weigh_pixel(typingctx, dst, d, d_step, src, s, s_step, weights, w, pitch, offsets, taps, count):
+    """``weigh_pixels`` for one pixel, of which only the first ``count`` channels are read."""
+    return _channel_types(dst, src, weights, offsets), _weigh_channels(1, True)
+
+
+def _masks(e: Emit, count: ir.Value) -> list[ir.Value]:
     i64 = ir.IntType(64)
     return [e.between(i64(0), e.b.sub(count, i64(v * e.width))) for v in range(ABREAST)]
 
@@ -432,7 +519,7 @@ def correlate_channels(typingctx, dst, d, x, xi, x_step, y, yi, y_step, points, 
 
     def codegen(context, builder, signature, args):
         dst, d, x, xi, x_step, y, yi, y_step, points, count = args
-        e = _Emit(builder, signature.args[0])
+        e = Emit(builder, signature.args[0])
         left, right = e.at(x, xi), e.at(y, yi)
         masks = _masks(e, count)
 
@@ -452,24 +539,44 @@ def correlate_channels(typingctx, dst, d, x, xi, x_step, y, yi, y_step, points, 
     return types.void(dst, _i64, x, _i64, _i64, y, _i64, _i64, _i64, _i64), codegen
 
 
+#: Taps that are correlated at a time.
+TOGETHER = 9
+
+
 @intrinsic
-def dot(typingctx, x, xi, y, yi, count):
-    """``sum of x[xi + j] y[yi + j]`` over ``count`` vectors."""
+def correlate_rows(typingctx, totals, k, y, yi, y_step, x, xi, x_step, places, p, rows, columns):
+    """TOGETHER taps: ``totals[k + t] += sum over i, j of y[yi + i y_step + j] x[xi + i x_step + places[p + t] + j]``.
+
+    ``totals`` is float64; the sums of one call are of the arrays' own type.
+    """
 
     def codegen(context, builder, signature, args):
-        x, xi, y, yi, count = args
-        e = _Emit(builder, signature.args[0])
-        left, right = e.at(x, xi), e.at(y, yi)
-        i64, i32 = ir.IntType(64), ir.IntType(32)
+        totals, k, y, yi, y_step, x, xi, x_step, places, p, rows, columns = args
+        e, i64 = Emit(builder, signature.args[2]), ir.IntType(64)
+        table = context.make_array(signature.args[8])(context, builder, places).data
+        sums = context.make_array(signature.args[0])(context, builder, totals).data
+        start = e.at(x, xi)
+        taps = [e.at(start, builder.load(e.at(e.at(table, p), t))) for t in range(TOGETHER)]
+        # The last vector of a row is masked: what lies behind the columns may be NaN, which even zeros let through.
+        whole = builder.sdiv(builder.sub(columns, i64(1)), i64(e.width))
+        rest = e.between(i64(0), builder.sub(columns, builder.mul(whole, i64(e.width))))
 
-        def body(j: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-            offset = builder.mul(j, i64(e.width))
-            return [e.fma(e.load(e.at(left, offset)), e.load(e.at(right, offset)), acc[0])]
+        def row(i: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+            line = e.at(y, builder.add(yi, builder.mul(i, y_step)))
+            base = builder.mul(i, x_step)
 
-        (total,) = e.loop(count, [e.zero()], body)
-        parts = [builder.extract_element(total, i32(i)) for i in range(e.width)]
-        while len(parts) > 1:
-            parts = [builder.fadd(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
-        return parts[0]
+            def inside(j: ir.Value, acc: list[ir.Value], load: Callable[[ir.Value], ir.Value]) -> list[ir.Value]:
+                at = builder.mul(j, i64(e.width))
+                value, at_x = load(e.at(line, at)), builder.add(base, at)
+                return [e.fma(value, load(e.at(tap, at_x)), a) for tap, a in zip(taps, acc, strict=True)]
 
-    return x.dtype(x, _i64, y, _i64, _i64), codegen
+            acc = e.loop(whole, acc, lambda j, acc: inside(j, acc, e.load))
+            return inside(whole, acc, lambda place: e.load_masked(place, rest))
+
+        for t, value in enumerate(e.loop(rows, [e.zero()] * TOGETHER, row)):
+            place = e.at(e.at(sums, k), t)
+            total = e.sum(value) if e.size == 8 else builder.fpext(e.sum(value), ir.DoubleType())
+            builder.store(builder.fadd(builder.load(place), total), place)
+        return context.get_dummy_value()
+
+    return types.void(totals, _i64, y, _i64, _i64, x, _i64, _i64, places, _i64, _i64, _i64), codegen
