@@ -11,7 +11,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from .dispatch import backends, explain, precision, use_backend, use_isa
+from .autotune import autotune
+from .dispatch import (
+    backends,
+    explain,
+    precision,
+    use_algorithm,
+    use_backend,
+    use_isa,
+    workspace_limit,
+)
 from .ops.activation import (
     activate,
     activate_backward,
@@ -132,6 +141,7 @@ __all__ = [
     "adaptive_max_pool2d_backward",
     "adaptive_max_pool3d",
     "adaptive_max_pool3d_backward",
+    "autotune",
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool2d",
@@ -208,8 +218,10 @@ __all__ = [
     "sum_pool3d_backward",
     "testing",
     "threads",
+    "use_algorithm",
     "use_backend",
     "use_isa",
+    "workspace_limit",
 ]
 
 

@@ -3,43 +3,71 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from .backends.base import Backend, Kernel, Spec
+from .spec import ConvSpec
 
-__all__ = ["ORDER", "Choice", "Explanation", "backend", "backends", "explain", "precision", "use_backend", "use_isa"]
+__all__ = [
+    "ORDER",
+    "Choice",
+    "Explanation",
+    "backend",
+    "backends",
+    "explain",
+    "precision",
+    "use_algorithm",
+    "use_backend",
+    "use_isa",
+    "workspace_limit",
+]
 
 #: The search order.
 ORDER = ("c", "numba", "cuda", "reference")
 
 PRECISIONS = ("strict", "default", "fast")
 
-_forced: ContextVar[str | None] = ContextVar("fastconv_backend", default=None)
-_isa: ContextVar[str | None] = ContextVar("fastconv_isa", default=None)
+
+class Settings(NamedTuple):
+    """What contexts and the environment say of a search; a key of its cache. ``tuning``: see ``autotune``."""
+
+    backend: str | None = None
+    isa: str | None = None
+    algorithm: str | None = None
+    limit: int | None = None
+    tuning: str = "remembered"
+
+
+_settings: ContextVar[Settings | None] = ContextVar("fastconv_settings", default=None)
 _precision: ContextVar[str] = ContextVar("fastconv_precision", default="default")
 _record: ContextVar[list[Choice] | None] = ContextVar("fastconv_explain", default=None)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which kernel a spec got, and why: ``refusals`` are the (backend, reason) pairs before it."""
+    """Which kernel a spec got, and why: ``refusals`` are the (backend, reason) pairs before it.
+
+    ``tuned`` says how it came out where ``autotune`` measured it; else it is empty.
+    """
 
     spec: Spec
     kernel: Kernel
     refusals: tuple[tuple[str, str], ...]
+    tuned: str = ""
 
     def __str__(self) -> str:
         k = self.kernel
         lines = [f"{self.spec}"]
         lines += [f"  {name}: refused, {reason}" for name, reason in self.refusals]
         lines += [f"  {k.backend}: {k.algorithm} on {k.isa}, workspace {k.workspace_bytes} bytes"]
-        lines += [f"    {line}" for line in k.reason.splitlines()]
+        lines += [f"    {line}" for line in (self.tuned or k.reason).splitlines()]
         return "\n".join(lines)
 
 
@@ -54,6 +82,9 @@ class _Absent:
 
     def refuse(self, spec: Spec) -> str:
         return self.available()
+
+    def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
+        return {}
 
     def compile(self, spec: Spec) -> Kernel:
         raise RuntimeError(self.available())
@@ -86,16 +117,27 @@ def _usable(name: str) -> Backend:
 
 
 @cache
-def _environment(name: str) -> str | None:
-    """A variable of the environment, read once: that takes as long as a small layer."""
-    return os.environ.get(name) or None
-
-
-def _from_environment() -> str | None:
-    name = _environment("FASTCONV_BACKEND")
+def _of_environment() -> Settings:
+    """Read once: that takes as long as a small layer."""
+    name = os.environ.get("FASTCONV_BACKEND") or None
     if name is not None and name not in ORDER:
         raise ValueError(f"FASTCONV_BACKEND={name!r}: allowed is {', '.join(ORDER)}")
-    return name
+    return Settings(name, os.environ.get("FASTCONV_ISA") or None)
+
+
+def settings() -> Settings:
+    """What holds here: what the contexts say, and the environment where there are none."""
+    return _settings.get() or _of_environment()
+
+
+@contextmanager
+def changed(**changes: Any) -> Iterator[None]:
+    """Within this context (of this thread or task) these settings are others."""
+    token = _settings.set(settings()._replace(**changes))
+    try:
+        yield
+    finally:
+        _settings.reset(token)
 
 
 @contextmanager
@@ -106,11 +148,8 @@ def use_backend(name: str) -> Iterator[None]:
     ``FASTCONV_BACKEND`` does the same for a whole process.
     """
     _usable(name)
-    token = _forced.set(name)
-    try:
+    with changed(backend=name):
         yield
-    finally:
-        _forced.reset(token)
 
 
 @contextmanager
@@ -120,12 +159,34 @@ def use_isa(name: str) -> Iterator[None]:
     ValueError for an unknown name, RuntimeError for one that this CPU does not run. The environment variable
     ``FASTCONV_ISA`` does the same for a whole process.
     """
-    token = _isa.set(name)
-    try:
+    with changed(isa=name):
         importlib.import_module(".backends.c", __package__).current_isa()
         yield
-    finally:
-        _isa.reset(token)
+
+
+@contextmanager
+def use_algorithm(name: str) -> Iterator[None]:
+    """Within this context every convolution is computed by algorithm ``name``, however slow it is there, or raises.
+
+    ``explain`` names algorithms. NotImplementedError, where a convolution is called, if no backend has such an
+    algorithm for it, or it would exceed the ``workspace_limit``.
+    """
+    with changed(algorithm=name):
+        yield
+
+
+@contextmanager
+def workspace_limit(nbytes: int | None) -> Iterator[None]:
+    """Within this context a convolution of the C backend takes at most ``nbytes`` of memory beside its arrays.
+
+    Algorithms that would take more on one thread are refused, and no more threads work than their scratch memory has
+    room for; so results depend on the limit, not on the threads. Where every algorithm would take more, the one that
+    can compute everything runs all the same. None: no limit. ValueError for less than 1.
+    """
+    if nbytes is not None and operator.index(nbytes) < 1:
+        raise ValueError(f"nbytes={nbytes!r}: allowed is None or an int >= 1")
+    with changed(limit=nbytes):
+        yield
 
 
 @contextmanager
@@ -150,36 +211,52 @@ def current_precision() -> str:
 
 def forced_backend() -> str | None:
     """The backend that this context or the environment forces; None where the search is free."""
-    return _forced.get() or _from_environment()
+    return settings().backend
 
 
 def forced_isa() -> str | None:
     """The instruction set that this context or the environment forces; None where the best one is taken."""
-    return _isa.get() or _environment("FASTCONV_ISA")
+    return settings().isa
+
+
+def refusal(name: str, spec: Spec, algorithm: str | None) -> str | None:
+    """Why backend ``name`` does not compute ``spec``, or not by ``algorithm``; None if it does."""
+    candidate = backend(name)
+    reason = candidate.available() or candidate.refuse(spec)
+    if reason is None and algorithm is not None and isinstance(spec, ConvSpec):
+        table = candidate.algorithms(spec)
+        reason = table.get(algorithm, f"it has {', '.join(table)} for this, not {algorithm}")
+    return reason
 
 
 @lru_cache(maxsize=512)
-def _search(spec: Spec, forced: str | None, isa: str | None) -> Choice:
-    """``isa`` is what the kernel is compiled for (backends ask ``forced_isa``): a key of the cache, no more."""
-    if forced is not None:
-        chosen = _usable(forced)
-        if reason := chosen.refuse(spec):
-            raise NotImplementedError(f"backend={forced!r} does not compute this: {reason}")
+def _search(spec: Spec, given: Settings) -> Choice:
+    """``given`` are the settings that hold here: backends ask for those that they compile for."""
+    if given.tuning != "off" and given.algorithm is None and isinstance(spec, ConvSpec) and not spec.empty:
+        # It searches, too: imported here.
+        from .autotune import tuned
+
+        if choice := tuned(spec, given):
+            return choice
+    if given.backend is not None:
+        chosen = _usable(given.backend)
+        if reason := refusal(given.backend, spec, given.algorithm):
+            raise NotImplementedError(f"backend={given.backend!r} does not compute this: {reason}")
         return Choice(spec, chosen.compile(spec), ())
     refusals = []
     for name in ORDER:
-        candidate = backend(name)
-        reason = candidate.available() or candidate.refuse(spec)
+        reason = refusal(name, spec, given.algorithm)
         if reason is None:
-            return Choice(spec, candidate.compile(spec), tuple(refusals))
+            return Choice(spec, backend(name).compile(spec), tuple(refusals))
         refusals.append((name, reason))
     raise NotImplementedError(f"no backend computes {spec}: {refusals}")
 
 
 def choose(spec: Spec) -> Choice:
     """The kernel for ``spec`` in this context (found once, then remembered in a bounded cache)."""
+    given = settings()
     # Where nothing is to be multiplied there is nothing to be fast at: the reference settles it.
-    choice = _search(spec, "reference" if spec.empty else forced_backend(), forced_isa())
+    choice = _search(spec, given._replace(backend="reference", algorithm=None) if spec.empty else given)
     record = _record.get()
     if record is not None:
         record.append(choice)

@@ -181,6 +181,7 @@ class ConvSpec:
 
     The epilogue, on the array that the direction produces: ``activation(result + bias[channel] + residual)``.
     ``channels_last`` says how x and y lie in memory's logical axes: (n, c, *size) or (n, *size, c).
+    ``packed``: the weights are packed once, for many calls.
     """
 
     direction: str
@@ -200,6 +201,14 @@ class ConvSpec:
     residual: bool = False
     activation: Activation | None = None
     precision: str = "default"
+    packed: bool = False
+
+    @cached_property
+    def _hash(self) -> int:
+        return _hash_of_fields(self)
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def ndim(self) -> int:
@@ -233,6 +242,11 @@ class ConvSpec:
     def macs(self) -> int:
         """Multiply-adds of the direct algorithm, padding counted."""
         return self.n * self.oc * (self.ic // self.groups) * prod(self.kernel) * prod(self.out_size)
+
+
+def _hash_of_fields(spec: Any) -> int:
+    """Computed once a spec: it takes as long as a small layer."""
+    return hash(tuple(getattr(spec, field.name) for field in fields(spec)))
 
 
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
@@ -271,6 +285,7 @@ def conv_spec(
     residual: bool = False,
     activation: Activation | None = None,
     precision: str = "default",
+    packed: bool = False,
 ) -> ConvSpec:
     """The spec of a convolution, from raw arguments. Raises ValueError or TypeError that names the argument."""
     ndim = len(w_shape) - 2
@@ -301,7 +316,7 @@ def conv_spec(
         out_size.append(conv_out_size(size, k, s, (lo, hi), d))
     spec = ConvSpec(
         direction, dtype, last, n, ic, oc, groups, in_size, tuple(out_size), kernel, stride, pads, dilation,
-        bias, residual, activation, precision,
+        bias, residual, activation, precision, packed,
     )  # fmt: skip
     for name, shape in (("x", spec.x_shape), ("w", spec.w_shape), ("the result", spec.y_shape)):
         check_elements(name, shape)
@@ -401,7 +416,7 @@ class PoolSpec:
 
     @cached_property
     def _hash(self) -> int:
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+        return _hash_of_fields(self)
 
     def __hash__(self) -> int:
         return self._hash

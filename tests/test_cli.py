@@ -42,7 +42,8 @@ def test_info_as_json(capsys):
     ],
 )
 def test_info_shows_what_the_environment_forces_in_vain(variable, value, message, monkeypatch, capsys):
-    monkeypatch.setattr(dispatch, "_environment", {variable: value}.get)
+    monkeypatch.setattr(dispatch, "_of_environment", dispatch._of_environment.__wrapped__)
+    monkeypatch.setenv(variable, value)
     # Without the C backend nothing asks for an instruction set.
     wrong = variable == "FASTCONV_BACKEND" or dispatch.backends()["c"] is None
     assert main(["info"]) == (1 if wrong else 0)
@@ -62,7 +63,7 @@ def test_info_shows_a_wrong_number_of_threads():
 
 def test_info_without_the_c_backend(monkeypatch, capsys):
     monkeypatch.setattr(dispatch.backend("c"), "available", lambda: "no compiler", raising=False)
-    monkeypatch.setattr(dispatch, "_environment", {}.get)
+    monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
     assert main(["info"]) == 0
     text = capsys.readouterr().out
     assert "c          not usable: no compiler" in text

@@ -25,7 +25,7 @@ B = testing.integers(RNG, (8,), "float32")
 
 
 def _run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("FASTCONV")}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("FASTCONV") or k == "FASTCONV_CACHE"}
     return subprocess.run(
         [sys.executable, "-c", "import numpy as np, fastconv as fc\nx = np.ones((1, 1, 4, 4))\n" + program],
         capture_output=True,
@@ -53,7 +53,7 @@ def test_backends_are_listed_in_search_order_with_reasons() -> None:
 
 
 def test_the_first_that_can_is_chosen_and_the_others_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_environment", {}.get)
+    monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
     (choice,) = fc.explain(fc.conv2d, X, W)
     chosen = choice.kernel.backend
     before = dispatch.ORDER[: dispatch.ORDER.index(chosen)]
@@ -82,7 +82,7 @@ class _Picky:
 
 
 def test_a_refusal_hands_the_call_on_and_is_an_error_when_forced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_environment", {}.get)
+    monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
     real = dispatch.backend
     monkeypatch.setattr(dispatch, "backend", lambda name: _Picky() if name == "c" else real(name))
     dispatch._search.cache_clear()

@@ -15,6 +15,7 @@ import fastconv
 #: Every module of the package that the import alone may load.
 LOADED = {
     "fastconv",
+    "fastconv.autotune",
     "fastconv.backends",
     "fastconv.backends.base",
     "fastconv.dispatch",
@@ -31,7 +32,7 @@ LOADED = {
 
 
 def _modules_after(program: str) -> set[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("FASTCONV")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FASTCONV") or k == "FASTCONV_CACHE"}
     source = f"{program}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     command = [sys.executable, "-c", source]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)

@@ -171,6 +171,6 @@ def test_a_backend_without_pooling_says_so_and_the_next_one_takes_it(target: Tar
     with testing.on(target), pytest.raises(NotImplementedError, match=f"{target.backend}.*does not compute this: ."):
         fc.max_pool2d(np.ones((1, 1, 4, 4)), 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "_environment", {}.get)
+        patch.setattr(dispatch, "_of_environment", dispatch.Settings)
         (choice,) = fc.explain(fc.max_pool2d, np.ones((1, 1, 4, 4)), 2)
     assert choice.kernel.backend != target.backend

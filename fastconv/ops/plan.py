@@ -53,6 +53,7 @@ class Plan:
             residual=bool(residual),
             activation=activation_of(activation),
             precision=current_precision(),
+            packed=True,
         )
         self.spec = spec
         self.x_shape = shape

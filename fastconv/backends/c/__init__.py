@@ -50,6 +50,11 @@ class _C:
             return refuse(spec)
         return None
 
+    def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
+        from .conv import algorithms
+
+        return algorithms(spec, current_isa())
+
     def compile(self, spec: Spec) -> Kernel:
         # Imported here, so that the extension is loaded by the first call and not by ``import fastconv``.
         kind: Any

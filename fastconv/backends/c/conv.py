@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..._c import ffi, lib
+from ...dispatch import settings
 from ...spec import ConvSpec
 from ...threads import get_num_threads
 from .library import (
@@ -40,12 +41,13 @@ class PackedWeights:
 class _Plan:
     """A C plan for one set of strides, and what a call of it needs to know."""
 
-    __slots__ = ("_bytes", "algorithm", "pointer", "threads")
+    __slots__ = ("_bytes", "algorithm", "limit", "pointer", "threads")
 
-    def __init__(self, pointer: Any) -> None:
+    def __init__(self, pointer: Any, limit: int | None) -> None:
         self.pointer = pointer
+        self.limit = limit
         self.algorithm = ffi.string(lib.fc_conv_plan_algorithm(pointer)).decode()
-        self.threads: dict[int, int] = {}
+        self.threads: dict[tuple[int, bool], int] = {}
         self._bytes: dict[tuple[int, bool], int] = {}
 
     def workspace(self, nthreads: int, packed: bool) -> int:
@@ -54,18 +56,95 @@ class _Plan:
             self._bytes[key] = lib.fc_conv_plan_workspace(self.pointer, nthreads, packed)
         return self._bytes[key]
 
-    def worth(self, nthreads: int) -> int:
-        if nthreads not in self.threads:
-            self.threads[nthreads] = lib.fc_conv_plan_threads(self.pointer, nthreads)
-        return self.threads[nthreads]
+    def worth(self, nthreads: int, packed: bool) -> int:
+        """The threads that are worth waking and that the limit has room for: at least one."""
+        key = (nthreads, packed)
+        if key not in self.threads:
+            n = lib.fc_conv_plan_threads(self.pointer, nthreads)
+            while n > 1 and self.limit is not None and self.workspace(n, packed) > self.limit:
+                n -= 1
+            self.threads[key] = n
+        return self.threads[key]
+
+
+def _order(strides: list[int], spec: ConvSpec) -> list[int]:
+    return five(strides, spec.channels_last)
+
+
+def _make_plan(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, limit: int | None = None) -> _Plan | None:
+    """The plan for these byte strides of (x, w, y, add); None stands for contiguous arrays.
+
+    ``algorithm`` is 1 + its number in the library, or 0. None where it refuses these strides.
+    """
+    pointer = ffi.new("fc_conv_plan **")
+    status = lib.fc_conv_plan_create(_descriptor(spec, isa, key, algorithm, limit), pointer)
+    if status == lib.FC_ERROR_REFUSED:
+        return None
+    check(status)
+    return _Plan(ffi.gc(pointer[0], lib.fc_conv_plan_destroy), limit)
+
+
+def _descriptor(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, limit: int | None = None) -> Any:
+    size = np.dtype(spec.dtype).itemsize
+    d = ffi.new("fc_conv_desc *")
+    d.dtype, d.direction, d.isa = DTYPES[spec.dtype], _DIRECTIONS[spec.direction], isa_number(isa)
+    d.has_bias, d.has_add, d.packed = spec.bias, spec.residual, spec.packed
+    d.strict, d.algorithm, d.limit = spec.precision == "strict", algorithm, limit or 0
+    d.n, d.groups = spec.n, spec.groups
+    d.icg, d.ocg = spec.ic // spec.groups, spec.oc // spec.groups
+    d.out, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
+    setattr(d, "in", spatial(spec.in_size))
+    d.pad = [0] * (3 - spec.ndim) + [lo for lo, _ in spec.pads]
+    d.dil = spatial(spec.dilation)
+    if key is None:
+        y = contiguous(spec.y_shape)
+        steps = contiguous(spec.x_shape), contiguous(spec.w_shape), y, contiguous(spec.result_shape)
+    else:
+        steps = tuple([s // size for s in strides] if strides else None for strides in key)
+    x, w, y, add = steps
+    d.xs, d.ys = _order(x, spec), _order(y, spec)
+    # Packed weights have no strides; the plan does not look at them then.
+    d.ws = five(w if w else contiguous(spec.w_shape), False)
+    if add:
+        setattr(d, "as", _order(add, spec) if spec.direction != "bwd_weight" else five(add, False))
+    set_activation(d.act, spec.activation)
+    return d
+
+
+def _numbered(spec: ConvSpec, isa: str) -> dict[str, tuple[int, str | None]]:
+    """The algorithms of this direction: 1 + their numbers in the library, and why they refuse."""
+    descriptor, table = _descriptor(spec, isa), {}
+    for number in range(lib.fc_conv_algorithm_count()):
+        reason = lib.fc_conv_algorithm_refusal(descriptor, number)
+        text = ffi.string(reason).decode() if reason else None
+        if text != "":
+            table[ffi.string(lib.fc_conv_algorithm_name(number)).decode()] = number + 1, text
+    return table
+
+
+def algorithms(spec: ConvSpec, isa: str) -> dict[str, str | None]:
+    """The algorithms of this direction, with None for one that can run here and the reason if not."""
+    limit, table = settings().limit, {}
+    for name, (number, reason) in _numbered(spec, isa).items():
+        table[name] = reason
+        if reason is None and limit is not None:
+            nbytes = _make_plan(spec, isa, algorithm=number).workspace(1, spec.packed)
+            if nbytes > limit:
+                table[name] = f"it takes {nbytes} bytes of scratch and the limit is {limit}"
+    return table
 
 
 class ConvKernel:
+    """``settings().algorithm`` and ``.limit`` hold for all of its calls."""
+
     backend = "c"
 
     def __init__(self, spec: ConvSpec, isa: str) -> None:
         self.spec = spec
         self.isa = isa
+        given = settings()
+        self._limit = given.limit
+        self._forced = 0 if given.algorithm is None else _numbered(spec, isa)[given.algorithm][0]
         self._plans: dict[Any, _Plan] = {}
         self._contiguous = self._plan(None)
         self.algorithm = self._contiguous.algorithm
@@ -73,43 +152,17 @@ class ConvKernel:
 
     @property
     def workspace_bytes(self) -> int:
-        return self._contiguous.workspace(self._contiguous.worth(get_num_threads()), True)
+        packed = self.spec.packed
+        return self._contiguous.workspace(self._contiguous.worth(get_num_threads(), packed), packed)
 
     def _plan(self, key: Any) -> _Plan:
-        """The plan for these byte strides of (x, w, y, add); None stands for contiguous arrays."""
-        spec = self.spec
-        size = np.dtype(spec.dtype).itemsize
-        d = ffi.new("fc_conv_desc *")
-        d.dtype, d.direction, d.isa = DTYPES[spec.dtype], _DIRECTIONS[spec.direction], isa_number(self.isa)
-        d.has_bias, d.has_add = spec.bias, spec.residual
-        d.strict = spec.precision == "strict"
-        d.n, d.groups = spec.n, spec.groups
-        d.icg, d.ocg = spec.ic // spec.groups, spec.oc // spec.groups
-        d.out, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
-        setattr(d, "in", spatial(spec.in_size))
-        d.pad = [0] * (3 - spec.ndim) + [lo for lo, _ in spec.pads]
-        d.dil = spatial(spec.dilation)
-        if key is None:
-            y = contiguous(spec.y_shape)
-            steps = contiguous(spec.x_shape), contiguous(spec.w_shape), y, contiguous(spec.result_shape)
-        else:
-            steps = tuple([s // size for s in strides] if strides else None for strides in key)
-        x, w, y, add = steps
-        d.xs, d.ys = self._order(x), self._order(y)
-        # Packed weights have no strides; the plan does not look at them then.
-        d.ws = five(w if w else contiguous(spec.w_shape), False)
-        if add:
-            setattr(d, "as", self._order(add) if spec.direction != "bwd_weight" else five(add, False))
-        set_activation(d.act, spec.activation)
-        pointer = ffi.new("fc_conv_plan **")
-        check(lib.fc_conv_plan_create(d, pointer))
+        plan = _make_plan(self.spec, self.isa, key, self._forced, self._limit)
+        if plan is None:
+            plan = _make_plan(self.spec, self.isa, key, limit=self._limit)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
-        plan = self._plans[key] = _Plan(ffi.gc(pointer[0], lib.fc_conv_plan_destroy))
+        self._plans[key] = plan
         return plan
-
-    def _order(self, strides: list[int]) -> list[int]:
-        return five(strides, self.spec.channels_last)
 
     def pack(self, w: np.ndarray) -> Any:
         nbytes = lib.fc_conv_plan_packed_bytes(self._contiguous.pointer)
@@ -117,20 +170,21 @@ class ConvKernel:
             return w.copy()
         packed = PackedWeights(nbytes)
         plan = self._plan(self._key(None, w, None, None))
-        check(lib.fc_conv_pack(plan.pointer, address(w), packed.pointer, plan.worth(get_num_threads())))
+        check(lib.fc_conv_pack(plan.pointer, address(w), packed.pointer, plan.worth(get_num_threads(), True)))
         return packed
 
     def __call__(self, first: Any, second: Any, b: Any, residual: Any, out: Any) -> None:
         packed = type(second) is PackedWeights
         plan = self._find(first, None if packed else second, residual, out)
-        if packed and plan.algorithm != self.algorithm:
-            # Arrays with these strides take another algorithm, which these weights are not packed for.
+        if plan.algorithm != self.algorithm and (packed or self._forced):
+            # Arrays with these strides take another algorithm: not the one that was asked for, or packed for.
             result = np.empty(out.shape, out.dtype)
             residual = None if residual is None else np.ascontiguousarray(residual)
+            second = second if packed else np.ascontiguousarray(second)
             self(np.ascontiguousarray(first), second, b, residual, result)
             out[...] = result
             return
-        n = plan.worth(get_num_threads())
+        n = plan.worth(get_num_threads(), packed)
         memory = scratch(plan.workspace(n, packed))
         if b is not None and not b.flags.c_contiguous:
             b = b.copy()

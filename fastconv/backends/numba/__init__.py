@@ -23,6 +23,9 @@ class _Numba:
     def refuse(self, spec: Spec) -> str | None:
         return None
 
+    def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
+        return {self.compile(spec).algorithm: None}
+
     def compile(self, spec: Spec) -> Any:
         # Numba takes half a second to import: not before it is wanted.
         if isinstance(spec, ConvSpec):

@@ -18,6 +18,9 @@ class _Reference:
     def refuse(self, spec: Spec) -> None:
         return None
 
+    def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
+        return {self.compile(spec).algorithm: None}
+
     def compile(self, spec: Spec) -> ConvKernel | PoolKernel | GemmKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)

@@ -1,0 +1,266 @@
+"""Which algorithm is fastest, measured: for the layers that a user runs, on this processor, remembered in a file.
+
+The file is ``autotune-<version>.json`` in the user's cache directory, and holds a table for each processor. Where the
+variable ``FASTCONV_CACHE`` is set it is the directory; ``off`` means that nothing is read or written.
+
+A choice is made once for a problem, with the threads that were there when it was measured, and never again: results
+go on not to depend on the number of threads. They may differ in their last bits from those before the measurement.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from math import inf
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from . import dispatch
+from .backends.base import Kernel
+from .dispatch import Choice, Settings
+from .spec import ConvSpec
+from .threads import get_num_threads
+
+__all__ = ["autotune"]
+
+#: Runs of each candidate: at least so many, and as many as fit this time (in seconds, of all candidates).
+LEAST_RUNS, MOST_RUNS, TIME = 4, 50, 0.1
+
+#: One that takes this many times the best one's time is not run again.
+HOPELESS = 1.5
+
+#: The heuristics' choice stays where the best one saves less than this part of its time.
+WORTH = 0.03
+
+
+@dataclass(frozen=True)
+class Winner:
+    """What was measured: the fastest, and how many times as fast it is as ``before``, which heuristics take."""
+
+    backend: str
+    algorithm: str
+    gain: float
+    before: str
+    threads: int
+
+    def __str__(self) -> str:
+        found = (
+            f"{self.gain:.2f}x as fast as the heuristics' choice, {self.before}"
+            if self.gain > 1
+            else "as heuristics do"
+        )
+        return f"autotuned on {self.threads} threads: {found}"
+
+
+#: Winners by problem, once they were read from the file or measured.
+_winners: dict[str, Winner] | None = None
+
+
+@contextmanager
+def autotune(on: bool = True) -> Iterator[None]:
+    """Within this context (of this thread or task) convolutions met for the first time are measured.
+
+    Every algorithm that can compute one, of every backend, is run several times on arrays of its shape; the fastest
+    computes it from then on, in this process and, by way of a file in the user's cache directory, in later ones. The
+    precision that was asked for is kept: with ``precision("strict")`` only direct algorithms take part.
+    ``explain`` says what was found.
+
+    ``autotune(False)``: heuristics alone choose; nothing is measured, and what is remembered is not used.
+    The environment variable ``FASTCONV_CACHE`` moves the file to another directory; ``off`` means no file.
+    """
+    before = dict(_remembered()) if on else {}
+    try:
+        with dispatch.changed(tuning="measured" if on else "off"):
+            yield
+    finally:
+        if on and before != _remembered():
+            _save()
+            # Choices that were made by heuristics before.
+            dispatch._search.cache_clear()
+
+
+def tuned(spec: ConvSpec, given: Settings) -> Choice | None:
+    """The measured choice for ``spec``; None where there is none and none is asked for, or it cannot run here."""
+    winners, key = _remembered(), _key(spec, given)
+    if key not in winners:
+        if given.tuning != "measured":
+            return None
+        winners[key] = _measure(_plain(spec), given)
+    winner = winners[key]
+    with suppress(NotImplementedError, RuntimeError, ValueError):
+        return replace(_choice(spec, given, winner.backend, winner.algorithm), tuned=str(winner))
+    return None
+
+
+# -------------------------------------------------------------------------------------------------- measuring
+
+
+def _plain(spec: ConvSpec) -> ConvSpec:
+    """Without its epilogue, which costs every algorithm the same."""
+    return replace(spec, bias=False, residual=False, activation=None)
+
+
+def _key(spec: ConvSpec, given: Settings) -> str:
+    forced = [f"{name}={value}" for name, value in given._asdict().items() if value is not None and name != "tuning"]
+    return " ".join([*forced, repr(_plain(spec))])
+
+
+def _choice(spec: ConvSpec, given: Settings, backend: str | None, algorithm: str | None) -> Choice:
+    changes = {"backend": backend, "algorithm": algorithm, "tuning": "off"}
+    with dispatch.changed(**changes):
+        return dispatch._search(spec, given._replace(**changes))
+
+
+def _candidates(spec: ConvSpec, given: Settings) -> list[Kernel]:
+    """What can compute ``spec``, the heuristics' choice first; of backends that compile, if there is one."""
+    first = _choice(spec, given, given.backend, None).kernel
+    found = [first]
+    for name in dispatch.ORDER if given.backend is None else (given.backend,):
+        if dispatch.refusal(name, spec, None) is None and name != "reference":
+            for algorithm, reason in dispatch.backend(name).algorithms(spec).items():
+                if reason is None and (name, algorithm) != (first.backend, first.algorithm):
+                    found.append(_choice(spec, given, name, algorithm).kernel)
+    return found
+
+
+def _operands(spec: ConvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arrays for one call: what it reads, and where the result goes."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "fwd": (spec.x_shape, spec.w_shape),
+        "bwd_input": (spec.y_shape, spec.w_shape),
+        "bwd_weight": (spec.x_shape, spec.y_shape),
+    }
+    first, second = (rng.random(shape, np.float32).astype(spec.dtype) for shape in shapes[spec.direction])
+    return first, second, np.empty(spec.result_shape, spec.dtype)
+
+
+def _measure(spec: ConvSpec, given: Settings) -> Winner:
+    kernels = _candidates(spec, given)
+    times = _seconds(kernels, _operands(spec)) if len(kernels) > 1 else [1.0]
+    best = times.index(min(times))
+    if times[best] > (1 - WORTH) * times[0]:
+        best = 0
+    gain = round(times[0] / times[best], 2)
+    before, kernel = kernels[0], kernels[best]
+    return Winner(kernel.backend, kernel.algorithm, gain, f"{before.algorithm} of {before.backend}", get_num_threads())
+
+
+def _seconds(kernels: list[Kernel], operands: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[float]:
+    """The least time of a call of each, run in turns."""
+    first, second, out = operands
+    calls = []
+    for kernel in kernels:
+        weights = kernel.pack(second) if kernel.spec.packed else second
+        calls.append((kernel, weights))
+        kernel(first, weights, None, None, out)  # compiled and in memory from here on
+    times = [inf] * len(kernels)
+    begin = perf_counter()
+    for run in range(MOST_RUNS):
+        if run >= LEAST_RUNS and perf_counter() - begin > TIME:
+            break
+        best = min(times)
+        for i, (kernel, weights) in enumerate(calls):
+            if run == 0 or times[i] <= HOPELESS * best:
+                start = perf_counter()
+                kernel(first, weights, None, None, out)
+                times[i] = min(times[i], perf_counter() - start)
+    return times
+
+
+# --------------------------------------------------------------------------------------------------- the file
+
+
+def _file() -> Path | None:
+    from . import __version__
+
+    directory = os.environ.get("FASTCONV_CACHE")
+    if directory == "off":
+        return None
+    return (Path(directory) if directory else _cache_directory()) / f"autotune-{__version__}.json"
+
+
+def _cache_directory() -> Path:
+    """Where this platform has a user's caches."""
+    home = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        root = os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        root = home / "Library" / "Caches"
+    else:
+        root = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
+    return Path(root) / "fastconv"
+
+
+@cache
+def _processor() -> str:
+    """What a choice depends on besides the problem."""
+    from .info import cpu_model
+
+    isas = ""
+    if dispatch.backends()["c"] is None:
+        from .backends.c import isas as table
+
+        isas = ", " + " ".join(name for name, reason in table().items() if reason is None)
+    return f"{cpu_model()}, {os.cpu_count()} CPUs{isas}"
+
+
+def _remembered() -> dict[str, Winner]:
+    global _winners
+    if _winners is None:
+        path = _file()
+        tables = _read(path) if path else {}
+        _winners = tables.get(_processor(), {}) if tables else {}
+    return _winners
+
+
+def _read(path: Path) -> dict[str, dict[str, Winner]]:
+    """The file's tables by processor; none, and a warning, where it is not what was written."""
+    try:
+        tables = json.loads(path.read_text(encoding="utf-8"))
+        return {cpu: {key: _winner(entry) for key, entry in table.items()} for cpu, table in tables.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        warnings.warn(f"{path} is ignored: it holds no choices of fastconv.autotune ({error})", stacklevel=2)
+        return {}
+
+
+def _winner(entry: Any) -> Winner:
+    winner = Winner(**entry)
+    for name, kind in {"backend": str, "algorithm": str, "gain": float, "before": str, "threads": int}.items():
+        if not isinstance(getattr(winner, name), kind):
+            raise TypeError(f"{name} is {getattr(winner, name)!r}")
+    return winner
+
+
+def _save() -> None:
+    """Adds this process's choices to the file, which other processes may read and replace at any time."""
+    path = _file()
+    if path is None:
+        return
+    tables = _read(path)
+    tables[_processor()] = tables.get(_processor(), {}) | _remembered()
+    plain = {cpu: {key: asdict(winner) for key, winner in table.items()} for cpu, table in tables.items()}
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+            temporary = file.name
+            json.dump(plain, file, indent=1)
+        os.replace(temporary, path)
+    except OSError as error:
+        warnings.warn(f"the choices of fastconv.autotune are not remembered: {error}", stacklevel=2)
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
