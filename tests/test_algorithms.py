@@ -13,7 +13,7 @@ from typing import Any
 import layouts
 import numpy as np
 import pytest
-from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, TYPICAL, WINOGRADS, Group
+from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, PIXELS, TYPICAL, WINOGRADS, Group
 from cases.conv import Conv
 
 import fastconv as fc
@@ -101,23 +101,50 @@ def _check(target: Target, case: Conv, dtype: str, last: bool, names: dict[str, 
 # ---------------------------------------------------------------------------------------------- which algorithm
 
 
+def _spec(case: Conv, direction: str, dtype: str, last: bool) -> Any:
+    shape = layouts.to(np.empty(case.x_shape), last).shape
+    return conv_spec(direction, shape, case.w_shape, dtype, **_arguments(case, last))
+
+
 @on_c
 def test_every_algorithm_that_the_library_names_has_cases(c_target: Target, dtype: str) -> None:
-    tried: dict[str, set[str]] = {d: set() for d in _DIRECTIONS}
+    listed: dict[str, set[str]] = {d: set() for d in _DIRECTIONS}
     reached: dict[str, set[str]] = {d: set() for d in _DIRECTIONS}
     with testing.on(c_target):
         for family, case in TYPICAL.items():
             for what, direction in _DIRECTIONS.items():
                 for last in (False, True):
-                    kw = {"groups": case.groups, **case.arguments, "layout": layouts.name(last, case.ndim)}
-                    shape = layouts.to(np.empty(case.x_shape), last).shape
-                    kernel = dispatch.choose(conv_spec(direction, shape, case.w_shape, dtype, **kw)).kernel
+                    spec = _spec(case, direction, dtype, last)
+                    kernel = dispatch.choose(spec).kernel
                     assert kernel.algorithm == ALGORITHMS[family][what][last]
                     reached[what].add(kernel.algorithm)
-                    tried[what] |= {line.partition(":")[0] for line in kernel.reason.splitlines()}
-    # The last one that is asked refuses nothing: where it is reached, all of a direction are listed.
-    assert tried == reached
-    assert all("implicit_gemm_pixels" in names for names in tried.values())
+                    listed[what] |= set(dispatch.backend("c").algorithms(spec))
+    assert listed == reached
+    assert all(PIXELS in names for names in listed.values())
+
+
+@in_both_layouts
+@of_every_family
+@on_c
+def test_every_algorithm_computes_what_it_does_not_refuse(
+    c_target: Target, dtype: str, family: str, last: bool
+) -> None:
+    case = TYPICAL[family]
+    a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+    with testing.on(c_target):
+        for what, direction in _DIRECTIONS.items():
+            able = [
+                name
+                for name, reason in dispatch.backend("c").algorithms(_spec(case, direction, dtype, last)).items()
+                if reason is None
+            ]
+            assert ALGORITHMS[family][what][last] in able
+            for name in able:
+                out = testing.nan_filled(a[what].shape, dtype)
+                with fc.use_algorithm(name):
+                    _ran(c_target, name, _functions(case.ndim)[what], *_operands(case, a)[what], **kw, out=out)
+                bound = _NEARLY_WHOLE[dtype] if "winograd" in name else 0
+                testing.assert_close(out, a[what], bound, f"{name}: {what}")
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=str)
@@ -289,7 +316,13 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
             problem = _with(case, what, at, value)
             a, kw, expected = _cast(problem, dtype, last), _arguments(case, last), problem[what]
             with testing.on(c_target):
-                got = _ran(c_target, ALGORITHMS[family][what][last], _functions(case.ndim)[what], *_operands(case, a)[what], **kw)
+                got = _ran(
+                    c_target,
+                    ALGORITHMS[family][what][last],
+                    _functions(case.ndim)[what],
+                    *_operands(case, a)[what],
+                    **kw,
+                )
             got = np.moveaxis(got, -1, 1) if last else got
             # Along each dimension a tile makes its outputs of six inputs, so many more on either side.
             more = side // 2
