@@ -16,8 +16,8 @@ ROWS, PIXELS = "implicit_gemm_rows", "implicit_gemm_pixels"
 
 #: family -> result -> what computes it with the channels first, with the channels last.
 ALGORITHMS = {
-    "winograd": {what: (WINOGRAD, WINOGRAD) for what in ("y", "dx", "dw")},
-    "winograd 5x5": {what: (WINOGRAD_5X5, WINOGRAD_5X5) for what in ("y", "dx", "dw")},
+    "winograd": dict.fromkeys(("y", "dx", "dw"), (WINOGRAD, WINOGRAD)),
+    "winograd 5x5": dict.fromkeys(("y", "dx", "dw"), (WINOGRAD_5X5, WINOGRAD_5X5)),
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
@@ -114,7 +114,10 @@ _wino = [
     group(
         "winograd",
         "filters' gradients: blocks of channels, tiles at a time",
-        *[conv(f"{i} to {o}", 1, i, o, (10, 14), 3, padding=1) for i, o in ((127, 25), (129, 24), (24, 127), (25, 131))],
+        *[
+            conv(f"{i} to {o}", 1, i, o, (10, 14), 3, padding=1)
+            for i, o in ((127, 25), (129, 24), (24, 127), (25, 131))
+        ],
         *[conv(f"{n} images", n, 24, 25, (21, 22), 3, padding=1) for n in (6, 7, 8)],
     ),
     group(

@@ -13,8 +13,8 @@ from ...spec import ConvSpec
 from .direct import Direct, DirectJob, DirectWeights
 from .product import Job, Operand, Packed, Product, merge_pixels, steps
 from .simd import ISA, MR, NV, lanes
-from .winograd import ALGORITHM as WINOGRAD
-from .winograd import Winograd, refuse
+from .winograd import NAMES as WINOGRAD
+from .winograd import Winograd, WinogradWeights, refuse
 
 __all__ = ["ConvKernel"]
 
@@ -78,17 +78,15 @@ class ConvKernel:
         few = results <= NV * lanes(spec.dtype) // 2
         self.pixels_are_rows = spec.channels_last and (not few or spec.direction == "bwd_weight")
         self.by_rows = not (spec.channels_last and spec.groups > 1 and self.icg == self.ocg == 1)
-        refusals = {WINOGRAD: refuse(spec), "direct": self._refuse_direct()}
-        self.is_winograd = refusals[WINOGRAD] is None
-        self.is_direct = not self.is_winograd and refusals["direct"] is None
-        self.algorithm = "implicit_gemm"
-        make: Any = self._make
-        if self.is_winograd:
-            self.algorithm, make = WINOGRAD, self._make_winograd
-        elif self.is_direct:
-            self.algorithm, make = "direct" if self.by_rows else "depthwise_channels", self._make_direct
-        tried = list(refusals.items())[: 0 if self.is_winograd else 1 if self.is_direct else 2]
-        self.reason = "".join(f"{name}: refused, {why}\n" for name, why in tried if why) + self.algorithm
+        tried = {name: refuse(spec, taps) for taps, name in WINOGRAD.items()}
+        tried["direct" if self.by_rows else "depthwise_channels"] = self._refuse_direct()
+        tried["implicit_gemm"] = None
+        self.algorithm = next(name for name, why in tried.items() if why is None)
+        self.is_winograd = self.algorithm in WINOGRAD.values()
+        self.is_direct = not (self.is_winograd or self.algorithm == "implicit_gemm")
+        refused = list(tried.items())[: list(tried).index(self.algorithm)]
+        self.reason = "".join(f"{name}: refused, {why}\n" for name, why in refused if why) + self.algorithm
+        make: Any = self._make_winograd if self.is_winograd else self._make_direct if self.is_direct else self._make
         self._made = lru_cache(maxsize=8)(make)
 
     def _refuse_direct(self) -> str | None:
@@ -149,7 +147,9 @@ class ConvKernel:
             None if residual is None else steps(residual),
             None if bias is None else steps(bias)[0],
         )
-        if not (self.is_direct or self.is_winograd):
+        if gradient and self.is_winograd:
+            made.run(first, second, out)
+        elif not (self.is_direct or self.is_winograd):
             a, b = (second, first) if self.pixels_are_rows == gradient else (first, second)
             made.run(a, b, out, residual, bias, packed)
         elif gradient:
@@ -186,7 +186,9 @@ class ConvKernel:
         out: tuple[int, ...],
         residual: tuple[int, ...] | None,
         bias_step: int | None,
-    ) -> Winograd:
+    ) -> Winograd | WinogradWeights:
+        if self.spec.direction == "bwd_weight":
+            return WinogradWeights(self.spec, [_Image(a, self.spec.channels_last).record() for a in (first, second)])
         strides = [_Image(a, self.spec.channels_last).record() for a in (first, out, residual or out)]
         return Winograd(self.spec, strides, bias_step, residual is not None)
 

@@ -546,7 +546,17 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
                         if straight:
                             to, at, step = pointers[2], tables[row] + tables[mb + column], apart[i]
                         micro_kernel(
-                            left, left_at + row * PITCH, right, right_at + j * right_step, to, at, step, k1 - k0, k0 > 0
+                            left,
+                            left_at + row * PITCH,
+                            1,
+                            right,
+                            right_at + j * right_step,
+                            nr,
+                            to,
+                            at,
+                            step,
+                            k1 - k0,
+                            k0 > 0,
                         )
                         if k1 == job.k and not straight:
                             _write_tile(

@@ -39,6 +39,7 @@ __all__ = [
     "merge_lanes",
     "micro_kernel",
     "no_inline",
+    "outer_kernel",
     "plain",
     "pointer",
     "tile_columns",
@@ -348,37 +349,35 @@ def transpose_vectors(typingctx, dst, d, d_step, src, s, s_step):
     return types.void(dst, _i64, _i64, src, _i64, _i64), codegen
 
 
-@intrinsic
-def micro_kernel(typingctx, a, ai, b, bi, c, ci, c_step, k, add):
-    """The register tile: ``c[MR][NR] (+)= a[MR][k] @ b[k][NR]``, rows of a PITCH apart, of c ``c_step``, b contiguous.
+def _tile(a_row: int) -> Callable[..., ir.Value]:
+    """``c[MR][NR] (+)= sum over k of a[i a_row + k a_step] b[k b_step + j]``, rows of c ``c_step`` apart.
 
     The sum over k starts from 0 and is added to c last, so the rounding error grows with KC, not with all of K.
     """
 
     def codegen(context, builder, signature, args):
-        a, ai, b, bi, c, ci, c_step, k, add = args
-        e = Emit(builder, signature.args[0])
+        a, ai, a_step, b, bi, b_step, c, ci, c_step, k, add = args
+        e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
         a, b, c = e.at(a, ai), e.at(b, bi), e.at(c, ci)
-        row = NV * e.width
 
         def step(a_k: ir.Value, b_k: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
             right = [e.load(e.at(b_k, v * e.width)) for v in range(NV)]
             out = []
             for i in range(MR):
-                left = e.splat(builder.load(e.at(a_k, i * PITCH), align=e.size))
+                left = e.splat(builder.load(e.at(a_k, i * a_row), align=e.size))
                 out += [e.fma(left, right[v], acc[i * NV + v]) for v in range(NV)]
             return out
 
         def unrolled(count: int) -> Callable[..., list[ir.Value]]:
             def body(_: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
                 a_k, b_k, *acc = carried
-                for u in range(count):
-                    acc = step(e.at(a_k, u), e.at(b_k, u * row), acc)
-                return [e.at(a_k, count), e.at(b_k, count * row), *acc]
+                for _ in range(count):
+                    acc = step(a_k, b_k, acc)
+                    a_k, b_k = e.at(a_k, a_step), e.at(b_k, b_step)
+                return [a_k, b_k, *acc]
 
             return body
 
-        i64 = ir.IntType(64)
         carried = [a, b] + [e.zero()] * (MR * NV)
         carried = e.loop(builder.lshr(k, i64(2)), carried, unrolled(4))
         carried = e.loop(builder.and_(k, i64(3)), carried, unrolled(1))
@@ -394,7 +393,23 @@ def micro_kernel(typingctx, a, ai, b, bi, c, ci, c_step, k, add):
                     e.store(value, address)
         return context.get_dummy_value()
 
-    return types.void(a, _i64, b, _i64, c, _i64, _i64, _i64, types.boolean), codegen
+    return codegen
+
+
+def _tile_types(a: types.Type, b: types.Type, c: types.Type) -> types.Type:
+    return types.void(a, _i64, _i64, b, _i64, _i64, c, _i64, _i64, _i64, types.boolean)
+
+
+@intrinsic
+def micro_kernel(typingctx, a, ai, a_step, b, bi, b_step, c, ci, c_step, k, add):
+    """The register tile of packed panels: rows of a PITCH apart, its steps 1, those of b NR."""
+    return _tile_types(a, b, c), _tile(PITCH)
+
+
+@intrinsic
+def outer_kernel(typingctx, a, ai, a_step, b, bi, b_step, c, ci, c_step, k, add):
+    """The register tile of matrices that both lie row by row, one row a step."""
+    return _tile_types(a, b, c), _tile(1)
 
 
 #: Vectors that the kernels below keep in registers side by side.
