@@ -116,6 +116,7 @@ def test_a_run_writes_what_was_measured(result):
         assert ours["how"] in ("NCHW", "NHWC")
         assert ours["seconds"] > 0
         assert ours["rounds"] >= measure.FEWEST_ROUNDS
+        assert ours["warm_up"] > 0
         assert row["wrong"] == {}
         # NumPy takes part where it can, and says why where it cannot.
         takes_part = row["direction"] == "fwd" and row["class"] == "1x1"

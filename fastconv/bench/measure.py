@@ -178,6 +178,7 @@ class _Candidate:
     worker: Worker
     name: str
     note: str
+    warm_up: float | None
     calls: int = 1
     times: list[tuple[float, float]] = field(default_factory=list)
 
@@ -199,7 +200,7 @@ def measure(problem: Problem, workers: list[Worker], settings: Settings, clock: 
     for worker in workers:
         try:
             for name, found in worker.ask("prepare", problem).items():
-                candidates.append(_Candidate(worker, name, found["note"]))
+                candidates.append(_Candidate(worker, name, *found["about"]))
                 samples[worker.label, name] = found["sample"]
         except Failure as failure:
             refused[worker.label] = str(failure)
@@ -317,6 +318,7 @@ def _figures(
     figures = {
         "how": candidate.name,
         "note": candidate.note,
+        "warm_up": candidate.warm_up,
         "calls": candidate.calls,
         "rounds": len(candidate.times),
         "cycles": median(t[0] for t in candidate.times),

@@ -134,7 +134,7 @@ def _layers(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> Tabl
     header = ["layer", "shape", *settings]
     for label in _labels(rows):
         if label in ours:
-            header += [f"{label} {unit}", *(["of peak"] if op != "pool" else []), "how"]
+            header += [f"{label} {unit}", *(["of peak"] if op != "pool" else []), "how", "warm-up"]
         if label != ours[0]:
             header.append(f"to {label}")
     header += ["to the best"] if len(peers) > 1 else []
@@ -159,12 +159,13 @@ def _layers(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> Tabl
 
 
 def _own(result: dict[str, Any], row: dict[str, Any], figures: dict[str, Any] | None) -> list[str]:
-    cells = 2 if row["op"] == "pool" else 3
+    cells = 3 if row["op"] == "pool" else 4
     if figures is None:
         return ["-"] * cells
     how = f"{figures['how']}: {figures['note']}"
     peak = [] if row["op"] == "pool" else [f"{figures['of_peak']:.0%}" if "of_peak" in figures else "-"]
-    return [_speed(result, row, figures), *peak, how]
+    warm_up = f"{figures['warm_up']:.2f} s" if figures.get("warm_up") else "-"
+    return [_speed(result, row, figures), *peak, how, warm_up]
 
 
 def _ratio(result: dict[str, Any], row: dict[str, Any], figures: dict[str, Any] | None, own: bool) -> str:

@@ -35,12 +35,12 @@ class Session:
         return {"versions": self._peer.versions, "cycles": self._clock.has_cycles}
 
     def prepare(self, problem: Any) -> dict[str, dict[str, Any]]:
-        """Set a problem up and run it once in every way: names, notes, and a sample of each result."""
+        """Set a problem up and run it once in every way: names, what is known of them, and a sample of each result."""
         self._variants = {}
         gc.collect()
         self._variants = self._peer.prepare(problem)
         return {
-            name: {"note": variant.note, "sample": _sample(variant.array(variant.run()))}
+            name: {"about": (variant.note, variant.warm_up), "sample": _sample(variant.array(variant.run()))}
             for name, variant in self._variants.items()
         }
 

@@ -24,6 +24,7 @@ from .simd import (
     COLUMNS,
     LINES,
     TOGETHER,
+    compact,
     copy_evens,
     copy_vector,
     correlate_channels,
@@ -33,6 +34,7 @@ from .simd import (
     jit,
     lanes,
     no_inline,
+    part,
     pointer,
     vector_lanes,
     weigh_pixel,
@@ -69,9 +71,11 @@ PROBLEM = np.dtype(
 STEPS = np.dtype([("n", _i8), ("c", _i8), ("s0", _i8), ("s1", _i8), ("s2", _i8), ("base", _i8)])
 
 
-@jit
+@part
 def _fill_row(buffer, at, src, source, every, j0, j1, width):
     """``buffer[at + j] = src[source + j every]`` for j0 <= j < j1, and 0 around them up to ``width``."""
+    compact()
+    no_inline()
     lane, j = vector_lanes(buffer), j0
     for k in range(j0):
         buffer[at + k] = 0
@@ -89,9 +93,10 @@ def _fill_row(buffer, at, src, source, every, j0, j1, width):
         buffer[at + k] = 0
 
 
-@jit
+@part
 def _fill_rows(buffer, b, src, base, step, job, q0, q1, end):
     """The input rows that the outputs (q0, q1 to end) of a group need, zero outside the image."""
+    compact()
     no_inline()
     pitch = job.step_2 * job.width
     plane = job.depth * job.height * pitch
@@ -116,9 +121,10 @@ def _fill_rows(buffer, b, src, base, step, job, q0, q1, end):
                     turn(buffer, at + j0, plane, src, source + j0 * every, every, j1 - j0, job.channels)
 
 
-@jit
+@part
 def finish(line, at, count, bias, b, b_step, out, o, o_step, residual, r, r_step, job, scalars):
     """The epilogue on ``line[at : at + count]``, and its elements to their places."""
+    no_inline()
     if job.bias and b_step == 0:
         value = bias[b]
         for j in range(count):
@@ -142,7 +148,7 @@ def finish(line, at, count, bias, b, b_step, out, o, o_step, residual, r, r_step
             out[o + j * o_step] = line[at + j]
 
 
-@jit
+@part
 def _find(jobs, number):
     which = len(jobs) - 1
     while jobs[which].first_piece > number:
@@ -150,11 +156,12 @@ def _find(jobs, number):
     return which
 
 
-@jit
+@part
 def _weigh_lines(
     line, source, panel, w, offsets, terms, by_results, some, out, o, ys, residual, r, rs, bias, b, job, scalars
 ):
     """LINES rows of one result, or as many results of one row: ``some`` of them exist."""
+    compact()
     no_inline()
     block = COLUMNS * vector_lanes(line)
     pitch = (job.q2 + block - 1) // block * block
@@ -178,6 +185,7 @@ def _weigh_lines(
 @jit
 def rows(counter, pieces, jobs, strides, table, addresses, weights, scalars, work, pairs):
     """Forward, by rows: a piece is some rows of a group. ``strides``: source, result, residual of each job."""
+    compact()
     src, out = pointer(addresses[0], work), pointer(addresses[1], work)
     residual, bias = pointer(addresses[2], work), pointer(addresses[3], work)
     line, panel = data_of(work), data_of(weights)
@@ -215,6 +223,7 @@ def rows(counter, pieces, jobs, strides, table, addresses, weights, scalars, wor
 @jit
 def channels(counter, pieces, jobs, strides, table, addresses, weights, scalars, work, pairs):
     """Forward, channels last, one channel a group: a piece is one row of pixels."""
+    compact()
     src, out = pointer(addresses[0], work), pointer(addresses[1], work)
     residual, bias = pointer(addresses[2], work), pointer(addresses[3], work)
     line, panel = data_of(work), data_of(weights)
@@ -272,6 +281,7 @@ def channels(counter, pieces, jobs, strides, table, addresses, weights, scalars,
 @jit
 def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
     """Gradient of the weights, by rows: a piece is one group. ``strides``: x and dy; result: groups of terms."""
+    compact()
     job, xs, ys = jobs[0], strides[0], strides[1]
     src, dy, line = pointer(addresses[0], work), pointer(addresses[1], work), data_of(work)
     offsets = table[job.first_offset :]
@@ -310,6 +320,7 @@ def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
 @jit
 def weight_channels(counter, pieces, jobs, strides, table, addresses, totals, work):
     """Gradient of the weights, channels last, one channel a group: a piece is as many as are weighed at a time."""
+    compact()
     job, xs, ys = jobs[0], strides[0], strides[1]
     src, dy, line = pointer(addresses[0], work), pointer(addresses[1], work), data_of(work)
     step = ABREAST * vector_lanes(line)

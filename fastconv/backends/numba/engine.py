@@ -21,15 +21,18 @@ from .simd import (
     MR,
     NV,
     PITCH,
+    compact,
     copy_evens,
     copy_lanes,
     copy_vector,
     data_of,
     fetch_add,
+    inlined,
     jit,
     merge_lanes,
     micro_kernel,
     no_inline,
+    part,
     plain,
     pointer,
     tile_columns,
@@ -79,12 +82,12 @@ _PANELS = max(1, 192 // MR)
 # ------------------------------------------------------------------------------------------- virtual matrices
 
 
-@jit
+@part
 def _up(count, step):
     return (count + step - 1) // step * step
 
 
-@jit
+@inlined
 def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, count, f0, f1):
     """``dst[d0 + (f - f0) pitch + (j // NR) chunk + j % NR] = V[p0 + j, f]``; lanes up to a multiple of NR become 0."""
     width = vector_lanes(dst)
@@ -159,9 +162,11 @@ def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, cou
             zero_vector(dst, d0 + (count // nr) * chunk + f * pitch + v * width)
 
 
-@jit
+@part
 def _copy_pixels(dst, d0, chunk, pitch, i, src, s, step, n, first, last):
     """``n`` contiguous elements of each of the pixels ``first`` to ``last`` to the inner positions i, i + 1, ..."""
+    compact()
+    no_inline()
     nr, width = tile_columns(dst), vector_lanes(dst)
     while n > 0:
         part = n if chunk == nr else min(n, nr - i % nr)
@@ -181,9 +186,11 @@ def _copy_pixels(dst, d0, chunk, pitch, i, src, s, step, n, first, last):
         n -= part
 
 
-@jit
+@part
 def _fill_features(dst, d0, chunk, pitch, i, src, s, op, n, first, last, lo, hi):
     """``n`` features from number i on, of the pixels ``first`` to ``last``: from lo to hi they lie in the image."""
+    compact()
+    no_inline()
     nr = tile_columns(dst)
     lo = min(last, max(first, lo))
     hi = min(last, max(lo, hi))
@@ -204,7 +211,7 @@ def _fill_features(dst, d0, chunk, pitch, i, src, s, op, n, first, last, lo, hi)
                 dst[d + j * pitch] = 0
 
 
-@jit
+@inlined
 def _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, count, f0, f1):
     """``dst[d0 + j pitch + (i // NR) chunk + i % NR] = V[p0 + j, f0 + i]``; lanes up to a multiple of NR become 0."""
     nr = tile_columns(dst)
@@ -262,9 +269,11 @@ def _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, c
                 n += 1
 
 
-@jit
+@part
 def turn(dst, d, pitch, src, s, step, inner, outer):
     """``dst[d + o pitch + i] = src[s + i step + o]``"""
+    compact()
+    no_inline()
     width = vector_lanes(dst)
     for i0 in range(0, inner, width):
         i1 = min(inner, i0 + width)
@@ -276,7 +285,7 @@ def turn(dst, d, pitch, src, s, step, inner, outer):
                 dst[d + o * pitch + i] = src[s + i * step + o]
 
 
-@jit
+@inlined
 def _fill_turned(dst, d0, chunk, pitch, src, op, base, taps, pixels_inner, p0, count, f0, f1):
     """What the other two do, for a plain operand whose outer axis is the contiguous one."""
     width, nr = vector_lanes(dst), tile_columns(dst)
@@ -307,12 +316,13 @@ def _fill_turned(dst, d0, chunk, pitch, src, op, base, taps, pixels_inner, p0, c
         j += length
 
 
-@jit
+@part
 def _fill(dst, d0, chunk, pitch, src, op, batch, taps, cuts, pixels_inner, outer0, outer1, outer_unit, inner0, inner1):
     """``dst[d0 + (o - outer0) pitch + (i // NR) chunk + i % NR]``, i from inner0 on: the elements [o, i] of a matrix.
 
     Zeros complete the inner axis to a multiple of NR and the outer one to a multiple of ``outer_unit``.
     """
+    compact()
     no_inline()
     # cuts[2 t], cuts[2 t + 1]: from and to which channel of tap t the feature's number lies in f0 .. f1.
     f0, f1 = (outer0, outer1) if pixels_inner else (inner0, inner1)
@@ -337,10 +347,9 @@ def _fill(dst, d0, chunk, pitch, src, op, batch, taps, cuts, pixels_inner, outer
             zero_vector(dst, d0 + o * pitch + (i // nr) * chunk + i % nr)
 
 
-@jit
+@inlined
 def _place(op, batch, taps, pixels_are_rows, m0, m1, n0, n1, table, mb):
     """Addresses of rows m0 .. m1 of the result to ``table``, and of columns n0 .. n1 to ``table[mb:]``."""
-    no_inline()
     base = op.base + batch * op.address_batch
     p0, p1, p_at, f0, f1, f_at = (m0, m1, 0, n0, n1, mb) if pixels_are_rows else (n0, n1, mb, m0, m1, 0)
     for p in range(p0, p1):
@@ -361,9 +370,10 @@ def _place(op, batch, taps, pixels_are_rows, m0, m1, n0, n1, table, mb):
 # ---------------------------------------------------------------------------------------------- the epilogue
 
 
-@jit
+@part
 def activate(tile, at, count, kind, alpha, beta):
     """The activation number ``kind`` of ``spec.ACTIVATIONS`` on ``tile[at : at + count]``. NaN stays NaN."""
+    no_inline()
     zero = alpha * 0
     one, six = zero + 1, zero + 6
     if kind == 1:
@@ -394,7 +404,7 @@ def activate(tile, at, count, kind, alpha, beta):
                 tile[i] = x * y if kind == 6 else y
 
 
-@jit
+@part
 def _write_tile(
     tile, at, out, residual, bias, column_bias, tables, row, column, bias_row, rows, columns, unit, job, scalars
 ):
@@ -437,7 +447,7 @@ def _write_tile(
 # ------------------------------------------------------------------------------------------------ the product
 
 
-@jit
+@part
 def _typed(addresses, like):
     return (
         pointer(addresses[0], like), pointer(addresses[1], like), pointer(addresses[2], like),
@@ -445,15 +455,16 @@ def _typed(addresses, like):
     )  # fmt: skip
 
 
-@jit
+@part
 def _first_aligned(array):
     """The first element that begins a cache line."""
     return (-array.ctypes.data % 64) // array.itemsize
 
 
-@jit
+@part
 def _even_steps(table, first, last):
     """What ``table[first:last]`` grows by from number to number; 0 where that varies, 1 for a single one."""
+    no_inline()
     step = table[first + 1] - table[first] if last - first > 1 else 1
     for i in range(first + 2, last):
         if table[i] - table[i - 1] != step:
@@ -468,6 +479,7 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
     ``jobs`` share one numbering of their pieces; ``operands`` has four a job. ``addresses``: of a, b, the result, the
     residual and the bias. ``packed`` holds the packed operands, ``work`` and ``tables`` are this thread's.
     """
+    compact()
     pointers = _typed(addresses, work)
     start = _first_aligned(work)
     work, packed, nr = data_of(work), data_of(packed), tile_columns(work)
@@ -570,6 +582,7 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
 @jit
 def pack(counter, jobs, operands, taps, addresses, packed, cuts):
     """Pack the operands that are to be packed beforehand; a piece is one block of k of one matrix."""
+    compact()
     pointers = _typed(addresses, packed)
     dst = data_of(packed)
     nr = tile_columns(dst)

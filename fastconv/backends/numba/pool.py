@@ -16,7 +16,7 @@ from ...spec import PoolSpec
 from ...threads import get_num_threads
 from . import workers
 from .product import WORK_FLOOR, address_of, steps
-from .simd import ISA, data_of, fetch_add, jit, pointer
+from .simd import ISA, data_of, fetch_add, jit, part, pointer
 
 __all__ = ["PoolKernel"]
 
@@ -35,19 +35,19 @@ PROBLEM = np.dtype(
 STEPS = np.dtype([("n", _i8), ("c", _i8), ("s0", _i8), ("s1", _i8), ("s2", _i8)])
 
 
-@jit
+@part
 def _at(step, p0, p1, p2):
     return p0 * step.s0 + p1 * step.s1 + p2 * step.s2
 
 
-@jit
+@part
 def _spread(step, flat, job):
     """The address of a flat position inside a channel plane."""
     rest = flat // job.in2
     return _at(step, rest // job.in1, rest % job.in1, flat % job.in2)
 
 
-@jit
+@part
 def _argmax(x, base, step, job, w0, w1, w2):
     """The flat position of a window's first maximum, or of its last NaN; -1 if the window is empty."""
     best, position = x[base], -1
@@ -60,7 +60,7 @@ def _argmax(x, base, step, job, w0, w1, w2):
     return position
 
 
-@jit
+@part
 def _reduce(buffer, b, x, s, step, count, maximum):
     """``buffer[b + i]`` and ``x[s + i step]``, for i below count, to their maximum or sum in the buffer."""
     if step == 1:
@@ -83,7 +83,7 @@ def _reduce(buffer, b, x, s, step, count, maximum):
 # ------------------------------------------------------------------------------------------------ one plane at a time
 
 
-@jit
+@part
 def _plane_forward(x, xb, xs, y, yb, ys, indices, ib, js, buffer, job, windows, start, divisor):
     for o0 in range(job.out0):
         w0 = windows[o0]
@@ -110,7 +110,7 @@ def _plane_forward(x, xb, xs, y, yb, ys, indices, ib, js, buffer, job, windows, 
                     indices[ib + _at(js, o0, o1, o2)] = _argmax(x, xb, xs, job, w0, w1, w2)
 
 
-@jit
+@part
 def _plane_backward(dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, buffer, job, windows, divisor):
     for p0 in range(job.in0):
         for p1 in range(job.in1):
@@ -148,7 +148,7 @@ def _plane_backward(dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, buffer, 
 # -------------------------------------------------------------------------------------- a block of channels at a time
 
 
-@jit
+@part
 def _argmax_block(x, xb, xs, count, buffer, positions, job, w0, w1, w2):
     """``_argmax`` for ``count`` channels at once."""
     for c in range(count):
@@ -165,7 +165,7 @@ def _argmax_block(x, xb, xs, count, buffer, positions, job, w0, w1, w2):
                         positions[c] = position
 
 
-@jit
+@part
 def _block_forward(x, xb, xs, y, yb, ys, indices, ib, js, count, buffer, positions, job, windows, start, divisor):
     for o0 in range(job.out0):
         w0 = windows[o0]
@@ -190,7 +190,7 @@ def _block_forward(x, xb, xs, y, yb, ys, indices, ib, js, count, buffer, positio
                     y[target + c * ys.c] = buffer[c] / divisor
 
 
-@jit
+@part
 def _block_backward(
     dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, count, buffer, positions, job, windows, divisor
 ):

@@ -27,6 +27,7 @@ __all__ = [
     "PITCH",
     "TOGETHER",
     "Emit",
+    "compact",
     "copy_evens",
     "copy_lanes",
     "copy_vector",
@@ -34,12 +35,14 @@ __all__ = [
     "correlate_rows",
     "data_of",
     "fetch_add",
+    "inlined",
     "jit",
     "lanes",
     "merge_lanes",
     "micro_kernel",
     "no_inline",
     "outer_kernel",
+    "part",
     "plain",
     "pointer",
     "tile_columns",
@@ -72,13 +75,23 @@ KC = 256
 PITCH = KC + 16
 
 
-def jit(function: Callable[..., Any]) -> Any:
+def jit(function: Callable[..., Any], **more: Any) -> Any:
     """Compile without the GIL and without Python's division checks; keep the code on disk where that is possible."""
-    options = {"nopython": True, "nogil": True, "error_model": "numpy"}
+    options = {"nopython": True, "nogil": True, "error_model": "numpy", **more}
     try:
         return numba.jit(cache=True, **options)(function)
     except RuntimeError:  # no directory to write to
         return numba.jit(**options)(function)
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """Compile what only compiled functions call."""
+    return jit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Part of the one compiled function that calls it: there is no code of its own to make."""
+    return numba.jit(nopython=True, error_model="numpy", inline="always")(function)
 
 
 def lanes(dtype: str) -> int:
@@ -232,15 +245,24 @@ def plain(typingctx, value):
     return _i64(_i64), lambda context, builder, signature, args: args[0]
 
 
+def _attribute(name: str) -> Callable[..., ir.Value]:
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add(name)
+        return context.get_dummy_value()
+
+    return codegen
+
+
 @intrinsic
 def no_inline(typingctx):
     """Keeps the function in which it stands out of its callers: less to compile."""
+    return types.void(), _attribute("noinline")
 
-    def codegen(context, builder, signature, args):
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
 
-    return types.void(), codegen
+@intrinsic
+def compact(typingctx):
+    """Keeps the compiler from unrolling and vectorizing the loops of the function in which it stands."""
+    return types.void(), _attribute("optsize")
 
 
 @intrinsic

@@ -1,8 +1,8 @@
 """Convolution of stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 5x5): 36 products in the place of 144, or of 100.
 
 The points are 0, +-1/sqrt 2, +-sqrt 2 and infinity. With g a filter and d a patch of 6 x 6, a tile of results is
-A' [(G g G') o (B' d B)] A; with z the gradient of that tile, the filter's is G' [(A z A') o (B' d B)] G, of which the sum
-over all tiles is transformed. A piece of work is a number of tiles, or a block of filters: patches are transformed,
+A' [(G g G') o (B' d B)] A; with z the gradient of that tile, the filter's is G' [(A z A') o (B' d B)] G, and the sum
+of all tiles is transformed. A piece of work is a number of tiles, or a block of filters: patches are transformed,
 multiplied for each frequency, and transformed back, all in cache. Vectors run over channels, outside and inside.
 """
 
@@ -29,6 +29,7 @@ from .simd import (
     NV,
     PITCH,
     Emit,
+    compact,
     copy_lanes,
     data_of,
     fetch_add,
@@ -37,6 +38,7 @@ from .simd import (
     micro_kernel,
     no_inline,
     outer_kernel,
+    part,
     pointer,
     tile_columns,
     vector_lanes,
@@ -242,6 +244,7 @@ def transform_filter_gradient_5(typingctx, dst, d, d_row, d_column, src, s, s_ro
 @jit
 def pack(counter, pieces, jobs, steps, addresses, packed, buffer):
     """Transform the filters of NR results at a time. ``steps``: of groups, results, channels, taps; the first tap."""
+    compact()
     job, step, taps = jobs[0], steps, 7 - jobs[0].side
     filter_size = taps * taps
     w, dst, lines = pointer(addresses[0], packed), data_of(packed), data_of(buffer)
@@ -273,9 +276,10 @@ def pack(counter, pieces, jobs, steps, addresses, packed, buffer):
 # ------------------------------------------------------------------------------------------------------ the tiles
 
 
-@jit
+@part
 def _fill_strip(strip, src, base, step, h, w, rows, pixels, height, width, count):
     """Rows of pixels from (h, w) of an image, each a vector of which ``count`` channels exist; 0 for all others."""
+    compact()
     no_inline()
     lane = vector_lanes(strip)
     first, last = min(pixels, max(0, -w)), min(pixels, width - w)
@@ -299,9 +303,10 @@ def _fill_strip(strip, src, base, step, h, w, rows, pixels, height, width, count
                         strip[line + j * lane + c] = src[source + j * step.s2 + c * step.c]
 
 
-@jit
+@part
 def _read_patches(dst, d, pitch, apart, src, base, step, job, row, column, tiles, count, strip):
     """Transform the patches of tiles that adjoin in a row, ``count`` channels of them, at most a vector."""
+    compact()
     no_inline()
     lane, pixels = vector_lanes(dst), job.side * (tiles - 1) + 6
     h, w = job.side * row + job.top, job.side * column + job.left
@@ -314,9 +319,10 @@ def _read_patches(dst, d, pitch, apart, src, base, step, job, row, column, tiles
         transform_patch(dst, d + t * pitch, 6 * apart, apart, lines, s + job.side * t * s_column, s_row, s_column)
 
 
-@jit
+@part
 def _read_results(dst, d, pitch, apart, src, base, step, job, row, column, tiles, count, strip):
     """Transform the gradients of such tiles of results."""
+    compact()
     no_inline()
     lane, side, pixels = vector_lanes(dst), job.side, job.side * tiles
     h, w = side * row, side * column
@@ -333,9 +339,10 @@ def _read_results(dst, d, pitch, apart, src, base, step, job, row, column, tiles
             transform_result_gradient_2(dst, to, 6 * apart, apart, lines, source, s_row, s_column)
 
 
-@jit
+@part
 def _write_pixel(line, at, count, by_channels, channel, i, j, out, o, ys, residual, r, rs, bias, job, scalars):
     """The epilogue on ``count`` channels of one pixel, or on as many pixels of a channel's row, from (i, j) on."""
+    compact()
     o += channel * ys.c + i * ys.s1 + j * ys.s2
     r += channel * rs.c + i * rs.s1 + j * rs.s2
     o_step, r_step, b_step = (ys.c, rs.c, job.bias_stride) if by_channels else (ys.s2, rs.s2, 0)
@@ -345,6 +352,7 @@ def _write_pixel(line, at, count, by_channels, channel, i, j, out, o, ys, residu
 @jit
 def multiply(counter, pieces, jobs, strides, addresses, packed, scalars, work):
     """Take pieces from the counter until none is left. ``strides``: of the source, the result and the residual."""
+    compact()
     job, xs, ys, rs = jobs[0], strides[0], strides[1], strides[2]
     src, out = pointer(addresses[0], work), pointer(addresses[1], work)
     residual, bias = pointer(addresses[2], work), pointer(addresses[3], work)
@@ -369,8 +377,8 @@ def multiply(counter, pieces, jobs, strides, addresses, packed, scalars, work):
             base = xs.base + n * xs.n + group * job.channels * xs.c
             for c in range(0, job.channels, lane):
                 _read_patches(
-                    v, (c // KC * 36 * job.piece + t - t0) * PITCH + c % KC, PITCH, a_apart, src, base + c * xs.c, xs, job,
-                    row, column, tiles, min(lane, job.channels - c), strip,
+                    v, (c // KC * 36 * job.piece + t - t0) * PITCH + c % KC, PITCH, a_apart, src, base + c * xs.c, xs,
+                    job, row, column, tiles, min(lane, job.channels - c), strip,
                 )  # fmt: skip
             t += tiles
         for f in range(36):
@@ -421,8 +429,8 @@ def multiply(counter, pieces, jobs, strides, addresses, packed, scalars, work):
                 for i in range(height):
                     for j in range(width):
                         _write_pixel(
-                            strip, (side * i + j) * pitch, job.results, True, channel, i, j, out, o, ys, residual, r, rs,
-                            bias, job, scalars,
+                            strip, (side * i + j) * pitch, job.results, True, channel, i, j, out, o, ys, residual, r,
+                            rs, bias, job, scalars,
                         )  # fmt: skip
             t += tiles
         number = fetch_add(counter)
@@ -431,6 +439,7 @@ def multiply(counter, pieces, jobs, strides, addresses, packed, scalars, work):
 @jit
 def multiply_weights(counter, pieces, jobs, strides, addresses, work):
     """Gradients of filters. ``strides``: of x and dy; the result is contiguous."""
+    compact()
     job, xs, ys = jobs[0], strides[0], strides[1]
     x, dy, dw = pointer(addresses[0], work), pointer(addresses[1], work), pointer(addresses[2], work)
     v = data_of(work)

@@ -24,8 +24,12 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to solve a problem: a layout, a mode. ``array`` makes an array, channels first, of ``run``'s result."""
+    """One way to solve a problem: a layout, a mode. ``array`` makes an array, channels first, of ``run``'s result.
+
+    ``warm_up``: seconds until the first result, with what is compiled, loaded or packed for it; None where unknown.
+    """
 
     run: Callable[[], Any]
     array: Callable[[Any], np.ndarray] = np.asarray
     note: str = ""
+    warm_up: float | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,11 @@ class Peer:
             return {layout: _explained(partial(backward_input, dy, w, x.shape, *rest, layout=layout, out=dx), array)}
         y = None if problem.fresh else np.empty_like(dy)
         if problem.weights == "constant":
+            start = perf_counter()
             plan = getattr(fc, f"plan_{name}")(x.shape, w, None, *rest, layout=layout)
-            return {layout: Variant(partial(plan, x, out=y), array, f"{plan.algorithm}, {plan.isa}")}
+            run = partial(plan, x, out=y)
+            run()
+            return {layout: Variant(run, array, f"{plan.algorithm}, {plan.isa}", perf_counter() - start)}
         conv = getattr(fc, name)
         return {layout: _explained(partial(conv, x, w, None, *rest, layout=layout, out=y), array)}
 
@@ -132,5 +136,6 @@ def _laid_out(array: np.ndarray, layout: str) -> np.ndarray:
 
 
 def _explained(run: Callable[[], Any], array: Callable[[Any], np.ndarray] = np.asarray) -> Variant:
+    start = perf_counter()
     kernel = fc.explain(run)[-1].kernel
-    return Variant(run, array, f"{kernel.algorithm}, {kernel.isa}")
+    return Variant(run, array, f"{kernel.algorithm}, {kernel.isa}", perf_counter() - start)
