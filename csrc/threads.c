@@ -9,7 +9,7 @@
    - what a slot says of its job is read only while holding a piece of it, hence needs no further protection.
 
    Workers without work watch `epoch`, which every new job advances, for some microseconds, then sleep. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include "threads.h"
 
 #include <float.h>
@@ -28,6 +28,7 @@ enum {
   SLOTS = 16, /* jobs at once; a caller that finds none free runs its pieces alone */
   CACHE_LINE = 64,
   STACK_BYTES = 2 << 20,
+  FEW_WORKERS = 8,
   SPIN_NS = 30000,
   SPINS_PER_YIELD = 32
 };
@@ -47,6 +48,16 @@ typedef struct {
   pthread_cond_t finished;
 } job_slot;
 
+/* A worker, as those see it who wake it; under the pool's lock. */
+typedef struct {
+  pthread_t thread;
+  int cpu; /* where it sleeps; -1: it is awake, or nobody knows */
+#ifdef __linux__
+  bool away; /* it may not wake on `cpu` */
+  cpu_set_t allowed;
+#endif
+} bed;
+
 static struct {
   _Alignas(CACHE_LINE) atomic_uint epoch; /* jobs begun */
   _Alignas(CACHE_LINE) atomic_int workers;
@@ -55,6 +66,7 @@ static struct {
   pthread_mutex_t lock;
   pthread_cond_t begun;
   job_slot slots[SLOTS];
+  bed beds[MAX_THREADS];
 } pool;
 
 static atomic_bool flush_denormals = true;
@@ -115,8 +127,37 @@ static bool spin(int64_t *deadline) {
   return now < *deadline;
 }
 
+/* A worker is not to wake on the caller's core, for the caller computes on: on virtual machines Linux takes a core that
+   sleeps for one that is busy, and leaves the two together for milliseconds. Of many workers only those that fell asleep
+   there are sent away: the others cost more than one in their place. */
+#ifdef __linux__
+static void lie_down(bed *own) { own->cpu = sched_getcpu(); }
+
+static void send_away(int workers) {
+  const int here = sched_getcpu();
+  for (bed *b = pool.beds; b < pool.beds + workers; b++) {
+    if (b->cpu < 0 || b->away || (workers > FEW_WORKERS && b->cpu != here) ||
+        pthread_getaffinity_np(b->thread, sizeof b->allowed, &b->allowed))
+      continue;
+    cpu_set_t others = b->allowed;
+    CPU_CLR(here, &others);
+    b->away = CPU_COUNT(&others) > 0 && pthread_setaffinity_np(b->thread, sizeof others, &others) == 0;
+  }
+}
+
+static void get_up(bed *own) {
+  if (own->away) pthread_setaffinity_np(own->thread, sizeof own->allowed, &own->allowed);
+  own->away = false;
+  own->cpu = -1;
+}
+#else
+static void lie_down(bed *own) { (void)own; }
+static void send_away(int workers) { (void)workers; }
+static void get_up(bed *own) { (void)own; }
+#endif
+
 /* Until a job has begun after `seen` was read. */
-static void await_job(unsigned seen) {
+static void await_job(unsigned seen, bed *own) {
   int64_t deadline = 0;
   atomic_fetch_add(&pool.idle, 1);
   for (int spins = 1; atomic_load(&pool.epoch) == seen && spin(&deadline); spins++)
@@ -124,9 +165,11 @@ static void await_job(unsigned seen) {
   atomic_fetch_sub(&pool.idle, 1);
   if (atomic_load(&pool.epoch) != seen) return;
   pthread_mutex_lock(&pool.lock);
+  lie_down(own);
   atomic_fetch_add(&pool.asleep, 1); /* before the look at epoch: begin_job advances it, then looks at asleep */
   while (atomic_load(&pool.epoch) == seen) pthread_cond_wait(&pool.begun, &pool.lock);
   atomic_fetch_sub(&pool.asleep, 1);
+  get_up(own);
   pthread_mutex_unlock(&pool.lock);
 }
 
@@ -179,13 +222,12 @@ static bool help(job_slot *slot) {
   return true;
 }
 
-static void *worker_main(void *unused) {
-  (void)unused;
+static void *worker_main(void *own) {
   for (;;) {
     unsigned seen = atomic_load(&pool.epoch);
     bool found = false;
     for (int i = 0; i < SLOTS; i++) found |= help(&pool.slots[i]);
-    if (!found) await_job(seen);
+    if (!found) await_job(seen, own);
   }
   return NULL;
 }
@@ -199,6 +241,7 @@ static void reset(void) {
   atomic_store(&pool.asleep, 0);
   pthread_mutex_init(&pool.lock, NULL);
   pthread_cond_init(&pool.begun, NULL);
+  for (bed *b = pool.beds; b < pool.beds + MAX_THREADS; b++) *b = (bed){.cpu = -1};
   for (job_slot *slot = pool.slots; slot < pool.slots + SLOTS; slot++) {
     atomic_store(&slot->open, 0);
     atomic_store(&slot->waiting, false);
@@ -212,13 +255,12 @@ static void start(void) {
   pthread_atfork(NULL, NULL, reset);
 }
 
-static bool start_worker(void) {
+static bool start_worker(bed *own) {
   pthread_attr_t attr;
-  pthread_t thread;
   if (pthread_attr_init(&attr)) return false;
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attr, STACK_BYTES);
-  bool started = pthread_create(&thread, &attr, worker_main, NULL) == 0;
+  bool started = pthread_create(&own->thread, &attr, worker_main, own) == 0;
   pthread_attr_destroy(&attr);
   return started;
 }
@@ -232,7 +274,8 @@ static int grow(int wanted) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_mutex_lock(&pool.lock);
-    while (atomic_load(&pool.workers) < wanted && start_worker()) atomic_fetch_add(&pool.workers, 1);
+    while (atomic_load(&pool.workers) < wanted && start_worker(&pool.beds[atomic_load(&pool.workers)]))
+      atomic_fetch_add(&pool.workers, 1);
     pthread_mutex_unlock(&pool.lock);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
   }
@@ -256,6 +299,7 @@ static void begin_job(job_slot *slot, int seats) {
   int wake = seats - atomic_load(&pool.idle), asleep = atomic_load(&pool.asleep);
   if (wake <= 0 || asleep == 0) return;
   pthread_mutex_lock(&pool.lock);
+  send_away(atomic_load(&pool.workers));
   if (wake >= asleep)
     pthread_cond_broadcast(&pool.begun);
   else

@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -381,9 +382,84 @@ def test_every_benchmark_of_an_operator_runs():
         assert case.make(**Problem(case.layer, 1).operands())() is not None, case
 
 
-def test_the_suite_counts_its_steps():
-    directions, precisions = len(layers.DIRECTIONS), 2
-    assert 1 + 4 * directions * precisions + 2 == suite.STEPS
+def _figures(seconds, ratio=None):
+    figures = {"how": "NCHW", "note": "direct", "seconds": seconds, "cycles": seconds * 1e9, "of_peak": 0.5}
+    return figures | ({} if ratio is None else {"ratio": ratio})
+
+
+def _row(layer, contenders, threads=1, cores="idle", dtype="float32"):
+    settings = {"direction": "fwd", "n": 8, "dtype": dtype, "threads": threads, "cores": cores}
+    other = {"weights": "changing", "precision": "default", "clock": "wall", "operations": 1e6, "class": "3x3s1"}
+    about = {"op": "conv", "network": "net", "layer": layer, "shape": "1->1", "wrong": {}, "refused": {}}
+    return about | settings | other | {"contenders": contenders}
+
+
+def _tables(rows):
+    found = report.tables({"rows": rows, "ours": ["fastconv"], "ghz": None})
+    return {table.title.partition(":")[2].strip().split(":")[0]: table for table in found}
+
+
+def test_layers_that_are_behind_are_listed_worst_first():
+    ratios = {"a": (0.89, 1.5), "b": (0.91, 0.95), "c": (1.2, 0.5)}
+    rows = [
+        _row(name, {"fastconv": _figures(1), "torch": _figures(1, t), "jax": _figures(1, j)})
+        for name, (t, j) in ratios.items()
+    ]
+    table = _tables(rows)["2 of 3 below 0.9 of the best peer"]
+    assert [line[0] for line in table.rows] == ["net c", "net a"]
+    assert [line[-3:-1] for line in table.rows] == [["0.50", "jax NCHW"], ["0.89", "torch NCHW"]]
+    assert not any("below" in title for title in _tables(rows[1:2]))
+
+
+def test_what_threads_and_a_busy_core_do_is_shown():
+    times = {(1, "idle"): (0.004, 0.008), (2, "idle"): (0.002, 0.005), (2, "one busy"): (0.003, 0.05)}
+    rows = [
+        _row("a", {"fastconv": _figures(ours), "torch": _figures(theirs, theirs / ours)}, *how)
+        for how, (ours, theirs) in times.items()
+    ]
+    table = _tables(rows)["threads"]
+    assert [line[3:] for line in table.rows] == [
+        ["fastconv", "4.000", "2.000", "2.00", "3.000", "1.50"],
+        ["torch", "8.000", "5.000", "1.60", "50.000", "10.00"],
+    ]
+    assert "threads" not in _tables(rows[:1])
+
+
+def test_a_neighbour_computes_until_it_is_no_longer_wanted(monkeypatch):
+    started = []
+    launch = subprocess.Popen
+    monkeypatch.setattr(measure.subprocess, "Popen", lambda *a, **kw: started.append(launch(*a, **kw)) or started[-1])
+    with measure.neighbour():
+        assert started[0].poll() is None
+    assert started[0].returncode is not None
+
+
+def test_layers_beside_a_busy_core(tmp_path):
+    written = tmp_path / "result.json"
+    assert main(["bench", *QUICK, "--busy", "--peers", "none", "--output", str(written)]) == 0
+    rows = json.loads(written.read_text())["rows"]
+    assert [(row["cores"], row["clock"]) for row in rows][-1] == ("one busy", "wall")
+    assert {row["cores"] for row in rows} == {"idle", "one busy"}
+
+
+def test_the_suites_count_their_steps(monkeypatch):
+    for steps, run in suite.SUITES.values():
+        told = []
+        monkeypatch.setattr(suite, "_import_ratio", lambda: 1.0)
+        monkeypatch.setattr(suite, "measure_all", partial(_pretended, told))
+        found = run(0.1, "wall", told.append)
+        assert len(told) == steps
+        assert all(claim["measured"] > 0 for claim in found["claims"])
+
+
+def _pretended(told, problems, contenders, settings, progress):
+    """What ``measure_all`` returns, without measuring."""
+    rows = []
+    for problem in problems:
+        progress(problem.layer.layer)
+        figures = {c.label: _figures(0.01 / settings.threads, 1.0) for c in contenders}
+        rows.append(measure._description(problem) | {"clock": "wall", "contenders": figures})
+    return {"rows": rows, "versions": {}, "missing": {}}
 
 
 def test_the_command_line_imports_no_peer():

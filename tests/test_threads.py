@@ -294,6 +294,31 @@ def process_number(monkeypatch):
 
 
 @pytest.mark.usefixtures("process_number")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no other system lets a thread's cores be read")
+@pytest.mark.skipif("c" not in testing.backends_here(), reason="the pool is the C library's")
+def test_workers_that_were_woken_may_run_on_every_core() -> None:
+    """A worker that sleeps on the caller's core is told to wake on another one, no longer than that takes."""
+    program = """
+import os, numpy as np, fastconv as fc
+x, w = np.ones((1, 64, 28, 28), "f4"), np.ones((64, 64, 3, 3), "f4")
+def cores():
+    tasks = [f"/proc/self/task/{t}/status" for t in os.listdir("/proc/self/task")]
+    return {line for task in tasks for line in open(task) if line.startswith("Cpus_allowed_list")}
+def asleep():
+    return all("(sleeping)" in line for t in os.listdir("/proc/self/task") if t != str(os.getpid())
+               for line in open(f"/proc/self/task/{t}/status") if line.startswith("State"))
+with fc.use_backend("c"), fc.threads(3):
+    before = cores()
+    for _ in range(50):
+        fc.conv2d(x, w)
+        while not asleep():
+            os.sched_yield()
+    print(len(before), cores() == before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["1", "True"]
+
+
 def test_contexts_go_before_the_process():
     fc.set_num_threads(3)
     assert fc.get_num_threads() == 3

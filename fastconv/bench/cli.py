@@ -18,6 +18,7 @@ from .. import dispatch, info
 from . import peers, report
 from .layers import DIRECTIONS, OPS, Problem, directions, select
 from .measure import OURS, Contender, Settings, clock_rate, measure_all
+from .suite import SUITES
 
 __all__ = ["add_to", "run"]
 
@@ -67,7 +68,7 @@ def add_to(commands: Any) -> None:
     )
     what.add_argument("--precision", type=_list(dispatch.PRECISIONS), default=["default"], metavar="LIST")
     what.add_argument(
-        "--suite", choices=["slice"], help="the claims that the project makes, instead of all of the above"
+        "--suite", choices=tuple(SUITES), help="the claims that the project makes, instead of all of the above"
     )
 
     who = parser.add_argument_group("whom")
@@ -90,6 +91,9 @@ def add_to(commands: Any) -> None:
 
     how = parser.add_argument_group("how")
     how.add_argument("--threads", type=_integers, default=[1], metavar="LIST", help="default: 1")
+    how.add_argument(
+        "--busy", action="store_true", help="time it once more while another process keeps one of the cores busy"
+    )
     how.add_argument("--seconds", type=_seconds, default=1.0, help="for one layer, about (default: %(default)s)")
     how.add_argument(
         "--clock",
@@ -216,6 +220,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(result, dict) or result.get("format") != FORMAT:
         raise ValueError(f"{path} is no result of this version of fastconv bench")
+    for row in result["rows"]:
+        row.setdefault("cores", "idle")  # as all were before they could be busy
     return result
 
 
@@ -266,10 +272,9 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.output and not arguments.output.parent.is_dir():
         raise ValueError(f"output {str(arguments.output)!r}: there is no directory {str(arguments.output.parent)!r}")
     if arguments.suite:
-        from . import suite
-
-        with _progress(suite.STEPS) as progress:
-            found = suite.run(arguments.seconds, arguments.clock, progress)
+        steps, measured = SUITES[arguments.suite]
+        with _progress(steps) as progress:
+            found = measured(arguments.seconds, arguments.clock, progress)
     else:
         found = _campaign(arguments)
     about = info.gather()
@@ -287,9 +292,11 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
 def _campaign(arguments: argparse.Namespace) -> dict[str, Any]:
     problems, contenders = _problems(arguments), _contenders(arguments)
     found: dict[str, Any] = {"rows": [], "versions": {}, "missing": {}}
-    with _progress(len(problems) * len(arguments.threads)) as progress:
-        for threads in arguments.threads:
-            part = measure_all(problems, contenders, Settings(threads, arguments.clock, arguments.seconds), progress)
+    conditions = [(threads, busy) for threads in arguments.threads for busy in ([False, True][: 1 + arguments.busy])]
+    with _progress(len(problems) * len(conditions)) as progress:
+        for threads, busy in conditions:
+            settings = Settings(threads, arguments.clock, arguments.seconds, busy)
+            part = measure_all(problems, contenders, settings, progress)
             found["rows"] += part["rows"]
             found["versions"] |= part["versions"]
             found["missing"] |= part["missing"]

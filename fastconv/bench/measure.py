@@ -7,8 +7,8 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -74,6 +74,8 @@ class Settings:
     threads: int = 1
     clock: str = "auto"
     seconds: float = 1.0
+    #: Another process keeps one of the cores busy.
+    busy: bool = False
 
 
 class Worker:
@@ -167,8 +169,24 @@ def clock_of(workers: list[Worker], settings: Settings) -> str:
     if settings.clock == "cycles" and not possible:
         raise ValueError("clock 'cycles': this system does not let processes count them; allowed is 'wall'")
     if settings.clock == "auto":
-        return "cycles" if possible and settings.threads == 1 else "wall"
+        return "cycles" if possible and settings.threads == 1 and not settings.busy else "wall"
     return settings.clock
+
+
+@contextmanager
+def neighbour() -> Iterator[None]:
+    """A process that computes on the last of this process's cores, and never waits."""
+    program = "import os\nprint(flush=True)\nwhile True: pass"
+    if hasattr(os, "sched_getaffinity"):
+        program = f"import os\nos.sched_setaffinity(0, [{max(os.sched_getaffinity(0))}])\n{program}"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 @dataclass
@@ -206,9 +224,11 @@ def measure(problem: Problem, workers: list[Worker], settings: Settings, clock: 
             refused[worker.label] = str(failure)
     differences = {" ".join(key): _difference(s, next(iter(samples.values()))) for key, s in samples.items()}
     wrong = {key: f"{value:.1e}" for key, value in differences.items() if not value <= TOLERANCE[problem.dtype]}
-    peaks = _rounds(problem, candidates, workers, settings, hand, refused)
+    with neighbour() if settings.busy else nullcontext():
+        peaks = _rounds(problem, candidates, workers, settings, hand, refused)
 
-    row = _description(problem) | {"clock": clock, "threads": settings.threads, "refused": refused, "wrong": wrong}
+    how = {"clock": clock, "threads": settings.threads, "cores": "one busy" if settings.busy else "idle"}
+    row = _description(problem) | how | {"refused": refused, "wrong": wrong}
     if peaks:
         row["peak"] = {"per_second": _ceiling(peaks, True)}
         if all(p[1] for p in peaks):

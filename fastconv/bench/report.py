@@ -11,8 +11,11 @@ from typing import Any
 __all__ = ["Table", "as_markdown", "as_rich", "best_ratio", "comparison", "geometric_mean", "heading", "rate", "tables"]
 
 #: What tells two measurements of one layer apart.
-_SETTINGS = ("direction", "n", "dtype", "threads", "weights", "precision")
+_SETTINGS = ("direction", "n", "dtype", "threads", "cores", "weights", "precision")
 _KEY = ("op", "network", "layer", *_SETTINGS)
+
+#: A layer whose ratio to the best peer is less than this is listed.
+BEHIND = 0.9
 
 #: Worth a column even if all rows have the same.
 _ALWAYS = ("direction", "n")
@@ -109,7 +112,7 @@ def tables(result: dict[str, Any]) -> list[Table]:
     found = [_claims(result["claims"])] if result.get("claims") else []
     for op in dict.fromkeys(row["op"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["op"] == op]
-        found += [_layers(result, op, rows), *_means(result, op, rows)]
+        found += [_layers(result, op, rows), *_means(result, op, rows), *_scaling(op, rows), *_behind(result, op, rows)]
     return found
 
 
@@ -207,6 +210,67 @@ def _means(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> list[
         lines.append([str(key[0]), *map(str, key[1:]), str(len(group)), *means])
     header = ["class", *settings, "layers", *(f"to {label}" for label in others)]
     return [Table(f"{op}: geometric means", header + (["to the best"] if len(peers) > 1 else []), lines)]
+
+
+def _scaling(op: str, rows: list[dict[str, Any]]) -> list[Table]:
+    """What more threads, and a busy core, did to each contender's times."""
+    how = list(dict.fromkeys((row["threads"], row["cores"]) for row in rows))
+    if len(how) < 2:
+        return []
+    layers: dict[tuple[Any, ...], dict[tuple[int, str], dict[str, Any]]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in _KEY if name not in ("threads", "cores"))
+        layers.setdefault(key, {})[row["threads"], row["cores"]] = row["contenders"]
+    first, *others = how
+    lines = []
+    for key, found in layers.items():
+        for label in found.get(first, {}):
+            times = [found.get(h, {}).get(label, {}).get("seconds") for h in how]
+            line = [f"{key[1]} {key[2]}", key[3], str(key[4]), label, _milliseconds(times[0])]
+            for h, time in zip(others, times[1:], strict=True):
+                # A busy core is compared with the same threads on idle ones, more threads with the fewest.
+                longer = h[1] != first[1]
+                before = times[how.index((h[0], first[1]))] if longer else times[0]
+                known = None not in (time, before)
+                line += [_milliseconds(time), _number((time / before if longer else before / time) if known else None)]
+            lines.append(line)
+    header = ["layer", "direction", "n", "contender", f"{_conditions(*first)}, ms"]
+    for h in others:
+        header += [f"{_conditions(*h)}, ms", "times as long" if h[1] != first[1] else "times as fast"]
+    return [Table(f"{op}: threads", header, lines)]
+
+
+def _conditions(threads: int, cores: str) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}, {cores}"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1e3:.3f}"
+
+
+def _behind(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> list[Table]:
+    """The layers where the best peer is clearly faster, the worst first."""
+    ours = result["ours"]
+    found = [(ratio, row) for row in rows if (ratio := best_ratio(row, ours)) is not None and ratio < BEHIND]
+    if not found:
+        return []
+    lines = []
+    for ratio, row in sorted(found, key=lambda pair: pair[0]):
+        peers = {k: f for k, f in row["contenders"].items() if k not in ours and "ratio" in f}
+        best = min(peers, key=lambda label: peers[label]["ratio"])
+        own = row["contenders"][ours[0]]
+        lines.append(
+            [
+                f"{row['network']} {row['layer']}",
+                row["shape"],
+                *(str(row[name]) for name in _SETTINGS),
+                f"{ratio:.2f}",
+                f"{best} {peers[best]['how']}",
+                f"{own['how']}: {own['note']}",
+            ]
+        )
+    header = ["layer", "shape", *_SETTINGS, "ratio", "the best peer", "how"]
+    return [Table(f"{op}: {len(lines)} of {len(rows)} below {BEHIND} of the best peer", header, lines)]
 
 
 def _mean(ratios: Iterable[float | None]) -> str:

@@ -1,4 +1,7 @@
-"""``fastconv bench --suite slice``: the speeds that the project promises, each as a claim that holds or does not."""
+"""``fastconv bench --suite``: what the project promises, each as a claim that holds or does not.
+
+``slice``: speeds on one thread. ``threads``: what a second thread brings, and what it loses to a busy core.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from . import peers
 from .layers import DIRECTIONS, Conv, Gemm, Problem
 from .measure import OURS, Contender, Settings, clock_rate, measure_all
 
-__all__ = ["STEPS", "run"]
+__all__ = ["SUITES"]
 
 _SQUARE = Gemm("squares", "1024", 1024, 1024, 1024)
 _DIRECT = [
@@ -28,10 +31,14 @@ _TORCH = Contender("torch", f"{peers.__name__}.torch")
 _PRECISIONS = ("strict", "default")
 _IMPORTS = 9
 
-STEPS = 1 + len(_DIRECT) * len(DIRECTIONS) * len(_PRECISIONS) + 1 + 1
+#: Small and middling layers, of milliseconds at the most.
+_THREADED = [
+    Conv("threads", f"{ic}->{oc} {k}x{k} @{size}", ic, oc, (size,) * 2, (k,) * 2, (1, 1), (k // 2,) * 2, (1, 1))
+    for ic, oc, k, size in ((64, 64, 1, 28), (32, 32, 3, 28), (64, 64, 3, 56), (256, 256, 1, 28), (128, 128, 3, 28))
+]
 
 
-def run(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[str, Any]:
+def _slice(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[str, Any]:
     """Measure on one thread in float32; what ``measure_all`` returns, and the ``claims``. ValueError without torch."""
     settings = Settings(1, clock, seconds)
     products = measure_all([Problem(_SQUARE, 1)], [_C, _NUMBA], settings, progress)
@@ -64,6 +71,42 @@ def run(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[str
         "ours": [_C.label, _NUMBA.label],
         "claims": claims,
     }
+
+
+def _threads(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Measure on one thread, on two, and on two while another process computes on one of two cores."""
+    problems = [Problem(layer, n) for layer in _THREADED for n in (1, 8)]
+    parts = [
+        measure_all(problems, [_C, _TORCH], Settings(threads, "wall", seconds, busy), progress)
+        for threads, busy in _CONDITIONS
+    ]
+    claims = []
+    for one, two, busy in zip(*(part["rows"] for part in parts), strict=True):
+        layer = f"{one['layer']}, N={one['n']}"
+        single, idle, loaded = (row["contenders"][_C.label]["seconds"] for row in (one, two, busy))
+        if single > LONG_SECONDS:
+            claims.append(_claim(f"{layer}: two threads over one", single / idle, 1.9, True, ".2f"))
+        claims.append(_claim(f"{layer}: a core busy, time over that on idle cores", loaded / idle, 2.3, False, ".2f"))
+    return {
+        "rows": [row for part in parts for row in part["rows"]],
+        "versions": parts[0]["versions"],
+        "missing": parts[0]["missing"],
+        "ours": [_C.label],
+        "claims": claims,
+    }
+
+
+#: Threads, and whether a core is busy.
+_CONDITIONS = ((1, False), (2, False), (2, True))
+
+#: Layers of at least this long on one thread are to gain from a second one.
+LONG_SECONDS = 1e-3
+
+#: name -> the number of steps, and what measures: what ``measure_all`` returns, and the ``claims``.
+SUITES: dict[str, tuple[int, Callable[[float, str, Callable[[str], None]], dict[str, Any]]]] = {
+    "slice": (1 + len(_DIRECT) * len(DIRECTIONS) * len(_PRECISIONS) + 1 + 1, _slice),
+    "threads": (len(_CONDITIONS) * 2 * len(_THREADED), _threads),
+}
 
 
 def _claim(text: str, measured: float, goal: float, at_least: bool, spec: str) -> dict[str, Any]:
