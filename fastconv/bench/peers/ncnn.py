@@ -16,8 +16,8 @@ class Peer:
 
     def prepare(self, problem: Problem) -> dict[str, Variant]:
         layer = problem.layer
-        if not isinstance(layer, Conv) or len(layer.size) != 2:
-            raise Refused("with ncnn only 2-D convolutions are compared")
+        if not isinstance(layer, Conv):
+            raise Refused("with ncnn only convolutions are compared")
         if problem.direction != "fwd" or problem.dtype != "float32":
             raise Refused("ncnn infers in float32")
         if problem.n != 1 or problem.weights != "constant":
@@ -33,13 +33,11 @@ class Peer:
             if hasattr(net.opt, f"use_{switch}"):
                 setattr(net.opt, f"use_{switch}", False)
         kind = "Convolution" if layer.groups == 1 else "ConvolutionDepthWise"
+        kind += {1: "1D", 2: "", 3: "3D"}[len(layer.size)]
         numbers = {6: operands["w"].size, 0: layer.oc, 5: 0, 7: layer.groups}
-        for pair, (first, second) in zip(
-            (layer.kernel, layer.dilation, layer.stride, layer.padding),
-            ((11, 1), (12, 2), (13, 3), (14, 4)),
-            strict=True,
-        ):
-            numbers |= {first: pair[0], second: pair[1]}
+        # 1 to 4 along the width; ten more along the height, twenty along the depth.
+        for first, values in enumerate((layer.kernel, layer.dilation, layer.stride, layer.padding), 1):
+            numbers |= {first + 10 * i: value for i, value in enumerate(reversed(values))}
         settings = " ".join(f"{key}={value}" for key, value in sorted(numbers.items()))
         net.load_param_mem(f"7767517\n2 2\nInput x 0 1 x\n{kind} conv 1 1 x y {settings}\n")
         # A tag (plain float32), then the weights.
