@@ -72,8 +72,11 @@ static void pack_panel(const fc_conv_plan *p, const fc_phase *ph, const char *w,
       }
 }
 
-/* Source channels that are packed at a time. */
-static int64_t channel_step(const fc_conv_plan *p) { return whole_filters(p) ? fc_filter_step(p) : p->sc; }
+/* Source channels that are packed at a time; where those lie further apart than lanes, few: the next lanes of each are
+ * then still near, in cache and in the TLB. */
+static int64_t channel_step(const fc_conv_plan *p) {
+  return whole_filters(p) ? fc_filter_step(p) : p->wm < p->wk ? FC_FILTER_ROWS / 2 : p->sc;
+}
 
 /* Parts of the work: panels, or channels where those lie further apart in memory than lanes do. */
 static int64_t weight_parts(const fc_conv_plan *p) {

@@ -29,6 +29,9 @@ static void merge_rows(const int64_t size[3], const int64_t strides[5], int64_t 
   }
 }
 
+/* Pixels that are packed at a time: few where lanes are neighbours, so that the next ones of each are still near. */
+static int64_t few_pixels(int64_t lane_stride, int64_t pixels) { return lane_stride == 1 ? 64 : pixels; }
+
 /* Lanes are output channels. */
 static void pack_dy(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const weight_work *t = work;
@@ -37,63 +40,69 @@ static void pack_dy(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, i
   const int tile = p->kn->mr;
   int64_t off[FC_MAX_LANES];
   for (int l = 0; l < tile; l++) off[l] = l * ys[1];
-  for (int64_t l = l0; l < l1; l += tile) {
-    row r;
-    for (int64_t k = k0; k < k1; k += r.len) {
-      r = row_at(p->dy_rows, k, k1);
-      const int64_t at = r.b * ys[0] + l * ys[1] + r.d * ys[2] + r.h * ys[3] + r.w * ys[4];
-      p->kn->pack((char *)dst + (k - k0) * tile * es, tile, (int)fc_min(tile, l1 - l), t->dy + at * es, off, ys[4], r.len);
+  const int64_t step = few_pixels(ys[1], k1 - k0);
+  for (int64_t z = k0; z < k1; z += step)
+    for (int64_t l = l0; l < l1; l += tile) {
+      char *to = (char *)dst + (l - l0) * (k1 - k0) * es;
+      row r;
+      for (int64_t k = z, end = fc_min(k1, z + step); k < end; k += r.len) {
+        r = row_at(p->dy_rows, k, end);
+        const int64_t at = r.b * ys[0] + l * ys[1] + r.d * ys[2] + r.h * ys[3] + r.w * ys[4];
+        p->kn->pack(to + (k - k0) * tile * es, tile, (int)fc_min(tile, l1 - l), t->dy + at * es, off, ys[4], r.len);
+      }
     }
-    dst = (char *)dst + tile * (k1 - k0) * es;
-  }
 }
 
-/* Lanes are (tap, input channel). A row is cut where a tap enters or leaves the padding, so that each part of it packs
- * with the same lanes inside. */
-static void pack_patches(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
-  const weight_work *t = work;
+/* A panel; lanes are (tap, input channel). A row is cut where a tap enters or leaves the padding, so that each part of it
+ * packs with the same lanes inside. */
+static void pack_patch(const weight_work *t, void *dst, int64_t l, int64_t l1, int64_t k0, int64_t k1) {
   const fc_conv_plan *p = t->p;
   const fc_conv_desc *d = &p->d;
   const int64_t *xs = d->xs, es = p->es;
   const int tile = p->kn->nr;
   int64_t lane[FC_MAX_LANES], off[FC_MAX_LANES];
   int64_t at[FC_MAX_LANES][3];
-  for (int64_t l = l0; l < l1; l += tile) {
-    const int lanes = (int)fc_min(tile, l1 - l);
-    /* Lanes of the same tap are in the padding together. */
-    const int together = l / d->icg == (l + lanes - 1) / d->icg;
-    for (int i = 0; i < lanes; i++) {
-      const int64_t tap = (l + i) / d->icg, c = (l + i) % d->icg;
-      at[i][0] = tap / d->ker[2] / d->ker[1] * d->dil[0] - d->pad[0];
-      at[i][1] = tap / d->ker[2] % d->ker[1] * d->dil[1] - d->pad[1];
-      at[i][2] = tap % d->ker[2] * d->dil[2] - d->pad[2];
-      lane[i] = c * xs[1] + at[i][0] * xs[2] + at[i][1] * xs[3] + at[i][2] * xs[4];
-    }
-    row r;
-    for (int64_t k = k0; k < k1; k += r.len) {
-      r = row_at(p->x_rows, k, k1);
-      const int64_t id = r.d * d->stride[0], ih = r.h * d->stride[1], s = d->stride[2];
-      for (int64_t from = 0, to; from < r.len; from = to) {
-        to = r.len;
-        for (int i = 0; i < (together ? 1 : lanes); i++) {
-          /* tap i is inside for lo <= o < hi */
-          const int64_t lo = at[i][2] < 0 ? fc_div_up(-at[i][2], s) - r.w : -r.w;
-          const int64_t hi = p->x_rows[2] != d->out[2]     ? r.len
-                             : d->in[2] - 1 - at[i][2] < 0 ? -1
-                                                           : (d->in[2] - 1 - at[i][2]) / s + 1 - r.w;
-          const int inside = (uint64_t)(id + at[i][0]) < (uint64_t)d->in[0] && (uint64_t)(ih + at[i][1]) < (uint64_t)d->in[1] &&
-                             lo <= from && from < hi;
-          off[i] = inside ? lane[i] : FC_PAD;
-          if (lo > from) to = fc_min(to, lo);
-          if (hi > from) to = fc_min(to, hi);
-        }
-        for (int i = 1; together && i < lanes; i++) off[i] = off[0] == FC_PAD ? FC_PAD : lane[i];
-        const int64_t base = r.b * xs[0] + id * xs[2] + ih * xs[3] + (r.w + from) * s * xs[4];
-        p->kn->pack((char *)dst + (k - k0 + from) * tile * es, tile, lanes, t->x + base * es, off, s * xs[4], to - from);
-      }
-    }
-    dst = (char *)dst + tile * (k1 - k0) * es;
+  const int lanes = (int)fc_min(tile, l1 - l);
+  /* Lanes of the same tap are in the padding together. */
+  const int together = l / d->icg == (l + lanes - 1) / d->icg;
+  for (int i = 0; i < lanes; i++) {
+    const int64_t tap = (l + i) / d->icg, c = (l + i) % d->icg;
+    at[i][0] = tap / d->ker[2] / d->ker[1] * d->dil[0] - d->pad[0];
+    at[i][1] = tap / d->ker[2] % d->ker[1] * d->dil[1] - d->pad[1];
+    at[i][2] = tap % d->ker[2] * d->dil[2] - d->pad[2];
+    lane[i] = c * xs[1] + at[i][0] * xs[2] + at[i][1] * xs[3] + at[i][2] * xs[4];
   }
+  row r;
+  for (int64_t k = k0; k < k1; k += r.len) {
+    r = row_at(p->x_rows, k, k1);
+    const int64_t id = r.d * d->stride[0], ih = r.h * d->stride[1], s = d->stride[2];
+    for (int64_t from = 0, to; from < r.len; from = to) {
+      to = r.len;
+      for (int i = 0; i < (together ? 1 : lanes); i++) {
+        /* tap i is inside for lo <= o < hi */
+        const int64_t lo = at[i][2] < 0 ? fc_div_up(-at[i][2], s) - r.w : -r.w;
+        const int64_t hi = p->x_rows[2] != d->out[2]     ? r.len
+                           : d->in[2] - 1 - at[i][2] < 0 ? -1
+                                                         : (d->in[2] - 1 - at[i][2]) / s + 1 - r.w;
+        const int inside = (uint64_t)(id + at[i][0]) < (uint64_t)d->in[0] && (uint64_t)(ih + at[i][1]) < (uint64_t)d->in[1] &&
+                           lo <= from && from < hi;
+        off[i] = inside ? lane[i] : FC_PAD;
+        if (lo > from) to = fc_min(to, lo);
+        if (hi > from) to = fc_min(to, hi);
+      }
+      for (int i = 1; together && i < lanes; i++) off[i] = off[0] == FC_PAD ? FC_PAD : lane[i];
+      const int64_t base = r.b * xs[0] + id * xs[2] + ih * xs[3] + (r.w + from) * s * xs[4];
+      p->kn->pack((char *)dst + (k - k0 + from) * tile * es, tile, lanes, t->x + base * es, off, s * xs[4], to - from);
+    }
+  }
+}
+
+static void pack_patches(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
+  const weight_work *t = work;
+  const int64_t step = few_pixels(t->p->d.xs[1], k1 - k0), tile = t->p->kn->nr;
+  for (int64_t k = k0; k < k1; k += step)
+    for (int64_t l = l0; l < l1; l += tile)
+      pack_patch(t, (char *)dst + ((l - l0) * (k1 - k0) + (k - k0) * tile) * t->p->es, l, l1, k, fc_min(k1, k + step));
 }
 
 static fc_product weight_product(const fc_conv_plan *p) {
@@ -101,6 +110,8 @@ static fc_product weight_product(const fc_conv_plan *p) {
   const int64_t k = d->n * fc_product3(d->out);
   return (fc_product){p->kn, p->es, d->ocg, d->icg * fc_product3(d->ker), k, fc_product_kstep(p->kn, k)};
 }
+
+static int one_tap(const fc_conv_plan *p) { return fc_product3(p->d.ker) == 1; }
 
 static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
@@ -111,7 +122,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   j->pieces_n = fc_div_up(prod.n, j->piece_n);
   const int64_t table = j->piece_n * (int64_t)(sizeof(int64_t) + sizeof(int32_t));
   j->scratch = fc_round_up(fc_max(table, fc_product_scratch(&prod, j->piece_n)), FC_ALIGN) +
-               fc_round_up(j->piece_m * j->piece_n * p->es, FC_ALIGN);
+               (one_tap(p) ? 0 : fc_round_up(j->piece_m * j->piece_n * p->es, FC_ALIGN));
   return p->d.groups * j->pieces_m * j->pieces_n;
 }
 
@@ -125,12 +136,17 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t n0 = index % per / j->pieces_m * j->piece_n, n1 = fc_min(prod.n, n0 + j->piece_n);
   weight_work t = {p, j->first + g * d->icg * d->xs[1] * es, j->second + g * d->ocg * d->ys[1] * es};
   char *sums = j->workspace + worker * j->scratch;
-  void *scratch = sums + fc_round_up(j->piece_m * j->piece_n * es, FC_ALIGN);
+  void *scratch = sums + (one_tap(p) ? 0 : fc_round_up(j->piece_m * j->piece_n * es, FC_ALIGN));
+  char *result = j->result + (g * d->ocg + m0) * d->ws[0] * es;
   const int64_t ld = n1 - n0;
-  const fc_view out = {.p = sums, .rs = ld, .cs = 1}, none = {0};
+  /* Sums of one tap are the weights; of more, they are scattered in the end. */
+  const fc_view out = one_tap(p) ? (fc_view){.p = result + n0 * d->ws[1] * es, .rs = d->ws[0], .cs = d->ws[1]}
+                                 : (fc_view){.p = sums, .rs = ld, .cs = 1},
+                none = {0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   fc_product_piece(&prod, (fc_operand){.pack = pack_dy, .work = &t}, (fc_operand){.pack = pack_patches, .work = &t}, m0, m1, n0,
                    n1, &out, &none, &plain, scratch);
+  if (one_tap(p)) return;
   int64_t *coff = scratch;
   int32_t *crun = (int32_t *)(coff + ld);
   for (int64_t l = n0; l < n1; l++) coff[l - n0] = l % d->icg * d->ws[1] + fc_tap_stride(d, l / d->icg);
@@ -140,7 +156,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                        .ep = &plain,
                        .first = 1,
                        .last = 1,
-                       .out = {.p = j->result + (g * d->ocg + m0) * d->ws[0] * es, .rs = d->ws[0], .coff = coff, .crun = crun}};
+                       .out = {.p = result, .rs = d->ws[0], .coff = coff, .crun = crun}};
   p->kn->write(sums, ld, &to);
 }
 

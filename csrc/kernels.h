@@ -62,7 +62,13 @@ typedef struct fc_block {
   fc_view out, add;          /* add.p may be NULL */
   const fc_epilogue *ep;     /* bias pointers at this block's first row / column */
   int first, last;           /* first: out is not read; last: the epilogue is applied */
+  int64_t a_row, a_step, b_row; /* dots, mix: a and b as they are, rows so far apart; a's elements (of mix) by steps */
 } fc_block;
+
+/* Rows that dots and mix take at most; rows of b that dots passes through at a time. */
+#define FC_FEW 16
+#define FC_FEWER 8
+#define FC_DOTS 12
 
 /* Planes of the result that the direct kernels make at once: 3 x 4 accumulators. */
 #define FC_PLANES 3

@@ -1,11 +1,17 @@
-/* GEMM: matrices with any strides, packed block by block. */
+/* GEMM: matrices with any strides, packed block by block; of a few rows or columns, read where they are. */
 #include "product.h"
 #include "threads.h"
 
-enum { MOST_M = 1536, MOST_N = 1536 };
+/* Limits of a piece; columns up to which rows of a are not worth packing; columns of a product of few rows by which it is
+ * cut: whole groups of every kernel and vector. */
+enum { MOST_M = 1536, MOST_N = 1536, MOST_N_OF_ROWS = 256, FEW_COLUMNS = 96 };
+
+typedef void (*few_fn)(const fc_block *);
 
 typedef struct gemm_job {
-  const fc_gemm_desc *d;
+  fc_gemm_desc d;             /* transposed where that has few rows */
+  int transposed, rows;
+  few_fn few;
   fc_product p;
   int64_t piece_m, piece_n, pieces_m, pieces_n, scratch;
   const char *a, *b, *bias, *c;
@@ -33,34 +39,98 @@ static void pack_strided(void *work, void *dst, int64_t l0, int64_t l1, int64_t 
   }
 }
 
-static int prepare(gemm_job *j, const fc_gemm_desc *d, int nthreads) {
-  const fc_kernels *kn = fc_kernels_of(d->isa, d->dtype);
+/* A kernel for few rows, which reads b once where it is: packing it would take longer than the product. */
+static few_fn few_rows(const fc_kernels *kn, const fc_gemm_desc *d) {
+  if (d->m <= FC_FEW && d->as[2] == 1 && d->bs[1] == 1) return kn->dots;
+  if (d->m <= FC_FEWER && d->bs[2] == 1) return kn->mix;
+  return 0;
+}
+
+static void swap(int64_t *a, int64_t *b) {
+  const int64_t x = *a;
+  *a = *b;
+  *b = x;
+}
+
+/* out^T = b^T a^T */
+static void transpose(fc_gemm_desc *d) {
+  swap(&d->m, &d->n);
+  swap(&d->as[0], &d->bs[0]);
+  swap(&d->as[1], &d->bs[2]);
+  swap(&d->as[2], &d->bs[1]);
+  swap(&d->cs[1], &d->cs[2]);
+  swap(&d->os[1], &d->os[2]);
+}
+
+static int prepare(gemm_job *j, const fc_gemm_desc *given, int nthreads) {
+  const fc_kernels *kn = fc_kernels_of(given->isa, given->dtype);
+  fc_gemm_desc *d = &j->d;
+  *d = *given;
   if (!kn || d->batch < 1 || d->m < 1 || d->n < 1 || d->k < 0) return FC_ERROR_ARGUMENT;
-  j->d = d;
   j->p = (fc_product){kn, d->dtype == FC_F32 ? 4 : 8, d->m, d->n, d->k, fc_product_kstep(kn, d->k)};
-  fc_partition(d->m, d->n, kn->mr, kn->nr, MOST_M / kn->mr * kn->mr, MOST_N / kn->nr * kn->nr, d->batch, nthreads, &j->piece_m,
-               &j->piece_n);
+  j->transposed = d->n < d->m;
+  if (j->transposed) transpose(d);
+  j->few = few_rows(kn, d);
+  if (j->few) {
+    fc_partition(d->m, d->n, (int)d->m, FEW_COLUMNS, d->m, fc_round_up(d->n, FEW_COLUMNS), d->batch, nthreads, &j->piece_m,
+                 &j->piece_n);
+    j->scratch = 0;
+  } else {
+    if (j->transposed) transpose(d);
+    j->transposed = 0;
+    j->rows = d->as[2] == 1 && d->n <= MOST_N_OF_ROWS;
+    fc_partition(d->m, d->n, kn->mr, kn->nr, MOST_M / kn->mr * kn->mr, MOST_N / kn->nr * kn->nr, d->batch, nthreads, &j->piece_m,
+                 &j->piece_n);
+    j->scratch = fc_round_up(j->piece_m * (int64_t)sizeof(void *), FC_ALIGN) +
+                 fc_round_up(fc_product_scratch(&j->p, j->piece_n), FC_ALIGN);
+  }
   j->pieces_m = fc_div_up(d->m, j->piece_m);
   j->pieces_n = fc_div_up(d->n, j->piece_n);
-  j->scratch = fc_round_up(fc_product_scratch(&j->p, j->piece_n), FC_ALIGN);
   return FC_OK;
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
   const gemm_job *j = ctx;
-  const fc_gemm_desc *d = j->d;
+  const fc_gemm_desc *d = &j->d;
   const int64_t es = j->p.es, per = j->pieces_m * j->pieces_n, t = index / per;
   const int64_t m0 = index % per % j->pieces_m * j->piece_m, m1 = fc_min(d->m, m0 + j->piece_m);
   const int64_t n0 = index % per / j->pieces_m * j->piece_n, n1 = fc_min(d->n, n0 + j->piece_n);
-  strided a = {j->p.kn, j->a + t * d->as[0] * es, d->as[1], d->as[2], es, j->p.kn->mr};
-  strided b = {j->p.kn, j->b + t * d->bs[0] * es, d->bs[2], d->bs[1], es, j->p.kn->nr};
+  const char *a = j->a + t * d->as[0] * es, *b = j->b + t * d->bs[0] * es;
   fc_view out = {.p = j->out + (t * d->os[0] + m0 * d->os[1] + n0 * d->os[2]) * es, .rs = d->os[1], .cs = d->os[2]};
   fc_view add = {0};
   if (j->c)
     add = (fc_view){.p = (char *)j->c + (t * d->cs[0] + m0 * d->cs[1] + n0 * d->cs[2]) * es, .rs = d->cs[1], .cs = d->cs[2]};
-  fc_epilogue ep = {d->alpha, d->beta, 0, j->bias ? j->bias + n0 * es : 0, d->act.kind, d->act.p0, d->act.p1};
-  fc_product_piece(&j->p, (fc_operand){.pack = pack_strided, .work = &a}, (fc_operand){.pack = pack_strided, .work = &b}, m0, m1,
-                   n0, n1, &out, &add, &ep, j->workspace + worker * j->scratch);
+  const char *bias = j->bias ? j->bias + (j->transposed ? m0 : n0) * es : 0;
+  const fc_epilogue ep = {d->alpha,  d->beta,  j->transposed ? bias : 0, j->transposed ? 0 : bias, d->act.kind,
+                          d->act.p0, d->act.p1};
+  if (j->few) {
+    const fc_block block = {.m = d->m,
+                            .n = n1 - n0,
+                            .k = d->k,
+                            .a = a,
+                            .b = b + n0 * d->bs[2] * es,
+                            .a_row = d->as[1],
+                            .a_step = d->as[2],
+                            .b_row = d->bs[j->few == j->p.kn->dots ? 2 : 1],
+                            .out = out,
+                            .add = add,
+                            .ep = &ep,
+                            .first = 1,
+                            .last = 1};
+    j->few(&block);
+    return;
+  }
+  char *scratch = j->workspace + worker * j->scratch;
+  strided from_a = {j->p.kn, a, d->as[1], d->as[2], es, j->p.kn->mr}, from_b = {j->p.kn, b, d->bs[2], d->bs[1], es, j->p.kn->nr};
+  fc_operand left = {.pack = pack_strided, .work = &from_a};
+  const void **at = (const void **)scratch;
+  const fc_rows rows = {at, d->k, m1 - m0};
+  if (j->rows) {
+    for (int64_t i = m0; i < m1; i++) at[i - m0] = a + i * d->as[1] * es;
+    left.rows = &rows;
+  }
+  fc_product_piece(&j->p, left, (fc_operand){.pack = pack_strided, .work = &from_b}, m0, m1, n0, n1, &out, &add, &ep,
+                   scratch + fc_round_up(j->piece_m * (int64_t)sizeof(void *), FC_ALIGN));
 }
 
 int fc_gemm_threads(const fc_gemm_desc *d, int nthreads) {
@@ -74,8 +144,10 @@ int64_t fc_gemm_workspace(const fc_gemm_desc *d, int nthreads) {
 
 int fc_gemm_run(const fc_gemm_desc *d, const void *a, const void *b, const void *bias, const void *c, void *out, void *workspace,
                 int nthreads) {
-  gemm_job j = {.a = a, .b = b, .bias = bias, .c = c, .out = out, .workspace = fc_aligned(workspace)};
+  gemm_job j = {.bias = bias, .c = c, .out = out, .workspace = fc_aligned(workspace)};
   int status = prepare(&j, d, nthreads);
   if (status) return status;
+  j.a = j.transposed ? b : a;
+  j.b = j.transposed ? a : b;
   return fc_parallel_for(nthreads, d->batch * j.pieces_m * j.pieces_n, piece, &j);
 }

@@ -1,6 +1,9 @@
 /* The blocked matrix product that GEMM and every implicit-GEMM convolution share. */
 #include "product.h"
 
+/* Panels of b that are packed at a time where they are used once: they stay in L1 and L2. */
+enum { FC_FEW_PANELS = 8 };
+
 int64_t fc_product_kstep(const fc_kernels *kn, int64_t k) {
   int64_t blocks = fc_max(1, fc_div_up(k, kn->kc));
   return fc_max(8, fc_round_up(fc_div_up(k, blocks), 8));
@@ -13,15 +16,24 @@ int64_t fc_product_scratch(const fc_product *p, int64_t n) {
          2 * FC_ALIGN;
 }
 
-static fc_view view_at(const fc_view *v, int64_t i, int64_t es) {
+/* The view, and what of a row or column of bias, that start at (i, j). */
+static fc_view view_at(const fc_view *v, int64_t i, int64_t j, int64_t es) {
   fc_view w = *v;
   if (!w.p) return w;
   if (w.roff)
     w.roff += i;
   else
     w.p = (char *)w.p + i * w.rs * es;
+  if (w.coff) {
+    w.coff += j;
+    w.crun += j;
+  } else {
+    w.p = (char *)w.p + j * w.cs * es;
+  }
   return w;
 }
+
+static const void *bias_at(const void *bias, int64_t i, int64_t es) { return bias ? (const char *)bias + i * es : 0; }
 
 static const void *operand(const fc_operand *o, void *buffer, int64_t lanes, int tile, int64_t l0, int64_t l1, int64_t k0,
                            int64_t k1, int64_t es) {
@@ -36,31 +48,39 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
   const fc_kernels *kn = p->kn;
   char *bbuf = fc_aligned(scratch);
   char *abuf = fc_aligned(bbuf + (b.packed ? 0 : fc_round_up(n1 - n0, kn->nr) * fc_min(p->kstep, p->k) * p->es));
+  /* Rows that are read where they are take no buffer: more of them make more use of the other operand. */
+  const int64_t mc = a.rows ? m1 - m0 : kn->mc;
+  /* With one block of rows a few panels of b at a time are packed, used, and forgotten while they are in the cache. */
+  const int64_t nc = m1 - m0 <= mc && !b.packed ? FC_FEW_PANELS * kn->nr : n1 - n0;
   for (int64_t k0 = 0; k0 == 0 || k0 < p->k; k0 += p->kstep) {
     const int64_t k1 = fc_min(p->k, k0 + p->kstep);
-    const void *bp = operand(&b, bbuf, p->n, kn->nr, n0, n1, k0, k1, p->es);
-    /* Rows that are read where they are take no buffer: more of them make more use of the other operand. */
-    const int64_t mc = a.rows ? m1 - m0 : kn->mc;
-    for (int64_t i = m0; i < m1; i += mc) {
-      const int64_t i1 = fc_min(m1, i + mc);
-      fc_epilogue e = *ep;
-      if (e.bias_row) e.bias_row = (const char *)e.bias_row + (i - m0) * p->es;
-      fc_block block = {
-          .m = i1 - i,
-          .n = n1 - n0,
-          .k = k1 - k0,
-          .b = bp,
-          .a = operand(&a, abuf, p->m, kn->mr, i, i1, k0, k1, p->es),
-          .out = view_at(out, i - m0, p->es),
-          .add = view_at(add, i - m0, p->es),
-          .ep = &e,
-          .rows = a.rows,
-          .i0 = i - m0,
-          .k0 = k0,
-          .first = k0 == 0,
-          .last = k1 == p->k,
-      };
-      kn->block(&block);
+    const void *ap = 0;
+    for (int64_t j = n0; j < n1; j += nc) {
+      const int64_t j1 = fc_min(n1, j + nc);
+      const void *bp = operand(&b, bbuf, p->n, kn->nr, j, j1, k0, k1, p->es);
+      for (int64_t i = m0; i < m1; i += mc) {
+        const int64_t i1 = fc_min(m1, i + mc);
+        if (j == n0 || mc < m1 - m0) ap = operand(&a, abuf, p->m, kn->mr, i, i1, k0, k1, p->es);
+        fc_epilogue e = *ep;
+        e.bias_row = bias_at(e.bias_row, i - m0, p->es);
+        e.bias_col = bias_at(e.bias_col, j - n0, p->es);
+        fc_block block = {
+            .m = i1 - i,
+            .n = j1 - j,
+            .k = k1 - k0,
+            .b = bp,
+            .a = ap,
+            .out = view_at(out, i - m0, j - n0, p->es),
+            .add = view_at(add, i - m0, j - n0, p->es),
+            .ep = &e,
+            .rows = a.rows,
+            .i0 = i - m0,
+            .k0 = k0,
+            .first = k0 == 0,
+            .last = k1 == p->k,
+        };
+        kn->block(&block);
+      }
     }
   }
 }

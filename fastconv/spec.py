@@ -589,5 +589,12 @@ class GemmSpec:
     activation: Activation | None = None
 
     @cached_property
+    def _hash(self) -> int:
+        return _hash_of_fields(self)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
     def empty(self) -> bool:
         return self.batch * self.m * self.n * self.k == 0

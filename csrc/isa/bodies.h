@@ -9,6 +9,7 @@
 #include "../kernels/depthwise.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/peak.inc"
+#include "../kernels/skinny.inc"
 #include "../kernels/plane.inc"
 #include "../kernels/winograd.inc"
 #include "../kernels/pool.inc"

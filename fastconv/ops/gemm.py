@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -14,6 +15,9 @@ from ._arrays import DTYPE_NAMES, as_array, as_output
 from .activation import activate_backward
 
 __all__ = ["gemm", "gemm_backward", "linear", "linear_backward", "matmul", "matmul_backward"]
+
+
+_gemm_spec = lru_cache(maxsize=512)(GemmSpec)
 
 
 # ------------------------------------------------------------------------------------------------ one product
@@ -30,10 +34,8 @@ def _run(
     beta: float = 0.0,
 ) -> None:
     """One kernel call. a (batch, m, k), b (batch, k, n), out and c (batch, m, n)."""
-    batch, m, n = out.shape
-    use_c = c is not None
     dtype = DTYPE_NAMES[out.dtype]
-    spec = GemmSpec(dtype, batch, m, n, a.shape[2], bias is not None, use_c, alpha, beta, activation)
+    spec = _gemm_spec(dtype, *out.shape, a.shape[2], bias is not None, c is not None, alpha, beta, activation)
     choose(spec).kernel(a, b, bias, c, out)
 
 
@@ -72,9 +74,9 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: Any = None, ac
         _product(*part, bias, activation)
 
 
-def _promoted(a: np.ndarray, b: np.ndarray, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+def _promoted(a: np.ndarray, b: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """One-dimensional operands as a row and a column; ValueError where the shapes do not fit."""
-    for name, x in zip(names, (a, b), strict=True):
+    for name, x in zip(names[:2], (a, b), strict=True):
         if x.ndim == 0:
             raise ValueError(f"{name} has shape (): allowed is at least one dimension")
     rows = a[None] if a.ndim == 1 else a
@@ -87,7 +89,7 @@ def _promoted(a: np.ndarray, b: np.ndarray, names: tuple[str, str]) -> tuple[np.
     return rows, columns
 
 
-def _broadcast(a: np.ndarray, b: np.ndarray, names: tuple[str, str]) -> tuple[int, ...]:
+def _broadcast(a: np.ndarray, b: np.ndarray, names: tuple[str, ...]) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError:
@@ -108,16 +110,18 @@ def _epilogue(b: Any, name: str, n: int, dtype: np.dtype) -> np.ndarray | None:
 def _matmul(
     a: np.ndarray, b: np.ndarray, bias: Any, activation: Any, out: Any, names: tuple[str, str, str]
 ) -> np.ndarray:
-    rows, columns = _promoted(a, b, names[:2])
-    batch = _broadcast(rows, columns, names[:2])
+    rows, columns = _promoted(a, b, names)
+    batch = () if a.ndim == b.ndim == 2 else _broadcast(rows, columns, names)
     m, n = rows.shape[-2], columns.shape[-1]
     bias = _epilogue(bias, names[2], n, a.dtype)
-    activation = activation_of(activation)
+    activation = None if activation is None else activation_of(activation)
     shape = batch + (m,) * (a.ndim > 1) + (n,) * (b.ndim > 1)
     for name, x in zip((*names[:2], "the result"), (a.shape, b.shape, shape), strict=True):
         check_elements(name, x)
     result = as_output(out, shape, a.dtype, a, b, bias)
-    if result.size:
+    if result.size and a.ndim == b.ndim == 2:
+        _run(a[None], b[None], result[None], bias, activation)
+    elif result.size:
         full = result
         if a.ndim == 1:
             full = full[..., None, :] if b.ndim > 1 else full[..., None]
@@ -148,7 +152,7 @@ def _dy_of_product(
 ) -> np.ndarray:
     """The gradient of ``a @ b + bias``, given that of ``activation(a @ b + bias)``; the shape of dy is checked."""
     dy = as_array("dy", dy, a.dtype)
-    shape = _broadcast(*_promoted(a, b, names[:2]), names[:2]) + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ())
+    shape = _broadcast(*_promoted(a, b, names), names) + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ())
     if dy.shape != shape:
         raise ValueError(f"dy has shape {dy.shape}: allowed is {shape}")
     if activation_of(activation) is not None:
@@ -160,11 +164,11 @@ def _matmul_backward(
     dy: Any, a: np.ndarray, b: np.ndarray, bias: Any, activation: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     names = _MATMUL
-    rows, columns = _promoted(a, b, names[:2])
+    rows, columns = _promoted(a, b, names)
     m, n = rows.shape[-2], columns.shape[-1]
     bias = _epilogue(bias, names[2], n, a.dtype)
     dy = _dy_of_product(dy, a, b, bias, activation, names)
-    batch = _broadcast(rows, columns, names[:2])
+    batch = _broadcast(rows, columns, names)
     dy = dy.reshape(*batch, m, n)
     da = _matmul(dy, columns.swapaxes(-1, -2), None, None, None, names)
     if prod(columns.shape[:-2]) == 1:
@@ -279,7 +283,7 @@ def _gemm_operands(
         if x.ndim != 2:
             raise ValueError(f"{name} has shape {x.shape}: allowed are 2 dimensions")
     a, b = a.T if trans_a else a, b.T if trans_b else b
-    _promoted(a, b, _MATMUL[:2])
+    _promoted(a, b, _MATMUL)
     if c is not None:
         c = as_array("c", c, a.dtype)
         shape = (a.shape[0], b.shape[1])

@@ -21,7 +21,7 @@ class GemmKernel:
         self.spec = spec
         self.isa = isa
         self.algorithm = "packed_gemm"
-        self.reason = "both operands are packed block by block"
+        self.reason = "operands are packed block by block; next to a few rows or columns, read where they are"
         self._descriptors: dict[Any, tuple[Any, dict[int, tuple[int, int]]]] = {}
 
     @property

@@ -24,10 +24,9 @@ def address(array: np.ndarray | None) -> Any:
     """A pointer to the first element (NULL for None). The caller keeps the array alive."""
     if array is None:
         return ffi.NULL
-    try:
+    if array.flags.c_contiguous:
         return ffi.from_buffer(array)
-    except ValueError:  # not C-contiguous
-        return ffi.cast("void *", array.ctypes.data)
+    return ffi.cast("void *", array.__array_interface__["data"][0])
 
 
 def spatial(values: tuple[int, ...]) -> list[int]:
