@@ -1,8 +1,9 @@
 """Pooling. Windows come as tables, so regular, adaptive and global pooling are one and the same.
 
-In a plane of one channel the rows of a window are reduced first, side by side over the width, then the columns; where
-the channels are last, those of a block are reduced side by side. A piece of work is a block of channels of one image,
-forward and backward, so no two pieces write the same element and every sum has one order.
+The rows of a window are reduced first, side by side over the width (and over the channels, where these are last), then
+its columns: regular windows side by side, too, of a row with margins that is split by the stride. Positions of maxima
+are found side by side in the same order as one by one. A piece of work is a block of channels of one image, forward and
+backward, so no two pieces write the same element and every sum has one order.
 """
 
 from __future__ import annotations
@@ -15,8 +16,25 @@ import numpy as np
 from ...spec import PoolSpec
 from ...threads import get_num_threads
 from . import workers
+from .direct import fill_row
 from .product import WORK_FLOOR, address_of, steps
-from .simd import ISA, data_of, fetch_add, jit, part, pointer
+from .simd import (
+    ISA,
+    accumulate,
+    arg_max,
+    compact,
+    data_of,
+    divide,
+    fetch_add,
+    fill_line,
+    jit,
+    lanes,
+    part,
+    pointer,
+    reduce_max,
+    reduce_sum,
+    vector_lanes,
+)
 
 __all__ = ["PoolKernel"]
 
@@ -28,6 +46,9 @@ PROBLEM = np.dtype(
         ("maximum", _i8), ("indexed", _i8), ("counted", _i8),
         ("in0", _i8), ("in1", _i8), ("in2", _i8), ("out0", _i8), ("out1", _i8), ("out2", _i8),
         ("dilation0", _i8), ("dilation1", _i8), ("dilation2", _i8),
+        # Of the width of regular windows (stride 0: they are not): stride, margin before, columns, and the room of the
+        # columns with one remainder by the stride.
+        ("stride", _i8), ("lo", _i8), ("kernel", _i8), ("pitch", _i8),
     ]
 )  # fmt: skip
 
@@ -41,10 +62,23 @@ def _at(step, p0, p1, p2):
 
 
 @part
-def _spread(step, flat, job):
-    """The address of a flat position inside a channel plane."""
-    rest = flat // job.in2
-    return _at(step, rest // job.in1, rest % job.in1, flat % job.in2)
+def _reduce(maximum, dst, d, src, at, offsets, first, taps, count):
+    compact()
+    if maximum:
+        reduce_max(dst, d, src, at, offsets, first, taps, count)
+    else:
+        reduce_sum(dst, d, src, at, offsets, first, taps, count)
+
+
+@part
+def _rows_of(step, job, w0, w1, offsets):
+    """Where the rows of a window begin, to the table; how many they are."""
+    rows = 0
+    for p0 in range(w0[0], w0[1], job.dilation0):
+        for p1 in range(w1[0], w1[1], job.dilation1):
+            offsets[rows] = _at(step, p0, p1, 0)
+            rows += 1
+    return rows
 
 
 @part
@@ -60,150 +94,193 @@ def _argmax(x, base, step, job, w0, w1, w2):
     return position
 
 
-@part
-def _reduce(buffer, b, x, s, step, count, maximum):
-    """``buffer[b + i]`` and ``x[s + i step]``, for i below count, to their maximum or sum in the buffer."""
-    if step == 1:
-        if maximum:
-            for i in range(count):
-                v, m = x[s + i], buffer[b + i]
-                buffer[b + i] = v if v > m or v != v else m
-        else:
-            for i in range(count):
-                buffer[b + i] += x[s + i]
-    else:
-        for i in range(count):
-            v, m = x[s + i * step], buffer[b + i]
-            if maximum:
-                buffer[b + i] = v if v > m or v != v else m
-            else:
-                buffer[b + i] = m + v
-
-
 # ------------------------------------------------------------------------------------------------ one plane at a time
 
 
 @part
-def _plane_forward(x, xb, xs, y, yb, ys, indices, ib, js, buffer, job, windows, start, divisor):
-    for o0 in range(job.out0):
-        w0 = windows[o0]
-        for o1 in range(job.out1):
-            w1 = windows[job.out0 + o1]
-            for p2 in range(job.in2):
-                buffer[p2] = start
-            for p0 in range(w0[0], w0[1], job.dilation0):
-                for p1 in range(w1[0], w1[1], job.dilation1):
-                    _reduce(buffer, 0, x, xb + _at(xs, p0, p1, 0), xs.s2, job.in2, job.maximum)
-            for o2 in range(job.out2):
-                w2 = windows[job.out0 + job.out1 + o2]
-                total = start
-                for p2 in range(w2[0], w2[1], job.dilation2):
-                    v = buffer[p2]
-                    if job.maximum:
-                        total = v if v > total or v != v else total
-                    else:
-                        total += v
-                if job.counted:
-                    divisor = start + w0[2] * w1[2] * w2[2]
-                y[yb + _at(ys, o0, o1, o2)] = total / divisor
-                if job.indexed:
-                    indices[ib + _at(js, o0, o1, o2)] = _argmax(x, xb, xs, job, w0, w1, w2)
+def _split(line, at, src, source, job, outside):
+    """A row of x with margins, the columns with the same remainder by the stride side by side."""
+    for phase in range(job.stride):
+        first = phase - job.lo
+        j0, j1 = max(0, -(first // job.stride)), min(job.pitch, -((first - job.in2) // job.stride))
+        fill_row(line, at + phase * job.pitch, src, source + first, job.stride, j0, max(j0, j1), job.pitch, outside)
 
 
 @part
-def _plane_backward(dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, buffer, job, windows, divisor):
-    for p0 in range(job.in0):
-        for p1 in range(job.in1):
-            row = db + _at(ds, p0, p1, 0)
-            for p2 in range(job.in2):
-                dx[row + p2 * ds.s2] = 0
+def _plane_positions(x, xb, xs, line, positions, job, o0, o1, windows, offsets, numbers):
+    """The maxima's positions in a row of windows."""
+    compact()
+    w0, w1 = windows[o0], windows[job.out0 + o1]
+    first = (w0[0] * job.in1 + w1[0]) * job.in2
+    for o2 in range(job.out2):
+        w2 = windows[job.out0 + job.out1 + o2]
+        positions[o2] = first + w2[0] - o2 * job.stride if job.stride else _argmax(x, xb, xs, job, w0, w1, w2)
+    if job.stride:
+        taps, size = 0, job.stride * job.pitch
+        for p0 in range(w0[0], w0[1], job.dilation0):
+            for p1 in range(w1[0], w1[1], job.dilation1):
+                at = taps // job.kernel * size
+                _split(line, at, x, xb + _at(xs, p0, p1, 0), job, -np.inf)
+                for t in range(job.kernel):
+                    column = t * job.dilation2
+                    offsets[taps] = at + column % job.stride * job.pitch + column // job.stride
+                    numbers[taps] = (p0 * job.in1 + p1) * job.in2 + column - job.lo
+                    taps += 1
+        arg_max(positions, line, 0, offsets, numbers, taps, job.out2)
+        for o2 in range(job.out2):
+            positions[o2] += o2 * job.stride
+
+
+@part
+def _plane_forward(
+    x, xb, xs, y, yb, ys, indices, ib, js, line, positions, job, windows, start, divisor, offsets, numbers
+):
+    compact()
+    lane, row = vector_lanes(line), job.stride * job.pitch
     for o0 in range(job.out0):
         w0 = windows[o0]
         for o1 in range(job.out1):
             w1 = windows[job.out0 + o1]
-            if not job.maximum:
-                for p2 in range(job.in2):
-                    buffer[p2] = 0
+            target = yb + _at(ys, o0, o1, 0)
+            if job.indexed:
+                _plane_positions(x, xb, xs, line, positions, job, o0, o1, windows, offsets, numbers)
+                for o2 in range(job.out2):
+                    indices[ib + _at(js, o0, o1, o2)] = positions[o2]
+                    y[target + o2] = x[xb + positions[o2] * xs.s2]
+                continue
+            rows = _rows_of(xs, job, w0, w1, offsets)
+            _reduce(job.maximum, line, row, x, xb, offsets, 0, rows, job.in2)
+            if job.stride:
+                _split(line, 0, line, row, job, start)
+                for t in range(job.kernel):
+                    column = t * job.dilation2
+                    offsets[t] = column % job.stride * job.pitch + column // job.stride
+                _reduce(job.maximum, y, target, line, 0, offsets, 0, job.kernel, job.out2)
+            else:
+                for o2 in range(job.out2):
+                    w2 = windows[job.out0 + job.out1 + o2]
+                    total, begin = start, row + w2[0]
+                    times = (w2[1] - w2[0]) // lane if job.dilation2 == 1 else 0
+                    if times > 1:
+                        # What is left of a long window is one vector, and the rest.
+                        for t in range(times):
+                            offsets[t] = t * lane
+                        begin += (times - 1) * lane
+                        _reduce(job.maximum, line, begin, line, row + w2[0], offsets, 0, times, lane)
+                    for p2 in range(begin, row + w2[1], job.dilation2):
+                        v = line[p2]
+                        if job.maximum:
+                            total = v if v > total or v != v else total
+                        else:
+                            total += v
+                    y[target + o2] = total
+            if job.counted:
+                for o2 in range(job.out2):
+                    y[target + o2] /= start + w0[2] * w1[2] * windows[job.out0 + job.out1 + o2][2]
+            elif divisor != 1:
+                divide(y, target, y, target, job.out2, divisor)
+
+
+@part
+def _plane_backward(
+    dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, line, positions, job, windows, divisor, offsets, numbers
+):
+    compact()
+    fill_line(dx, db, job.in0 * job.in1 * job.in2, 0)
+    for o0 in range(job.out0):
+        w0 = windows[o0]
+        for o1 in range(job.out1):
+            w1 = windows[job.out0 + o1]
+            if job.maximum:
+                if job.indexed:
+                    for o2 in range(job.out2):
+                        positions[o2] = indices[ib + _at(js, o0, o1, o2)]
+                else:
+                    _plane_positions(x, xb, xs, line, positions, job, o0, o1, windows, offsets, numbers)
+                for o2 in range(job.out2):
+                    dx[db + positions[o2]] += dy[yb + _at(ys, o0, o1, o2)]
+                continue
+            fill_line(line, 0, job.in2, 0)
             for o2 in range(job.out2):
                 w2 = windows[job.out0 + job.out1 + o2]
-                share = dy[yb + _at(ys, o0, o1, o2)]
-                if job.maximum:
-                    at = ib + _at(js, o0, o1, o2)
-                    position = indices[at] if job.indexed else _argmax(x, xb, xs, job, w0, w1, w2)
-                    if position >= 0:
-                        dx[db + _spread(ds, position, job)] += share
-                else:
-                    if job.counted:
-                        divisor = w0[2] * w1[2] * w2[2]
-                    for p2 in range(w2[0], w2[1], job.dilation2):
-                        buffer[p2] += share / divisor
-            if not job.maximum:
-                for p0 in range(w0[0], w0[1], job.dilation0):
-                    for p1 in range(w1[0], w1[1], job.dilation1):
-                        row = db + _at(ds, p0, p1, 0)
-                        for p2 in range(job.in2):
-                            dx[row + p2 * ds.s2] += buffer[p2]
+                if job.counted:
+                    divisor = w0[2] * w1[2] * w2[2]
+                share = dy[yb + _at(ys, o0, o1, o2)] / divisor
+                for p2 in range(w2[0], w2[1], job.dilation2):
+                    line[p2] += share
+            for k in range(_rows_of(ds, job, w0, w1, offsets)):
+                accumulate(dx, db + offsets[k], line, 0, job.in2)
 
 
 # -------------------------------------------------------------------------------------- a block of channels at a time
 
 
 @part
-def _argmax_block(x, xb, xs, count, buffer, positions, job, w0, w1, w2):
-    """``_argmax`` for ``count`` channels at once."""
-    for c in range(count):
-        positions[c] = -1
+def _block_positions(x, xb, xs, count, positions, job, w0, w1, w2, offsets, numbers):
+    """The positions of a window's maxima in all channels."""
+    compact()
+    taps = 0
     for p0 in range(w0[0], w0[1], job.dilation0):
         for p1 in range(w1[0], w1[1], job.dilation1):
             for p2 in range(w2[0], w2[1], job.dilation2):
-                source = xb + _at(xs, p0, p1, p2)
-                position = (p0 * job.in1 + p1) * job.in2 + p2
-                for c in range(count):
-                    value = x[source + c * xs.c]
-                    if positions[c] < 0 or value > buffer[c] or value != value:
-                        buffer[c] = value
-                        positions[c] = position
+                offsets[taps] = _at(xs, p0, p1, p2)
+                numbers[taps] = (p0 * job.in1 + p1) * job.in2 + p2
+                taps += 1
+    for c in range(count):
+        positions[c] = numbers[0]
+    arg_max(positions, x, xb, offsets, numbers, taps, count)
 
 
 @part
-def _block_forward(x, xb, xs, y, yb, ys, indices, ib, js, count, buffer, positions, job, windows, start, divisor):
+def _block_forward(
+    x, xb, xs, y, yb, ys, indices, ib, js, count, line, positions, job, windows, start, divisor, offsets, numbers
+):
+    compact()
+    # Where pixels adjoin a row is one line.
+    dense = xs.s2 == count
+    for t in range(job.in2):
+        numbers[t] = t * job.dilation2 * count
     for o0 in range(job.out0):
         w0 = windows[o0]
         for o1 in range(job.out1):
             w1 = windows[job.out0 + o1]
+            if not job.indexed:
+                rows = _rows_of(xs, job, w0, w1, offsets)
+                for p2 in range(1 if dense else job.in2):
+                    length = job.in2 * count if dense else count
+                    _reduce(job.maximum, line, p2 * count, x, xb + p2 * xs.s2, offsets, 0, rows, length)
             for o2 in range(job.out2):
                 w2 = windows[job.out0 + job.out1 + o2]
+                target = yb + _at(ys, o0, o1, o2)
                 if job.indexed:
-                    _argmax_block(x, xb, xs, count, buffer, positions, job, w0, w1, w2)
+                    _block_positions(x, xb, xs, count, positions, job, w0, w1, w2, offsets, numbers)
                     for c in range(count):
                         indices[ib + _at(js, o0, o1, o2) + c * js.c] = positions[c]
-                for c in range(count):
-                    buffer[c] = start
-                for p0 in range(w0[0], w0[1], job.dilation0):
-                    for p1 in range(w1[0], w1[1], job.dilation1):
-                        for p2 in range(w2[0], w2[1], job.dilation2):
-                            _reduce(buffer, 0, x, xb + _at(xs, p0, p1, p2), xs.c, count, job.maximum)
+                        y[target + c] = x[xb + positions[c] * xs.s2 + c]
+                    continue
+                taps = (w2[1] - w2[0] + job.dilation2 - 1) // job.dilation2
+                _reduce(job.maximum, y, target, line, w2[0] * count, numbers, 0, taps, count)
                 if job.counted:
                     divisor = start + w0[2] * w1[2] * w2[2]
-                target = yb + _at(ys, o0, o1, o2)
-                for c in range(count):
-                    y[target + c * ys.c] = buffer[c] / divisor
+                if divisor != 1:
+                    divide(y, target, y, target, count, divisor)
 
 
 @part
 def _block_backward(
-    dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, count, buffer, positions, job, windows, divisor
+    dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, count, line, positions, job, windows, divisor, offsets, numbers
 ):
-    for p0 in range(job.in0):
-        for p1 in range(job.in1):
-            for p2 in range(job.in2):
-                target = db + _at(ds, p0, p1, p2)
-                for c in range(count):
-                    dx[target + c * ds.c] = 0
+    compact()
+    dense = ds.s2 == count
+    pixels = job.in0 * job.in1 * job.in2
+    for p in range(1 if dense else pixels):
+        fill_line(dx, db + p * ds.s2, pixels * count if dense else count, 0)
     for o0 in range(job.out0):
         w0 = windows[o0]
         for o1 in range(job.out1):
             w1 = windows[job.out0 + o1]
+            if not job.maximum:
+                fill_line(line, 0, job.in2 * count, 0)
             for o2 in range(job.out2):
                 w2 = windows[job.out0 + job.out1 + o2]
                 source = yb + _at(ys, o0, o1, o2)
@@ -212,28 +289,28 @@ def _block_backward(
                         for c in range(count):
                             positions[c] = indices[ib + _at(js, o0, o1, o2) + c * js.c]
                     else:
-                        _argmax_block(x, xb, xs, count, buffer, positions, job, w0, w1, w2)
+                        _block_positions(x, xb, xs, count, positions, job, w0, w1, w2, offsets, numbers)
                     for c in range(count):
-                        if positions[c] >= 0:
-                            dx[db + _spread(ds, positions[c], job) + c * ds.c] += dy[source + c * ys.c]
+                        dx[db + positions[c] * ds.s2 + c] += dy[source + c]
                 else:
                     if job.counted:
-                        divisor = w0[2] * w1[2] * w2[2]
-                    for c in range(count):
-                        buffer[c] = dy[source + c * ys.c] / divisor
-                    for p0 in range(w0[0], w0[1], job.dilation0):
-                        for p1 in range(w1[0], w1[1], job.dilation1):
-                            for p2 in range(w2[0], w2[1], job.dilation2):
-                                target = db + _at(ds, p0, p1, p2)
-                                for c in range(count):
-                                    dx[target + c * ds.c] += buffer[c]
+                        divisor = divisor * 0 + w0[2] * w1[2] * w2[2]
+                    share = job.in2 * count
+                    divide(line, share, dy, source, count, divisor)
+                    for p2 in range(w2[0], w2[1], job.dilation2):
+                        accumulate(line, p2 * count, line, share, count)
+            if not job.maximum:
+                for k in range(_rows_of(ds, job, w0, w1, offsets)):
+                    for p2 in range(1 if dense else job.in2):
+                        length = job.in2 * count if dense else count
+                        accumulate(dx, db + offsets[k] + p2 * ds.s2, line, p2 * count, length)
 
 
 # ---------------------------------------------------------------------------------------------------- the workers
 
 
 @jit
-def forward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer, positions):
+def forward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer, positions, tables):
     """x, y and indices (addresses and strides in this order): take pieces until none is left."""
     job, xs, ys, js = jobs[0], strides[0], strides[1], strides[2]
     x, y, indices = pointer(addresses[0], buffer), pointer(addresses[1], buffer), pointer(addresses[2], windows)
@@ -245,18 +322,21 @@ def forward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer,
         count = min(job.block, job.c - c)
         xb, yb, ib = n * xs.n + c * xs.c, n * ys.n + c * ys.c, n * js.n + c * js.c
         if job.channels_inside:
-            _block_forward(x, xb, xs, y, yb, ys, indices, ib, js, count, line, positions, job, windows, start, divisor)
+            _block_forward(
+                x, xb, xs, y, yb, ys, indices, ib, js, count, line, positions, job, windows, start, divisor, tables[0],
+                tables[1],
+            )  # fmt: skip
         else:
             for i in range(count):
                 _plane_forward(
-                    x, xb + i * xs.c, xs, y, yb + i * ys.c, ys, indices, ib + i * js.c, js, line, job, windows, start,
-                    divisor,
+                    x, xb + i * xs.c, xs, y, yb + i * ys.c, ys, indices, ib + i * js.c, js, line, positions, job,
+                    windows, start, divisor, tables[0], tables[1],
                 )  # fmt: skip
         piece = fetch_add(counter)
 
 
 @jit
-def backward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer, positions):
+def backward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer, positions, tables):
     """dy, x, indices and dx (addresses and strides in this order): take pieces until none is left."""
     job, ys, xs, js, ds = jobs[0], strides[0], strides[1], strides[2], strides[3]
     dy, x = pointer(addresses[0], buffer), pointer(addresses[1], buffer)
@@ -271,13 +351,14 @@ def backward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer
         ib, db = n * js.n + c * js.c, n * ds.n + c * ds.c
         if job.channels_inside:
             _block_backward(
-                dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, count, line, positions, job, windows, divisor
-            )
+                dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, count, line, positions, job, windows, divisor,
+                tables[0], tables[1],
+            )  # fmt: skip
         else:
             for i in range(count):
                 _plane_backward(
                     dy, yb + i * ys.c, ys, x, xb + i * xs.c, xs, indices, ib + i * js.c, js, dx, db + i * ds.c, ds,
-                    line, job, windows, divisor,
+                    line, positions, job, windows, divisor, tables[0], tables[1],
                 )  # fmt: skip
         piece = fetch_add(counter)
 
@@ -296,20 +377,39 @@ class PoolKernel:
         self.reason = f"{self.algorithm}: {inside} contiguous"
         self.dtype = np.dtype(spec.dtype)
         fill = (1,) * (3 - spec.ndim)
-        self._sizes = (*fill, *spec.in_size, *fill, *spec.out_size, *fill, *(() if spec.adaptive else spec.dilation))
-        if spec.adaptive:
-            self._sizes += (1,) * spec.ndim
+        dilation = (1,) * spec.ndim if spec.adaptive else spec.dilation
         tables = [((0, 1, 1),)] * (3 - spec.ndim) + list(spec.windows)
+        self._sizes = (*fill, *spec.in_size, *fill, *spec.out_size, *fill, *dilation)
+        whole = [((0, size, size),) for size in spec.in_size]
+        if not spec.channels_last and list(spec.windows) == whole and max(dilation) == 1:
+            # A plane that is one window is one row.
+            size = prod(spec.in_size)
+            tables = [*[((0, 1, 1),)] * 2, ((0, size, size),)]
+            self._sizes = (1, 1, size, 1, 1, 1, 1, 1, 1)
         self._windows = np.array([window for table in tables for window in table], np.int64)
         average = spec.kind == "avg"
         start = -np.inf if spec.kind == "max" else 0.0
         divisor = spec.divisor if average and spec.divisor is not None else 1.0
         self._scalars = np.array([start, divisor], self.dtype)
         self._counted = average and spec.divisor is None
+        if self._counted and all(len({count for _, _, count in t}) == 1 for t in tables):
+            # Every window has as many elements.
+            self._counted = False
+            self._scalars[1] = prod(t[0][2] for t in tables)
+        self._spans = [max(e - s for s, e, _ in t) for t in tables]
+        self._regular = self._width(spec)
         self._work = (
             spec.n * spec.c * prod(spec.out_size) * prod(len(t) and max(e - s for s, e, _ in t) for t in tables)
         )
         self._strides = lru_cache(maxsize=8)(self._make_strides)
+
+    def _width(self, spec: PoolSpec) -> tuple[int, int, int, int]:
+        """The fields stride to pitch."""
+        if spec.adaptive or spec.channels_last or spec.out_size[-1] == 1:
+            return (0, 0, 0, 0)
+        stride, kernel, dilation = spec.stride[-1], spec.kernel[-1], spec.dilation[-1]
+        columns = max((spec.out_size[-1] - 1) * stride + (kernel - 1) * dilation, spec.pads[-1][0] + spec.in_size[-1])
+        return (stride, spec.pads[-1][0], kernel, columns // stride + 1)
 
     def _block(self, threads: int) -> int:
         """Channels of a piece: many, but enough pieces for the threads."""
@@ -324,10 +424,18 @@ class PoolKernel:
     @property
     def workspace_bytes(self) -> int:
         threads = self._threads()
-        return threads * self._line(self._block(threads)) * (self.dtype.itemsize + 8)
+        line, positions, table = self._space(self._block(threads))
+        return threads * (line * self.dtype.itemsize + (positions + 2 * table) * 8)
 
-    def _line(self, block: int) -> int:
-        return block if self.spec.channels_last else self.spec.in_size[-1]
+    def _space(self, block: int) -> tuple[int, int, int]:
+        """Elements of the lines, of the positions, and of each of two tables."""
+        spec, rows = self.spec, self._spans[0] * self._spans[1]
+        stride, _, kernel, pitch = self._regular
+        width, vector = self._sizes[2], lanes(spec.dtype)
+        table = max(rows * max(self._spans[2], kernel), width)
+        if spec.channels_last:
+            return (width + 1) * block, block + vector, table
+        return rows * stride * pitch + width + vector, spec.out_size[-1] + vector, table
 
     def _make_strides(self, *strides: tuple[int, ...] | None) -> np.ndarray:
         records = []
@@ -344,23 +452,37 @@ class PoolKernel:
     def __call__(self, *arrays: np.ndarray | None) -> None:
         """fwd: (x, out, indices); bwd: (dy, x, indices, out)."""
         spec = self.spec
+        # Kernels want what they walk through to be contiguous, and where they add to, all of it.
+        forward_ = spec.direction == "fwd"
+        result, indices = arrays[1 if forward_ else 3], arrays[2]
+        out = result if result.flags.c_contiguous else np.empty(result.shape, result.dtype)
+        read = [None if a is None else np.ascontiguousarray(a) for a in (arrays[:1] if forward_ else arrays[:2])]
+        given = (*read, out, indices) if forward_ else (*read, indices, out)
         threads = self._threads()
         block = self._block(threads)
         pieces = spec.n * -(-spec.c // block)
         threads = min(threads, pieces)
-        indexed = arrays[2] is not None
         job = np.array(
-            [(spec.n, spec.c, block, spec.channels_last, spec.kind == "max", indexed, self._counted, *self._sizes)],
+            [
+                (
+                    spec.n, spec.c, block, spec.channels_last, spec.kind == "max", indices is not None, self._counted,
+                    *self._sizes, *self._regular,
+                )
+            ],
             PROBLEM,
-        )
-        strides = self._strides(*[None if a is None else steps(a) for a in arrays])
-        addresses = np.array([address_of(a) for a in arrays], np.int64)
+        )  # fmt: skip
+        strides = self._strides(*[None if a is None else steps(a) for a in given])
+        addresses = np.array([address_of(a) for a in given], np.int64)
         counter = np.zeros(1, np.int64)
         run = forward if spec.direction == "fwd" else backward
 
         def work() -> None:
-            line = self._line(block)
-            buffer, positions = np.empty(line, self.dtype), np.empty(line, np.int64)
-            run(counter, pieces, job, strides, self._windows, addresses, self._scalars, buffer, positions)
+            line, positions, table = self._space(block)
+            run(
+                counter, pieces, job, strides, self._windows, addresses, self._scalars, np.empty(line, self.dtype),
+                np.empty(positions, np.int64), np.empty((2, table), np.int64),
+            )  # fmt: skip
 
         workers.run(work, threads)
+        if out is not result:
+            result[...] = out

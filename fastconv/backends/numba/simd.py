@@ -27,6 +27,8 @@ __all__ = [
     "PITCH",
     "TOGETHER",
     "Emit",
+    "accumulate",
+    "arg_max",
     "compact",
     "copy_evens",
     "copy_lanes",
@@ -34,7 +36,9 @@ __all__ = [
     "correlate_channels",
     "correlate_rows",
     "data_of",
+    "divide",
     "fetch_add",
+    "fill_line",
     "inlined",
     "jit",
     "lanes",
@@ -45,6 +49,8 @@ __all__ = [
     "part",
     "plain",
     "pointer",
+    "reduce_max",
+    "reduce_sum",
     "tile_columns",
     "transpose_vectors",
     "vector_lanes",
@@ -98,6 +104,9 @@ def lanes(dtype: str) -> int:
     """Elements of ``dtype`` in one vector."""
     return BYTES // (8 if dtype == "float64" else 4)
 
+
+#: Vectors that kernels without a register tile keep in registers side by side.
+ABREAST = 4
 
 # -------------------------------------------------------------------------------------------- building blocks
 
@@ -172,6 +181,32 @@ class Emit:
             f"llvm.masked.load.{self.suffix}.p0{self.suffix}", self.vector,
             self.b.bitcast(address, vector), ir.IntType(32)(self.size), mask, self.zero(),
         )  # fmt: skip
+
+    def store_masked(self, value: ir.Value, address: ir.Value, mask: ir.Value) -> None:
+        vector, i32 = self.vector.as_pointer(), ir.IntType(32)
+        name = f"llvm.masked.store.{self.suffix}.p0{self.suffix}"
+        self.call(name, ir.VoidType(), value, self.b.bitcast(address, vector), i32(self.size), mask)
+
+    def larger(self, value: ir.Value, best: ir.Value) -> ir.Value:
+        """The maximum of two vectors: a NaN of either, of equal ones the second."""
+        larger = self.b.select(self.b.fcmp_ordered(">", value, best), value, best)
+        return self.b.select(self.b.fcmp_unordered("uno", value, value), value, larger)
+
+    def spans(self, count: ir.Value, body: Callable[[ir.Value, int, ir.Value | None], None]) -> None:
+        """``body(first, vectors, mask)`` for ``count`` elements: several vectors at a time, single ones, the rest."""
+        b, i64, at = self.b, ir.IntType(64), ir.IntType(64)(0)
+        for wide in (ABREAST, 1):
+            step, start = i64(wide * self.width), at
+            times = b.sdiv(b.sub(count, start), step)
+
+            def block(i: ir.Value, _: list[ir.Value], wide=wide, step=step, start=start) -> list[ir.Value]:
+                body(b.add(start, b.mul(i, step)), wide, None)
+                return []
+
+            self.loop(times, [], block)
+            at = b.add(start, b.mul(times, step))
+        with b.if_then(b.icmp_signed("<", at, count)):
+            body(at, 1, self.between(i64(0), b.sub(count, at)))
 
     def loop(self, count: ir.Value, carried: list[ir.Value], body: Callable[..., list[ir.Value]]) -> list[ir.Value]:
         """``for i in range(count): carried = body(i, carried)``, the carried values in registers."""
@@ -434,9 +469,6 @@ def outer_kernel(typingctx, a, ai, a_step, b, bi, b_step, c, ci, c_step, k, add)
     return _tile_types(a, b, c), _tile(1)
 
 
-#: Vectors that the kernels below keep in registers side by side.
-ABREAST = 4
-
 #: Lines that they compute at a time, and how many vectors of each.
 LINES, COLUMNS = 4, 2
 
@@ -617,3 +649,151 @@ def correlate_rows(typingctx, totals, k, y, yi, y_step, x, xi, x_step, places, p
         return context.get_dummy_value()
 
     return types.void(totals, _i64, y, _i64, _i64, x, _i64, _i64, places, _i64, _i64, _i64), codegen
+
+
+def _reduce(maximum: bool) -> Callable[..., ir.Value]:
+    """``dst[d + j]`` = the maximum or the sum over t of ``src[s + offsets[first + t] + j]``, for j below count."""
+
+    def codegen(context, builder, signature, args):
+        dst, d, src, s, offsets, first, taps, count = args
+        e = Emit(builder, signature.args[0])
+        table = e.at(context.make_array(signature.args[4])(context, builder, offsets).data, first)
+        dst, src = e.at(dst, d), e.at(src, s)
+        start = e.constant(float("-inf") if maximum else 0.0)
+
+        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+            base = e.at(src, at)
+
+            def tap(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                places = _at_each(e, base, builder.load(e.at(table, t)), wide)
+                values = [e.load(p) if mask is None else e.load_masked(p, mask) for p in places]
+                pairs = zip(values, acc, strict=True)
+                return [e.larger(v, a) if maximum else builder.fadd(a, v) for v, a in pairs]
+
+            results = e.loop(taps, [start] * wide, tap)
+            for value, place in zip(results, _at_each(e, dst, at, wide), strict=True):
+                if mask is None:
+                    e.store(value, place)
+                else:
+                    e.store_masked(value, place, mask)
+
+        e.spans(count, body)
+        return context.get_dummy_value()
+
+    return codegen
+
+
+def _reduce_types(dst: types.Type, src: types.Type, offsets: types.Type) -> types.Type:
+    return types.void(dst, _i64, src, _i64, offsets, _i64, _i64, _i64)
+
+
+@intrinsic
+def reduce_max(typingctx, dst, d, src, s, offsets, first, taps, count):
+    """The maxima of lines that begin at the offsets."""
+    return _reduce_types(dst, src, offsets), _reduce(maximum=True)
+
+
+@intrinsic
+def reduce_sum(typingctx, dst, d, src, s, offsets, first, taps, count):
+    """The sums of lines that begin at the offsets."""
+    return _reduce_types(dst, src, offsets), _reduce(maximum=False)
+
+
+def _combined(of: Callable[[Emit, ir.Value, list[ir.Value]], ir.Value]) -> Callable[..., ir.Value]:
+    """``dst[d + j] = of(dst[d + j], src[s + j])``, for j below count."""
+
+    def codegen(context, builder, signature, args):
+        dst, d, src, s, count, *more = args
+        e = Emit(builder, signature.args[0])
+        dst, src = e.at(dst, d), e.at(src, s)
+        splats = [e.splat(builder.fptrunc(m, e.scalar) if m.type != e.scalar else m) for m in more]
+
+        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+            for to, place in zip(_at_each(e, dst, at, wide), _at_each(e, src, at, wide), strict=True):
+                if mask is None:
+                    e.store(of(e, to, [e.load(place), *splats], e.load), to)
+                else:
+                    value = of(e, to, [e.load_masked(place, mask), *splats], lambda p: e.load_masked(p, mask))
+                    e.store_masked(value, to, mask)
+
+        e.spans(count, body)
+        return context.get_dummy_value()
+
+    return codegen
+
+
+@intrinsic
+def accumulate(typingctx, dst, d, src, s, count):
+    """``dst[d + j] += src[s + j]``"""
+    add = _combined(lambda e, to, values, load: e.b.fadd(load(to), values[0]))
+    return types.void(dst, _i64, src, _i64, _i64), add
+
+
+@intrinsic
+def divide(typingctx, dst, d, src, s, count, divisor):
+    """``dst[d + j] = src[s + j] / divisor``"""
+    over = _combined(lambda e, to, values, load: e.b.fdiv(*values))
+    return types.void(dst, _i64, src, _i64, _i64, divisor), over
+
+
+@intrinsic
+def fill_line(typingctx, dst, d, count, value):
+    """``dst[d + j] = value``"""
+
+    def codegen(context, builder, signature, args):
+        dst, d, count, value = args
+        e = Emit(builder, signature.args[0])
+        line = e.splat(value)
+
+        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+            for place in _at_each(e, e.at(dst, d), at, wide):
+                if mask is None:
+                    e.store(line, place)
+                else:
+                    e.store_masked(line, place, mask)
+
+        e.spans(count, body)
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64, _i64, dst.dtype), codegen
+
+
+@intrinsic
+def arg_max(typingctx, positions, src, s, offsets, numbers, taps, count):
+    """``positions[j] = numbers[t]`` of the first t with the maximum of ``src[s + offsets[t] + j]``, or of the last NaN.
+
+    Where all are -infinity, ``positions`` stays.
+    """
+
+    def codegen(context, builder, signature, args):
+        positions, src, s, _, _, taps, count = args
+        e, i64, i32 = Emit(builder, signature.args[1]), ir.IntType(64), ir.IntType(32)
+        positions, *tables = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 3, 4))
+        src = e.at(src, s)
+        long, short = (ir.VectorType(t, e.width) for t in (i64, i32))
+
+        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+            start, to = e.at(src, at), e.at(positions, at)
+
+            def tap(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                places = _at_each(e, start, builder.load(e.at(tables[0], t)), wide)
+                number = e.splat(builder.trunc(builder.load(e.at(tables[1], t)), i32))
+                out = []
+                for i, place in enumerate(places):
+                    value = e.load(place) if mask is None else e.load_masked(place, mask)
+                    best, at_best = acc[2 * i : 2 * i + 2]
+                    nan = builder.fcmp_unordered("uno", value, value)
+                    taken = builder.or_(builder.fcmp_ordered(">", value, best), nan)
+                    out += [builder.select(taken, value, best), builder.select(taken, number, at_best)]
+                return out
+
+            places = [builder.bitcast(e.at(to, i * e.width), long.as_pointer()) for i in range(wide)]
+            begin = [v for p in places for v in (e.constant(float("-inf")), builder.load(p, align=8))]
+            begin = [builder.trunc(v, short) if v.type == long else v for v in begin]
+            for place, value in zip(places, e.loop(taps, begin, tap)[1::2], strict=True):
+                builder.store(builder.sext(value, long), place, align=8)
+
+        e.spans(count, body)
+        return context.get_dummy_value()
+
+    return types.void(positions, src, _i64, offsets, numbers, _i64, _i64), codegen
