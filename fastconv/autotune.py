@@ -187,10 +187,10 @@ def _file() -> Path | None:
     directory = os.environ.get("FASTCONV_CACHE")
     if directory == "off":
         return None
-    return (Path(directory) if directory else _cache_directory()) / f"autotune-{__version__}.json"
+    return (Path(directory) if directory else cache_directory()) / f"autotune-{__version__}.json"
 
 
-def _cache_directory() -> Path:
+def cache_directory() -> Path:
     """Where this platform has a user's caches."""
     home = Path(os.path.expanduser("~"))
     if sys.platform == "win32":

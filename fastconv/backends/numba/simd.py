@@ -7,14 +7,21 @@ are masked where an access could leave an array, so nothing outside the arrays i
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import caching, cgutils, config
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from ...autotune import cache_directory
 
 __all__ = [
     "ABREAST",
@@ -75,6 +82,46 @@ def _vector_unit() -> tuple[str, int, int, int, bool]:
     return "vector128", 16, 4, 2, False
 
 
+class _Place(caching._CacheLocator):
+    """Where compiled code is kept: with the user's caches. It is out of date when any file of this folder changes, not
+    only that of the function, as Numba has it; and it is kept for each processor apart, as Numba has it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._line = function.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return config.CACHE_DIR or str(cache_directory() / "numba")
+
+    def get_source_stamp(self) -> str:
+        return _sources()
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], file: str) -> _Place | None:
+        place = cls(function)
+        try:
+            place.ensure_cache_path()
+        except OSError:
+            return None
+        return place
+
+
+class _Cache(caching.FunctionCache):
+    class _impl_class(caching.CompileResultCacheImpl):
+        _locator_classes = (_Place,)
+
+
+@cache
+def _sources() -> str:
+    """A digest of what compiled code is made of."""
+    digest = sha256(f"{numba.__version__} {np.__version__}".encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 ISA, BYTES, MR, NV, FMA = _vector_unit()
 #: Reduction block of a GEMM. The rows of a packed left panel lie PITCH elements apart: no power of two.
 KC = 256
@@ -83,11 +130,10 @@ PITCH = KC + 16
 
 def jit(function: Callable[..., Any], **more: Any) -> Any:
     """Compile without the GIL and without Python's division checks; keep the code on disk where that is possible."""
-    options = {"nopython": True, "nogil": True, "error_model": "numpy", **more}
-    try:
-        return numba.jit(cache=True, **options)(function)
-    except RuntimeError:  # no directory to write to
-        return numba.jit(**options)(function)
+    compiled = numba.jit(nopython=True, nogil=True, error_model="numpy", **more)(function)
+    with suppress(RuntimeError):  # no directory to write to
+        compiled._cache = _Cache(function)
+    return compiled
 
 
 def part(function: Callable[..., Any]) -> Any:

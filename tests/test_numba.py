@@ -1,0 +1,66 @@
+"""What compiled code is kept on disk for: this processor, and these sources."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastconv as fc
+
+pytestmark = pytest.mark.skipif(fc.backends()["numba"] is not None, reason="the numba backend cannot run here")
+
+_PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np
+import fastconv as fc
+
+read = Path.read_bytes
+Path.read_bytes = lambda path: read(path) + (b"# changed" if path.name == sys.argv[1] else b"")
+from fastconv.backends.numba import direct, simd
+
+x, dy = np.ones((1, 5, 6, 4)), np.ones((1, 5, 6, 4))
+with fc.use_backend("numba"):
+    dw = fc.conv2d_backward_weight(x, dy, (4, 1, 3, 3), 1, 1, groups=4, layout="NHWC")
+stats = direct.weight_channels.stats
+print(simd.ISA, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), dw[3, 0].tolist())
+"""
+
+_GRADIENT = "[[20.0, 24.0, 20.0], [25.0, 30.0, 25.0], [20.0, 24.0, 20.0]]"
+
+
+def _run(directory: Path, changed: str = "nothing", **environment: str) -> list[str]:
+    """Instruction set, loads and compilations of a process, and its result; it takes one file for changed."""
+    place = {"XDG_CACHE_HOME": str(directory), "LOCALAPPDATA": str(directory), "HOME": str(directory)}
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, changed],
+        env={**os.environ, **place, "NUMBA_CACHE_DIR": "", **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().split(" ", 3)
+
+
+def test_code_is_compiled_once_for_each_processor_and_each_state_of_the_sources(tmp_path: Path) -> None:
+    isa, *compiled = _run(tmp_path)
+    assert compiled == ["0", "1", _GRADIENT]
+    assert any(path.suffix == ".nbc" for path in tmp_path.rglob("fastconv/numba/*")), "it is with the user's caches"
+    assert _run(tmp_path) == [isa, "1", "0", _GRADIENT]
+    # Code for the processor of another machine that shares the directory is not for this one, nor the other way round.
+    generic, *compiled = _run(tmp_path, NUMBA_CPU_NAME="generic")
+    assert compiled == ["0", "1", _GRADIENT]
+    assert generic in ("vector128", "neon")
+    assert _run(tmp_path) == [isa, "1", "0", _GRADIENT]
+    # The file of another function, of which this one is made, too.
+    assert _run(tmp_path, "engine.py")[1:] == ["0", "1", _GRADIENT]
+
+
+def test_without_a_directory_to_write_to_it_still_runs(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    _, *compiled = _run(tmp_path / "a file")
+    assert compiled[2] == _GRADIENT
