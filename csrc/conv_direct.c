@@ -5,12 +5,11 @@
 /* Source planes of one piece stay within this. */
 #define FC_PLANE_BYTES (192 * 1024)
 
-/* The padded copy of a source plane: how far the taps of all phases reach, and the pitch of its phase-split rows. */
-static void size_planes(fc_conv_plan *p, int64_t channels) {
-  int64_t most[3] = {0}, step[3] = {1, 1, 1};
+void fc_reach(fc_conv_plan *p, int64_t most[3]) {
   for (int i = 0; i < 3; i++) {
     int64_t lo = 0, hi = 0;
     int any = 0;
+    most[i] = 0;
     for (int f = 0; f < p->nphase; f++) {
       const fc_axis *a = &p->phases[f].ax[i];
       for (int t = 0; t < a->ntap; t++) {
@@ -19,11 +18,17 @@ static void size_planes(fc_conv_plan *p, int64_t channels) {
         any = 1;
       }
       most[i] = fc_max(most[i], a->count);
-      step[i] = a->src_step;
     }
     p->low[i] = lo;
     p->span[i] = hi - lo + 1;
   }
+}
+
+/* The padded copy of a source plane: the pitch of its phase-split rows, and how many of them a piece has. */
+static void size_planes(fc_conv_plan *p, int64_t channels) {
+  int64_t most[3], step[3];
+  fc_reach(p, most);
+  for (int i = 0; i < 3; i++) step[i] = p->phases[0].ax[i].src_step;
   p->columns = fc_round_up(most[2], p->kn->vl);
   const int64_t per_phase = p->columns + fc_div_up(p->span[2], step[2]) + p->kn->vl;
   p->pitch = step[2] * per_phase;

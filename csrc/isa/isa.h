@@ -10,4 +10,7 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* Keeps the compiler from knowing how x came about: it would compute it anew instead of keeping it in a register. */
+#define FC_KEEP(x) __asm__("" : "+r"(x))
+
 #endif

@@ -1,0 +1,345 @@
+/* Stems and grouped layers whose channels are contiguous: vectors run over a group's channels of the result, and a copy of
+ * some rows of the source, padded with zeros, is read where it is. Nothing is packed but the filters. */
+#include "conv.h"
+
+/* The copy that a piece reads stays within this, */
+#define FC_STRIP_BYTES (160 * 1024)
+
+/* of groups that have so many channels together, or one; */
+#define FC_STRIP_CHANNELS 64
+
+/* and the gradient's sums take so many pixels at a time: their dy is to stay in the first cache. */
+#define FC_STRIP_PIXELS 256
+
+/* Lanes of the panel that starts with lane l: a register tile, at the end one vector. */
+static int64_t panel_lanes(const fc_conv_plan *p, int64_t channels, int64_t l) {
+  return channels - l >= p->kn->nr ? p->kn->nr : p->kn->vl;
+}
+
+static int64_t lanes(const fc_conv_plan *p, int64_t channels) { return fc_round_up(channels, p->kn->vl); }
+
+/* Taps along w in the order of their offsets: backward-input has them the other way round. */
+static int column(const fc_axis *ax, int t) { return ax->ntap > 1 && ax->off[1] < ax->off[0] ? ax->ntap - 1 - t : t; }
+
+/* Are the taps along w one run? Where they and the pixels of the copy are neighbours. */
+static int merged(const fc_conv_plan *p, const fc_axis *ax) {
+  return p->pixel == p->sc && (ax->ntap < 2 || ax->off[column(ax, 1)] == ax->off[column(ax, 0)] + 1);
+}
+
+/* ---- the copy ---- */
+
+static int64_t copied_rows(const fc_conv_plan *p, int64_t rows) { return (rows - 1) * p->phases[0].ax[1].src_step + p->span[1]; }
+
+static int64_t copy_bytes(const fc_conv_plan *p, int64_t rows) {
+  return fc_round_up(p->span[0] * copied_rows(p, rows) * p->pitch * p->es, FC_ALIGN);
+}
+
+/* Rows of the source that slice z, rows h0.. of the result see, those outside of the source left out. */
+static void copy(const fc_conv_plan *p, const char *src, int64_t groups, int64_t z, int64_t h0, char *dst) {
+  const fc_axis *ax = p->phases[0].ax;
+  const int64_t es = p->es, pixel = p->pixel * es, high = copied_rows(p, p->rows);
+  const int64_t wide = p->pitch / p->pixel, w0 = fc_min(wide, fc_max(0, -p->low[2])),
+                w1 = fc_max(w0, fc_min(wide, p->src[2] - p->low[2]));
+  const int64_t *ss = p->ss, here = groups * p->sc * es;
+  for (int64_t d = 0; d < p->span[0]; d++) {
+    const int64_t sd = z * ax[0].src_step + p->low[0] + d;
+    if (sd < 0 || sd >= p->src[0]) continue;
+    for (int64_t h = 0; h < high; h++) {
+      const int64_t sh = h0 * ax[1].src_step + p->low[1] + h;
+      if (sh < 0 || sh >= p->src[1]) continue;
+      char *to = dst + (d * high + h) * p->pitch * es;
+      const char *from = src + (sd * ss[2] + sh * ss[3] + (p->low[2] + w0) * ss[4]) * es;
+      memset(to, 0, (size_t)(w0 * pixel));
+      if (ss[4] * es == pixel)
+        memcpy(to + w0 * pixel, from, (size_t)((w1 - w0) * pixel));
+      else
+        for (int64_t w = w0; w < w1; w++) memcpy(to + w * pixel, from + (w - w0) * ss[4] * es, (size_t)here);
+      memset(to + w1 * pixel, 0, (size_t)((wide - w1) * pixel));
+    }
+  }
+}
+
+static void prepare(fc_conv_plan *p) {
+  int64_t most[3];
+  fc_reach(p, most);
+  p->parts = fc_min(p->d.groups, fc_max(1, FC_STRIP_CHANNELS / p->sc));
+  const int64_t step = p->phases[0].ax[2].src_step;
+  p->pixel = p->parts * p->sc;
+  /* The pixels of a tile are read at once: their addresses are to differ in the bits that choose a bank of the cache. */
+  while (p->d.groups > 1 && step * p->pixel * p->es % 32 != 16 && step * p->es % 32) p->pixel++;
+  p->pitch = ((most[2] - 1) * step + p->span[2]) * p->pixel;
+  int64_t rows = most[1];
+  if (p->d.direction == FC_BWD_WEIGHT) rows = fc_min(rows, fc_max(1, FC_STRIP_PIXELS / most[2]));
+  while (rows > 1 && copy_bytes(p, rows) > FC_STRIP_BYTES) rows--;
+  p->chunks_h = fc_div_up(most[1], rows);
+  p->rows = fc_div_up(most[1], p->chunks_h);
+  p->chunks_d = most[0];
+  int64_t packed = 0;
+  for (int f = 0; f < p->nphase; f++) {
+    p->phases[f].packed = packed;
+    packed += p->d.groups * lanes(p, p->dc) * p->phases[f].k;
+  }
+}
+
+/* ---- filters: panels of lanes, in each taps (those along w by their offsets), then source channels ---- */
+
+static int64_t packed_elements(const fc_conv_plan *p) {
+  const fc_phase *last = &p->phases[p->nphase - 1];
+  return last->packed + p->d.groups * lanes(p, p->dc) * last->k;
+}
+
+typedef struct filters {
+  const fc_conv_plan *p;
+  const char *w;
+  char *packed;
+} filters;
+
+static void pack_group(void *ctx, int64_t index, int worker) {
+  (void)worker;
+  const filters *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const int64_t es = p->es, groups = p->d.groups, *ker = p->d.ker;
+  const fc_phase *ph = &p->phases[index / groups];
+  const fc_axis *ax = ph->ax;
+  const char *w = j->w + index % groups * p->d.ocg * p->d.ws[0] * es;
+  char *to = j->packed + (ph->packed + index % groups * lanes(p, p->dc) * ph->k) * es;
+  int64_t off[FC_MAX_LANES];
+  for (int64_t l = 0, tile; l < p->dc; l += tile) {
+    tile = panel_lanes(p, p->dc, l);
+    for (int i = 0; i < tile; i++) off[i] = (l + i) * p->wm;
+    for (int td = 0; td < ax[0].ntap; td++)
+      for (int th = 0; th < ax[1].ntap; th++)
+        for (int tw = 0; tw < ax[2].ntap; tw++) {
+          const int64_t tap = (ax[0].tap[td] * ker[1] + ax[1].tap[th]) * ker[2] + ax[2].tap[column(&ax[2], tw)];
+          p->kn->pack(to, (int)tile, (int)fc_min(tile, p->dc - l), w + fc_tap_stride(&p->d, tap) * es, off, p->wk, p->sc);
+          to += p->sc * tile * es;
+        }
+  }
+}
+
+static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
+  filters j = {p, w, packed};
+  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->nphase * p->d.groups, pack_group, &j);
+}
+
+/* ---- forward, backward-input ---- */
+
+static int64_t tables_bytes(int64_t runs) { return fc_round_up(2 * runs * (int64_t)sizeof(int64_t), FC_ALIGN); }
+
+static int64_t pieces(fc_conv_call *j, int nthreads) {
+  const fc_conv_plan *p = j->p;
+  (void)nthreads;
+  j->scratch = copy_bytes(p, p->rows) + tables_bytes(fc_product3(p->d.ker)) + FC_ALIGN;
+  return p->d.n * fc_div_up(p->d.groups, p->parts) * p->chunks_d * p->chunks_h;
+}
+
+/* The runs that a row of the result reads, of taps inside the source: where each starts in the copy and in the filters. */
+static int64_t runs_of_row(const fc_conv_plan *p, const fc_phase *ph, int64_t z, int64_t h0, int64_t h, int64_t *a, int64_t *b) {
+  const fc_axis *ax = ph->ax;
+  const int64_t high = copied_rows(p, p->rows);
+  const int one = merged(p, &ax[2]);
+  int64_t n = 0;
+  for (int td = 0; td < ax[0].ntap; td++) {
+    const int64_t sd = z * ax[0].src_step + ax[0].off[td];
+    if (sd < 0 || sd >= p->src[0]) continue;
+    for (int th = 0; th < ax[1].ntap; th++) {
+      const int64_t sh = h * ax[1].src_step + ax[1].off[th];
+      if (sh < 0 || sh >= p->src[1]) continue;
+      const int64_t row = (ax[0].off[td] - p->low[0]) * high + sh - h0 * ax[1].src_step - p->low[1];
+      for (int tw = 0; tw < (one ? fc_min(1, ax[2].ntap) : ax[2].ntap); tw++, n++) {
+        a[n] = row * p->pitch + (ax[2].off[column(&ax[2], tw)] - p->low[2]) * p->pixel;
+        b[n] = ((int64_t)(td * ax[1].ntap + th) * ax[2].ntap + tw) * p->sc;
+      }
+    }
+  }
+  return n;
+}
+
+static void piece(void *ctx, int64_t index, int worker) {
+  const fc_conv_call *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const fc_conv_desc *d = &p->d;
+  const int64_t es = p->es, *ds = p->ds, *as = d->as, shares = fc_div_up(d->groups, p->parts);
+  const int64_t h0 = index % p->chunks_h * p->rows, z = index / p->chunks_h % p->chunks_d;
+  const int64_t share = index / p->chunks_h / p->chunks_d % shares, b = index / p->chunks_h / p->chunks_d / shares;
+  const int64_t g0 = share * p->parts, g1 = fc_min(d->groups, g0 + p->parts);
+  char *source = fc_aligned(j->workspace + worker * j->scratch);
+  int64_t *a_off = (int64_t *)(source + copy_bytes(p, p->rows)), *b_off = a_off + fc_product3(d->ker);
+  copy(p, j->first + (b * p->ss[0] + g0 * p->sc * p->ss[1]) * es, g1 - g0, z, h0, source);
+  for (int f = 0; f < p->nphase; f++) {
+    const fc_phase *ph = &p->phases[f];
+    const fc_axis *ax = ph->ax;
+    if (z >= ax[0].count) continue;
+    const int64_t od = ax[0].dst_base + z * ax[0].dst_step, ow = ax[2].dst_base;
+    for (int64_t h = h0; h < fc_min(ax[1].count, h0 + p->rows); h++) {
+      const int64_t oh = ax[1].dst_base + h * ax[1].dst_step, n = runs_of_row(p, ph, z, h0, h, a_off, b_off);
+      for (int64_t g = g0; g < g1; g++)
+        for (int64_t l = 0, tile; l < p->dc; l += tile) {
+          tile = panel_lanes(p, p->dc, l);
+          const int64_t channel = g * p->dc + l;
+          const fc_epilogue ep = {1, 1, 0, j->bias ? j->bias + channel * es : 0, d->act.kind, d->act.p0, d->act.p1};
+          const fc_strip t = {
+              .a = source + (g - g0) * p->sc * es,
+              .b = j->packed + (ph->packed + (g * lanes(p, p->dc) + l) * ph->k) * es,
+              .a_off = a_off,
+              .b_off = b_off,
+              .a_row = ax[2].src_step * p->pixel,
+              .a_step = 1,
+              .b_step = tile,
+              .nrun = n,
+              .run = (merged(p, &ax[2]) ? ax[2].ntap : 1) * p->sc,
+              .out = {.m = ax[2].count,
+                      .n = fc_min(tile, p->dc - l),
+                      .ep = &ep,
+                      .first = 1,
+                      .last = 1,
+                      .out = {.p = j->result + (b * ds[0] + channel * ds[1] + od * ds[2] + oh * ds[3] + ow * ds[4]) * es,
+                              .rs = ax[2].dst_step * ds[4],
+                              .cs = 1},
+                      .add = {.p = j->add ? (char *)j->add +
+                                                (b * as[0] + channel * as[1] + od * as[2] + oh * as[3] + ow * as[4]) * es
+                                          : 0,
+                              .rs = ax[2].dst_step * as[4],
+                              .cs = as[1]}},
+          };
+          p->kn->strip(&t);
+        }
+    }
+  }
+}
+
+/* ---- backward-weight ---- */
+
+static int64_t sums_bytes(const fc_conv_plan *p) { return fc_round_up(p->parts * lanes(p, p->d.ocg) * p->phases[0].k * p->es, FC_ALIGN); }
+
+static int64_t dy_bytes(const fc_conv_plan *p) { return fc_round_up(p->rows * p->d.out[2] * p->kn->nr * p->es, FC_ALIGN); }
+
+/* Without groups the panels are handed out, each with a copy of its own. */
+static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
+  const fc_conv_plan *p = j->p;
+  j->piece_n = p->d.groups > 1 || nthreads < 2 ? p->d.ocg : p->kn->nr;
+  j->pieces_n = fc_div_up(p->d.ocg, j->piece_n);
+  j->scratch = sums_bytes(p) + copy_bytes(p, p->rows) + dy_bytes(p) + tables_bytes(p->rows) +
+               fc_round_up(p->phases[0].k * (int64_t)sizeof(int64_t), FC_ALIGN) + FC_ALIGN;
+  return fc_div_up(p->d.groups, p->parts) * j->pieces_n;
+}
+
+/* The products of the copied rows and those rows of a panel of dy, added to the panel's sums, k rows of lanes. */
+static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes, const char *source, const char *dy,
+                     int64_t *a_off, char *sums, int first) {
+  const fc_axis *ax = p->phases[0].ax;
+  const int64_t es = p->es, high = copied_rows(p, p->rows), h1 = fc_min(p->d.out[1], h0 + p->rows);
+  const int64_t groups = merged(p, &ax[2]) ? 1 : ax[2].ntap;
+  const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  int64_t *b_off = a_off + p->rows;
+  for (int td = 0; td < ax[0].ntap; td++)
+    for (int th = 0; th < ax[1].ntap; th++) {
+      const int64_t sd = z * ax[0].src_step + ax[0].off[td];
+      int64_t n = 0;
+      for (int64_t h = h0; h < h1 && sd >= 0 && sd < p->src[0]; h++) {
+        const int64_t sh = h * ax[1].src_step + ax[1].off[th];
+        if (sh < 0 || sh >= p->src[1]) continue;
+        a_off[n] = ((ax[0].off[td] - p->low[0]) * high + sh - h0 * ax[1].src_step - p->low[1]) * p->pitch;
+        b_off[n++] = (h - h0) * p->d.out[2];
+      }
+      if (!n && !first) continue;
+      for (int tw = 0; tw < groups; tw++) {
+        const fc_strip t = {
+            .a = source + (ax[2].off[tw] - p->low[2]) * p->pixel * es,
+            .b = dy,
+            .a_off = a_off,
+            .b_off = b_off,
+            .a_row = 1,
+            .a_step = ax[2].src_step * p->pixel,
+            .b_step = lanes,
+            .nrun = n,
+            .run = p->d.out[2],
+            .out = {.m = ax[2].ntap / groups * p->sc,
+                    .n = lanes,
+                    .ep = &none,
+                    .first = first,
+                    .last = 1,
+                    .out = {.p = sums + ((int64_t)(td * ax[1].ntap + th) * ax[2].ntap + tw) * p->sc * lanes * es,
+                            .rs = lanes,
+                            .cs = 1}},
+        };
+        p->kn->strip(&t);
+      }
+    }
+}
+
+/* A panel's lanes of some rows of dy, one pixel after another. */
+static void copy_dy(const fc_conv_plan *p, const char *dy, int64_t h0, int64_t n, int64_t lanes, char *dst) {
+  const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  for (int64_t h = h0; h < fc_min(p->d.out[1], h0 + p->rows); h++) {
+    const fc_block to = {.m = p->d.out[2],
+                         .n = n,
+                         .ep = &none,
+                         .first = 1,
+                         .last = 1,
+                         .out = {.p = dst + (h - h0) * p->d.out[2] * lanes * p->es, .rs = lanes, .cs = 1}};
+    p->kn->write(dy + h * p->d.ys[3] * p->es, p->d.ys[4], &to);
+  }
+}
+
+static void weight_piece(void *ctx, int64_t index, int worker) {
+  const fc_conv_call *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const fc_conv_desc *d = &p->d;
+  const int64_t es = p->es, k = p->phases[0].k, g0 = index / j->pieces_n * p->parts, g1 = fc_min(d->groups, g0 + p->parts);
+  const int64_t l0 = index % j->pieces_n * j->piece_n, l1 = fc_min(d->ocg, l0 + j->piece_n), *ys = d->ys;
+  char *sums = fc_aligned(j->workspace + worker * j->scratch), *source = sums + sums_bytes(p);
+  char *dy = source + copy_bytes(p, p->rows);
+  int64_t *tables = (int64_t *)(dy + dy_bytes(p)), *roff = tables + 2 * p->rows;
+  for (int64_t b = 0; b < d->n; b++)
+    for (int64_t z = 0; z < d->out[0]; z++)
+      for (int64_t h0 = 0; h0 < d->out[1]; h0 += p->rows) {
+        copy(p, j->first + (b * d->xs[0] + g0 * p->sc * d->xs[1]) * es, g1 - g0, z, h0, source);
+        for (int64_t g = g0; g < g1; g++)
+          for (int64_t l = l0, tile; l < l1; l += tile) {
+            tile = panel_lanes(p, d->ocg, l);
+            copy_dy(p, j->second + (b * ys[0] + (g * d->ocg + l) * ys[1] + z * ys[2]) * es, h0, fc_min(tile, d->ocg - l), tile,
+                    dy);
+            add_rows(p, z, h0, tile, source + (g - g0) * p->sc * es, dy, tables,
+                     sums + ((g - g0) * lanes(p, d->ocg) + l - l0) * k * es, b == 0 && z == 0 && h0 == 0);
+          }
+      }
+  const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  for (int64_t i = 0; i < k; i++) roff[i] = fc_tap_stride(d, i / p->sc) + i % p->sc * d->ws[1];
+  for (int64_t g = g0; g < g1; g++)
+    for (int64_t l = l0, tile; l < l1; l += tile) {
+      tile = panel_lanes(p, d->ocg, l);
+      const fc_block to = {.m = k,
+                           .n = fc_min(tile, d->ocg - l),
+                           .ep = &none,
+                           .first = 1,
+                           .last = 1,
+                           .out = {.p = j->result + (g * d->ocg + l) * d->ws[0] * es, .roff = roff, .cs = d->ws[0]}};
+      p->kn->write(sums + ((g - g0) * lanes(p, d->ocg) + l - l0) * k * es, tile, &to);
+    }
+}
+
+/* ---- which layers ---- */
+
+static const char *few_channels(const fc_conv_plan *p) {
+  if (p->d.groups > 1 ? p->sc > FC_STRIP_CHANNELS : p->sc > 4) return "a group's channels fill register tiles";
+  return fc_product3(p->d.ker) < 4 ? "a pixel is a few numbers of the source" : 0;
+}
+
+static const char *refuse(const fc_conv_plan *p) {
+  if (p->d.direction == FC_BWD_WEIGHT) return "";
+  if (p->ss[1] != 1 || p->ds[1] != 1) return "channels are not contiguous";
+  if (4 * p->dc < 3 * lanes(p, p->dc)) return "a group's channels of the result do not fill vectors";
+  return few_channels(p);
+}
+
+static const char *refuse_weight(const fc_conv_plan *p) {
+  const fc_conv_desc *d = &p->d;
+  if (d->direction != FC_BWD_WEIGHT) return "";
+  if (d->xs[1] != 1 || d->ys[1] != 1) return "channels are not contiguous";
+  if (4 * d->ocg < 3 * lanes(p, d->ocg)) return "a group's channels of the result do not fill vectors";
+  return few_channels(p);
+}
+
+const fc_algorithm fc_conv_strips = {"direct_strips", refuse, prepare, packed_elements, pack, pieces, piece};
+const fc_algorithm fc_conv_weight_strips = {"direct_strips", refuse_weight, prepare, 0, 0, weight_pieces, weight_piece};
