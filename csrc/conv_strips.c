@@ -34,13 +34,26 @@ static int64_t copy_bytes(const fc_conv_plan *p, int64_t rows) {
   return fc_round_up(p->span[0] * copied_rows(p, rows) * p->pitch * p->es, FC_ALIGN);
 }
 
+/* Moves n channels of so many pixels. */
+static void move(const fc_conv_plan *p, const char *from, int64_t from_pixel, char *to, int64_t to_pixel, int64_t n,
+                 int64_t pixels) {
+  const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  const fc_block t = {.m = pixels, .n = n, .ep = &none, .first = 1, .last = 1, .out = {.p = to, .rs = to_pixel, .cs = 1}};
+  if (from_pixel == n && to_pixel == n)
+    memcpy(to, from, (size_t)(pixels * n * p->es));
+  else if (n * p->es >= 256)
+    for (int64_t i = 0; i < pixels; i++) memcpy(to + i * to_pixel * p->es, from + i * from_pixel * p->es, (size_t)(n * p->es));
+  else
+    p->kn->write(from, from_pixel, &t);
+}
+
 /* Rows of the source that slice z, rows h0.. of the result see, those outside of the source left out. */
 static void copy(const fc_conv_plan *p, const char *src, int64_t groups, int64_t z, int64_t h0, char *dst) {
   const fc_axis *ax = p->phases[0].ax;
   const int64_t es = p->es, pixel = p->pixel * es, high = copied_rows(p, p->rows);
   const int64_t wide = p->pitch / p->pixel, w0 = fc_min(wide, fc_max(0, -p->low[2])),
                 w1 = fc_max(w0, fc_min(wide, p->src[2] - p->low[2]));
-  const int64_t *ss = p->ss, here = groups * p->sc * es;
+  const int64_t *ss = p->ss;
   for (int64_t d = 0; d < p->span[0]; d++) {
     const int64_t sd = z * ax[0].src_step + p->low[0] + d;
     if (sd < 0 || sd >= p->src[0]) continue;
@@ -48,12 +61,9 @@ static void copy(const fc_conv_plan *p, const char *src, int64_t groups, int64_t
       const int64_t sh = h0 * ax[1].src_step + p->low[1] + h;
       if (sh < 0 || sh >= p->src[1]) continue;
       char *to = dst + (d * high + h) * p->pitch * es;
-      const char *from = src + (sd * ss[2] + sh * ss[3] + (p->low[2] + w0) * ss[4]) * es;
       memset(to, 0, (size_t)(w0 * pixel));
-      if (ss[4] * es == pixel)
-        memcpy(to + w0 * pixel, from, (size_t)((w1 - w0) * pixel));
-      else
-        for (int64_t w = w0; w < w1; w++) memcpy(to + w * pixel, from + (w - w0) * ss[4] * es, (size_t)here);
+      move(p, src + (sd * ss[2] + sh * ss[3] + (p->low[2] + w0) * ss[4]) * es, ss[4], to + w0 * pixel, p->pixel, groups * p->sc,
+           w1 - w0);
       memset(to + w1 * pixel, 0, (size_t)((wide - w1) * pixel));
     }
   }
@@ -63,10 +73,11 @@ static void prepare(fc_conv_plan *p) {
   int64_t most[3];
   fc_reach(p, most);
   p->parts = fc_min(p->d.groups, fc_max(1, FC_STRIP_CHANNELS / p->sc));
+
   const int64_t step = p->phases[0].ax[2].src_step;
   p->pixel = p->parts * p->sc;
   /* The pixels of a tile are read at once: their addresses are to differ in the bits that choose a bank of the cache. */
-  while (p->d.groups > 1 && step * p->pixel * p->es % 32 != 16 && step * p->es % 32) p->pixel++;
+  while (p->parts > 1 && step * p->pixel * p->es % 32 != 16 && step * p->es % 32) p->pixel++;
   p->pitch = ((most[2] - 1) * step + p->span[2]) * p->pixel;
   int64_t rows = most[1];
   if (p->d.direction == FC_BWD_WEIGHT) rows = fc_min(rows, fc_max(1, FC_STRIP_PIXELS / most[2]));
@@ -270,16 +281,9 @@ static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes
 
 /* A panel's lanes of some rows of dy, one pixel after another. */
 static void copy_dy(const fc_conv_plan *p, const char *dy, int64_t h0, int64_t n, int64_t lanes, char *dst) {
-  const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  for (int64_t h = h0; h < fc_min(p->d.out[1], h0 + p->rows); h++) {
-    const fc_block to = {.m = p->d.out[2],
-                         .n = n,
-                         .ep = &none,
-                         .first = 1,
-                         .last = 1,
-                         .out = {.p = dst + (h - h0) * p->d.out[2] * lanes * p->es, .rs = lanes, .cs = 1}};
-    p->kn->write(dy + h * p->d.ys[3] * p->es, p->d.ys[4], &to);
-  }
+  const int64_t *ys = p->d.ys, wide = p->d.out[2];
+  for (int64_t h = h0; h < fc_min(p->d.out[1], h0 + p->rows); h++)
+    move(p, dy + h * ys[3] * p->es, ys[4], dst + (h - h0) * wide * lanes * p->es, lanes, n, wide);
 }
 
 static void weight_piece(void *ctx, int64_t index, int worker) {
