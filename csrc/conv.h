@@ -38,9 +38,9 @@ typedef struct fc_algorithm {
   const char *(*slow)(const fc_conv_plan *p);
 } fc_algorithm;
 
-extern const fc_algorithm fc_conv_winograd_3x3, fc_conv_winograd_5x5, fc_conv_depthwise, fc_conv_strips, fc_conv_direct,
+extern const fc_algorithm fc_conv_winograd_3x3, fc_conv_winograd_5x5, fc_conv_depthwise, fc_conv_lines, fc_conv_direct,
     fc_conv_rows, fc_conv_pixels, fc_conv_weight_winograd_3x3, fc_conv_weight_winograd_5x5, fc_conv_weight_depthwise,
-    fc_conv_weight_strips, fc_conv_weight_direct, fc_conv_weight_pixels;
+    fc_conv_weight_lines, fc_conv_weight_direct, fc_conv_weight_pixels;
 
 struct fc_conv_plan {
   fc_conv_desc d;
@@ -53,7 +53,7 @@ struct fc_conv_plan {
   int nphase;
   fc_phase *phases;
   int32_t *taps;              /* every phase's tap lists, one allocation */
-  /* direct and strips: how far taps reach; output rows, slices and groups of a piece, the padded source that it copies */
+  /* direct and lines: how far taps reach; output rows, slices and groups of a piece, the padded source that it copies */
   int64_t low[3], span[3], rows, slices, parts, pixel, pitch, columns, chunks_d, chunks_h;
   /* backward-weight: the output's size, with rows that lie one after another in dy (for x: in a 1x1 layer) merged */
   int64_t dy_rows[3], x_rows[3];

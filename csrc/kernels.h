@@ -89,13 +89,13 @@ typedef struct fc_plane {
 /* Rows in runs: element k of run r of row i is a[a_off[r] + i a_row + k a_step], its vectors of channels are at
  * b[(b_off[r] + k) b_step]. out: where the products go, m rows and n channels, at most the lanes of a register tile; a
  * whole tile of them is read from b, or one vector if that is enough. */
-typedef struct fc_strip {
+typedef struct fc_lines {
   const void *a, *b;
   const int64_t *a_off, *b_off;
   int64_t a_row, a_step, b_step;
   int64_t nrun, run;
   fc_block out;
-} fc_strip;
+} fc_lines;
 
 /* Pixels of a depthwise layer: rows holds the addresses of their channels for each tap, wei a row of channels a tap. */
 typedef struct fc_depth {

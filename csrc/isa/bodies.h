@@ -11,7 +11,7 @@
 #include "../kernels/peak.inc"
 #include "../kernels/skinny.inc"
 #include "../kernels/plane.inc"
-#include "../kernels/strip.inc"
+#include "../kernels/lines.inc"
 #include "../kernels/winograd.inc"
 #include "../kernels/pool.inc"
 

@@ -12,7 +12,7 @@ from .conv import Conv, conv
 
 WINOGRAD, WINOGRAD_5X5 = "winograd_4x4_3x3", "winograd_2x2_5x5"
 DIRECT, DEPTHWISE = "direct", "depthwise_channels"
-ROWS, PIXELS = "implicit_gemm_rows", "implicit_gemm_pixels"
+ROWS, PIXELS, LINES = "implicit_gemm_rows", "implicit_gemm_pixels", "direct_lines"
 
 #: family -> result -> what computes it with the channels first, with the channels last.
 ALGORITHMS = {
@@ -21,6 +21,9 @@ ALGORITHMS = {
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
+    "stem": {"y": (DIRECT, LINES), "dx": (DIRECT, DIRECT), "dw": (PIXELS, LINES)},
+    "groups": {"y": (PIXELS, LINES), "dx": (PIXELS, LINES), "dw": (PIXELS, LINES)},
+    "groups of 8": {"y": (DIRECT, LINES), "dx": (DIRECT, LINES), "dw": (PIXELS, LINES)},
     "depthwise": {"y": (DIRECT, DEPTHWISE), "dx": (DIRECT, DEPTHWISE), "dw": (DIRECT, DEPTHWISE)},
 }
 
@@ -101,8 +104,8 @@ _wino = [
         conv("319 to 24", 1, 319, 24, (11, 15), 3, padding=1),
         conv("321 to 24", 1, 321, 24, (11, 15), 3, padding=1),
         conv("24 to 257", 1, 24, 257, (11, 15), 3, padding=1),
-        conv("2 groups of 24 to 25", 1, 48, 50, (11, 15), 3, 2, padding=1),
-        conv("3 groups of 26 to 24", 2, 78, 72, (9, 10), 3, 3, padding=1),
+        conv("2 groups of 65 to 66", 1, 130, 132, (11, 15), 3, 2, padding=1),
+        conv("3 groups of 67 to 65", 2, 201, 195, (9, 10), 3, 3, padding=1),
     ),
     group(
         "winograd",
@@ -193,7 +196,7 @@ _product = [
         conv("stride 2 4x4", 2, 33, 18, (13, 15), 4, stride=2, padding=1),
         conv("stride 3,2 dilation 2", 1, 18, 33, (19, 23), 3, stride=(3, 2), dilation=2, padding=3),
         conv("3-D stride 2,1,2", 1, 18, 16, (5, 6, 7), 3, stride=(2, 1, 2), padding=1),
-        conv("2 groups of 17 stride 2", 1, 34, 36, (15, 14), 5, 2, stride=2, padding=2),
+        conv("2 groups of 65 stride 2", 1, 130, 132, (15, 14), 5, 2, stride=2, padding=2),
     ),
 ]
 
@@ -223,12 +226,12 @@ _direct = [
     ),
     group(
         "few channels",
-        "groups of up to 8",
+        "groups of up to 7",
         *[
             conv(f"{i} to {o}", 2, 2 * i, 2 * o, (5, 9), 3, 2, padding=1)
-            for i, o in ((5, 8), (8, 5), (7, 7), (8, 8), (1, 5), (6, 2))
+            for i, o in ((5, 7), (7, 5), (7, 7), (1, 5), (6, 2))
         ],
-        conv("rows", 1, 16, 16, (480, 4), 3, 2, padding=1),
+        conv("rows", 1, 14, 14, (480, 4), 3, 2, padding=1),
     ),
     group(
         "few channels",
@@ -253,7 +256,46 @@ _depthwise = [
     ),
 ]
 
-GROUPS = [*_wino, *_product, *_direct, *_depthwise]
+_lines = [
+    group("stem", "channels", *[conv(f"3 to {c}", 1, 3, c, (7, 9), 3, padding=1) for c in range(9, 50)]),
+    group("stem", "channels of the source", *[conv(f"{c}", 2, c, 21, (9, 11), 3, padding=1) for c in (1, 2, 3)]),
+    group(
+        "stem",
+        "pixels of a row",
+        *[conv(f"{w}", 1, 3, 17, (3, w), 3, stride=(1, 1 + w % 2), padding=1) for w in (*range(1, 60), 255, 256, 257)],
+    ),
+    group(
+        "stem",
+        "taps",
+        *[conv(f"{k}", 2, 2, 16, 23, k, padding=k // 2) for k in range(2, 14)],
+        conv("stride 4, dilation 2", 2, 3, 18, (43, 45), 5, stride=4, padding=3, dilation=2),
+        conv("negative pads", 1, 3, 16, (20, 21), 3, padding=((-2, 3), (4, -5))),
+        conv("3-D", 2, 3, 16, (5, 7, 9), 3, stride=(2, 1, 2), padding=1),
+        conv("3-D, no slice", 1, 3, 16, (1, 7, 9), 3, padding=(2, 1, 1)),
+        conv("1-D", 2, 3, 16, 100, 5, padding=2),
+    ),
+    group("stem", "pieces", *[conv(f"{h}", 2, 3, 16, (h, 300), 3, padding=1) for h in (47, 48, 49)]),
+    group(
+        "groups",
+        "channels",
+        *[
+            conv(f"{g} of {i} to {o}", 1, g * i, g * o, (5, 9), 5, g, padding=2)
+            for g, i, o in ((2, 9, 9), (3, 15, 17), (2, 16, 16), (5, 17, 15), (3, 23, 33), (2, 33, 23), (2, 64, 16))
+        ],
+    ),
+    group(
+        "groups",
+        "phases",
+        conv("stride 2", 2, 36, 40, (15, 14), 3, 2, stride=2, padding=1),
+        conv("stride 3, dilation 2", 1, 36, 40, (19, 17), 3, 2, stride=3, dilation=2, padding=3),
+        conv("stride 4 over 3", 1, 36, 40, (17, 18), 3, 2, stride=4),
+        conv("3-D", 1, 36, 40, (5, 6, 7), 3, 2, stride=(2, 1, 2), padding=1),
+    ),
+    group("groups", "pieces", *[conv(f"{h}", 1, 32, 32, (h, 21), 5, 2, padding=2) for h in (20, 21, 22, 70)]),
+    group("groups of 8", "groups", *[conv(f"{g}", 2, 8 * g, 8 * g, (5, 17), 3, g, padding=1) for g in (2, 7, 8, 9, 17)]),
+]
+
+GROUPS = [*_wino, *_product, *_direct, *_lines, *_depthwise]
 
 #: Families whose results are not whole numbers where the operands are.
 WINOGRADS = tuple(family for family, names in ALGORITHMS.items() if names["y"][0].startswith("winograd"))
@@ -265,5 +307,8 @@ TYPICAL = {
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),
+    "stem": conv("typical", 3, 3, 41, (37, 39), 5, stride=2, padding=(1, 2)),
+    "groups": conv("typical", 3, 51, 57, (17, 19), 5, 3, stride=(1, 2), padding=(1, 2)),
+    "groups of 8": conv("typical", 3, 72, 72, (17, 19), 3, 9, padding=(1, 2)),
     "depthwise": conv("typical", 3, 37, 37, (41, 39), 5, 37, padding=2),
 }

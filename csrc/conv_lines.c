@@ -2,14 +2,17 @@
  * some rows of the source, padded with zeros, is read where it is. Nothing is packed but the filters. */
 #include "conv.h"
 
+/* Fewer channels of the result in a group leave too much of a vector empty. */
+#define FC_LINES_RESULTS 8
+
 /* The copy that a piece reads stays within this, */
-#define FC_STRIP_BYTES (160 * 1024)
+#define FC_LINES_BYTES (160 * 1024)
 
 /* of groups that have so many channels together, or one; */
-#define FC_STRIP_CHANNELS 64
+#define FC_LINES_CHANNELS 64
 
 /* and the gradient's sums take so many pixels at a time: their dy is to stay in the first cache. */
-#define FC_STRIP_PIXELS 256
+#define FC_LINES_PIXELS 256
 
 /* Lanes of the panel that starts with lane l: a register tile, at the end one vector. */
 static int64_t panel_lanes(const fc_conv_plan *p, int64_t channels, int64_t l) {
@@ -72,7 +75,7 @@ static void copy(const fc_conv_plan *p, const char *src, int64_t groups, int64_t
 static void prepare(fc_conv_plan *p) {
   int64_t most[3];
   fc_reach(p, most);
-  p->parts = fc_min(p->d.groups, fc_max(1, FC_STRIP_CHANNELS / p->sc));
+  p->parts = fc_min(p->d.groups, fc_max(1, FC_LINES_CHANNELS / p->sc));
 
   const int64_t step = p->phases[0].ax[2].src_step;
   p->pixel = p->parts * p->sc;
@@ -80,8 +83,8 @@ static void prepare(fc_conv_plan *p) {
   while (p->parts > 1 && step * p->pixel * p->es % 32 != 16 && step * p->es % 32) p->pixel++;
   p->pitch = ((most[2] - 1) * step + p->span[2]) * p->pixel;
   int64_t rows = most[1];
-  if (p->d.direction == FC_BWD_WEIGHT) rows = fc_min(rows, fc_max(1, FC_STRIP_PIXELS / most[2]));
-  while (rows > 1 && copy_bytes(p, rows) > FC_STRIP_BYTES) rows--;
+  if (p->d.direction == FC_BWD_WEIGHT) rows = fc_min(rows, fc_max(1, FC_LINES_PIXELS / most[2]));
+  while (rows > 1 && copy_bytes(p, rows) > FC_LINES_BYTES) rows--;
   p->chunks_h = fc_div_up(most[1], rows);
   p->rows = fc_div_up(most[1], p->chunks_h);
   p->chunks_d = most[0];
@@ -189,7 +192,7 @@ static void piece(void *ctx, int64_t index, int worker) {
           tile = panel_lanes(p, p->dc, l);
           const int64_t channel = g * p->dc + l;
           const fc_epilogue ep = {1, 1, 0, j->bias ? j->bias + channel * es : 0, d->act.kind, d->act.p0, d->act.p1};
-          const fc_strip t = {
+          const fc_lines t = {
               .a = source + (g - g0) * p->sc * es,
               .b = j->packed + (ph->packed + (g * lanes(p, p->dc) + l) * ph->k) * es,
               .a_off = a_off,
@@ -213,7 +216,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                               .rs = ax[2].dst_step * as[4],
                               .cs = as[1]}},
           };
-          p->kn->strip(&t);
+          p->kn->lines(&t);
         }
     }
   }
@@ -221,7 +224,9 @@ static void piece(void *ctx, int64_t index, int worker) {
 
 /* ---- backward-weight ---- */
 
-static int64_t sums_bytes(const fc_conv_plan *p) { return fc_round_up(p->parts * lanes(p, p->d.ocg) * p->phases[0].k * p->es, FC_ALIGN); }
+static int64_t sums_bytes(const fc_conv_plan *p) {
+  return fc_round_up(p->parts * lanes(p, p->d.ocg) * p->phases[0].k * p->es, FC_ALIGN);
+}
 
 static int64_t dy_bytes(const fc_conv_plan *p) { return fc_round_up(p->rows * p->d.out[2] * p->kn->nr * p->es, FC_ALIGN); }
 
@@ -255,7 +260,7 @@ static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes
       }
       if (!n && !first) continue;
       for (int tw = 0; tw < groups; tw++) {
-        const fc_strip t = {
+        const fc_lines t = {
             .a = source + (ax[2].off[tw] - p->low[2]) * p->pixel * es,
             .b = dy,
             .a_off = a_off,
@@ -274,7 +279,7 @@ static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes
                             .rs = lanes,
                             .cs = 1}},
         };
-        p->kn->strip(&t);
+        p->kn->lines(&t);
       }
     }
 }
@@ -325,25 +330,21 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
 
 /* ---- which layers ---- */
 
-static const char *few_channels(const fc_conv_plan *p) {
-  if (p->d.groups > 1 ? p->sc > FC_STRIP_CHANNELS : p->sc > 4) return "a group's channels fill register tiles";
-  return fc_product3(p->d.ker) < 4 ? "a pixel is a few numbers of the source" : 0;
-}
-
 static const char *refuse(const fc_conv_plan *p) {
   if (p->d.direction == FC_BWD_WEIGHT) return "";
-  if (p->ss[1] != 1 || p->ds[1] != 1) return "channels are not contiguous";
-  if (4 * p->dc < 3 * lanes(p, p->dc)) return "a group's channels of the result do not fill vectors";
-  return few_channels(p);
+  return p->ss[1] == 1 && p->ds[1] == 1 ? 0 : "channels are not contiguous";
 }
 
 static const char *refuse_weight(const fc_conv_plan *p) {
-  const fc_conv_desc *d = &p->d;
-  if (d->direction != FC_BWD_WEIGHT) return "";
-  if (d->xs[1] != 1 || d->ys[1] != 1) return "channels are not contiguous";
-  if (4 * d->ocg < 3 * lanes(p, d->ocg)) return "a group's channels of the result do not fill vectors";
-  return few_channels(p);
+  if (p->d.direction != FC_BWD_WEIGHT) return "";
+  return p->d.xs[1] == 1 && p->d.ys[1] == 1 ? 0 : "channels are not contiguous";
 }
 
-const fc_algorithm fc_conv_strips = {"direct_strips", refuse, prepare, packed_elements, pack, pieces, piece};
-const fc_algorithm fc_conv_weight_strips = {"direct_strips", refuse_weight, prepare, 0, 0, weight_pieces, weight_piece};
+static const char *slow(const fc_conv_plan *p) {
+  if (p->dc < FC_LINES_RESULTS) return "a group's channels of the result do not fill vectors";
+  if (p->d.groups > 1 ? p->sc > FC_LINES_CHANNELS : p->sc > 4) return "a group's channels fill register tiles";
+  return fc_product3(p->d.ker) < 4 ? "a result is a sum of few products" : 0;
+}
+
+const fc_algorithm fc_conv_lines = {"direct_lines", refuse, prepare, packed_elements, pack, pieces, piece, slow};
+const fc_algorithm fc_conv_weight_lines = {"direct_lines", refuse_weight, prepare, 0, 0, weight_pieces, weight_piece, slow};
