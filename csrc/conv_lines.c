@@ -37,14 +37,14 @@ static int64_t copy_bytes(const fc_conv_plan *p, int64_t rows) {
   return fc_round_up(p->span[0] * copied_rows(p, rows) * p->pitch * p->es, FC_ALIGN);
 }
 
-/* Moves n channels of so many pixels. */
+/* Moves n channels of so many pixels: the kernel reads whole vectors, and long runs are for memcpy. */
 static void move(const fc_conv_plan *p, const char *from, int64_t from_pixel, char *to, int64_t to_pixel, int64_t n,
                  int64_t pixels) {
   const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   const fc_block t = {.m = pixels, .n = n, .ep = &none, .first = 1, .last = 1, .out = {.p = to, .rs = to_pixel, .cs = 1}};
   if (from_pixel == n && to_pixel == n)
     memcpy(to, from, (size_t)(pixels * n * p->es));
-  else if (n * p->es >= 256)
+  else if (n % p->kn->vl || n * p->es >= 256)
     for (int64_t i = 0; i < pixels; i++) memcpy(to + i * to_pixel * p->es, from + i * from_pixel * p->es, (size_t)(n * p->es));
   else
     p->kn->write(from, from_pixel, &t);

@@ -144,7 +144,7 @@ _wino = [
         "winograd 5x5",
         "channels and pieces",
         *[conv(f"{i} to {o}", 1, i, o, (7, 9), 5, padding=2) for i, o in ((25, 32), (31, 33), (47, 48), (129, 130))],
-        conv("2 groups of 24 to 25", 2, 48, 50, (7, 8), 5, 2, padding=2),
+        conv("2 groups of 65 to 66", 2, 130, 132, (7, 8), 5, 2, padding=2),
         conv("across images", 3, 24, 26, (15, 17), 5, padding=2),
     ),
 ]
@@ -267,14 +267,14 @@ _lines = [
     group(
         "stem",
         "taps",
-        *[conv(f"{k}", 2, 2, 16, 23, k, padding=k // 2) for k in range(2, 14)],
+        *[conv(f"{k}", 2, 2, 16, (15, 17), k, padding=k // 2) for k in range(2, 14)],
         conv("stride 4, dilation 2", 2, 3, 18, (43, 45), 5, stride=4, padding=3, dilation=2),
         conv("negative pads", 1, 3, 16, (20, 21), 3, padding=((-2, 3), (4, -5))),
         conv("3-D", 2, 3, 16, (5, 7, 9), 3, stride=(2, 1, 2), padding=1),
         conv("3-D, no slice", 1, 3, 16, (1, 7, 9), 3, padding=(2, 1, 1)),
         conv("1-D", 2, 3, 16, 100, 5, padding=2),
     ),
-    group("stem", "pieces", *[conv(f"{h}", 2, 3, 16, (h, 300), 3, padding=1) for h in (47, 48, 49)]),
+    group("stem", "rows of a sum", *[conv(f"{h}", 2, 3, 16, (h, 64), 3, padding=1) for h in (3, 4, 5, 29)]),
     group(
         "groups",
         "channels",
@@ -291,8 +291,12 @@ _lines = [
         conv("stride 4 over 3", 1, 36, 40, (17, 18), 3, 2, stride=4),
         conv("3-D", 1, 36, 40, (5, 6, 7), 3, 2, stride=(2, 1, 2), padding=1),
     ),
-    group("groups", "pieces", *[conv(f"{h}", 1, 32, 32, (h, 21), 5, 2, padding=2) for h in (20, 21, 22, 70)]),
-    group("groups of 8", "groups", *[conv(f"{g}", 2, 8 * g, 8 * g, (5, 17), 3, g, padding=1) for g in (2, 7, 8, 9, 17)]),
+    group(
+        "groups", "rows of a copy", *[conv(f"{h}", 1, 48, 48, (h, 2), (5, 1), 3, padding=(2, 0)) for h in (393, 800)]
+    ),
+    group(
+        "groups of 8", "groups", *[conv(f"{g}", 2, 8 * g, 8 * g, (5, 17), 3, g, padding=1) for g in (2, 7, 8, 9, 17)]
+    ),
 ]
 
 GROUPS = [*_wino, *_product, *_direct, *_lines, *_depthwise]
