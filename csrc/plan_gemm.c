@@ -78,7 +78,7 @@ static int prepare(gemm_job *j, const fc_gemm_desc *given, int nthreads) {
   } else {
     if (j->transposed) transpose(d);
     j->transposed = 0;
-    j->rows = d->as[2] == 1 && d->n <= MOST_N_OF_ROWS;
+    j->rows = d->as[2] == 1 && d->k > 0 && d->n <= MOST_N_OF_ROWS;
     fc_partition(d->m, d->n, kn->mr, kn->nr, MOST_M / kn->mr * kn->mr, MOST_N / kn->nr * kn->nr, d->batch, nthreads, &j->piece_m,
                  &j->piece_n);
     j->scratch = fc_round_up(j->piece_m * (int64_t)sizeof(void *), FC_ALIGN) +
