@@ -71,6 +71,14 @@ def _reduce(maximum, dst, d, src, at, offsets, first, taps, count):
 
 
 @part
+def _larger(value, total, maximum):
+    """The maximum of two, or a NaN of either; or their sum."""
+    if maximum:
+        return value if value > total or value != value else total
+    return total + value
+
+
+@part
 def _rows_of(step, job, w0, w1, offsets):
     """Where the rows of a window begin, to the table; how many they are."""
     rows = 0
@@ -136,7 +144,9 @@ def _plane_forward(
     x, xb, xs, y, yb, ys, indices, ib, js, line, positions, job, windows, start, divisor, offsets, numbers
 ):
     compact()
-    lane, row = vector_lanes(line), job.stride * job.pitch
+    lane, row, margin = vector_lanes(line), job.stride * job.pitch, job.lo
+    if job.stride == 1:
+        fill_line(line, 0, job.pitch, start)
     for o0 in range(job.out0):
         w0 = windows[o0]
         for o1 in range(job.out1):
@@ -148,31 +158,33 @@ def _plane_forward(
                     indices[ib + _at(js, o0, o1, o2)] = positions[o2]
                     y[target + o2] = x[xb + positions[o2] * xs.s2]
                 continue
-            rows = _rows_of(xs, job, w0, w1, offsets)
-            _reduce(job.maximum, line, row, x, xb, offsets, 0, rows, job.in2)
+            rows, src, at = _rows_of(xs, job, w0, w1, offsets), line, margin if job.stride == 1 else row
+            if rows == 1 and job.stride != 1:
+                src, at = x, xb + offsets[0]
+            else:
+                _reduce(job.maximum, line, at, x, xb, offsets, 0, rows, job.in2)
             if job.stride:
-                _split(line, 0, line, row, job, start)
+                if job.stride > 1:
+                    _split(line, 0, src, at, job, start)
                 for t in range(job.kernel):
                     column = t * job.dilation2
                     offsets[t] = column % job.stride * job.pitch + column // job.stride
                 _reduce(job.maximum, y, target, line, 0, offsets, 0, job.kernel, job.out2)
             else:
+                for t in range(job.in2 // lane):
+                    offsets[t] = t * lane
                 for o2 in range(job.out2):
                     w2 = windows[job.out0 + job.out1 + o2]
-                    total, begin = start, row + w2[0]
+                    total, begin = start, w2[0]
                     times = (w2[1] - w2[0]) // lane if job.dilation2 == 1 else 0
                     if times > 1:
-                        # What is left of a long window is one vector, and the rest.
-                        for t in range(times):
-                            offsets[t] = t * lane
-                        begin += (times - 1) * lane
-                        _reduce(job.maximum, line, begin, line, row + w2[0], offsets, 0, times, lane)
-                    for p2 in range(begin, row + w2[1], job.dilation2):
-                        v = line[p2]
-                        if job.maximum:
-                            total = v if v > total or v != v else total
-                        else:
-                            total += v
+                        # A long window becomes one vector, and the rest.
+                        _reduce(job.maximum, line, row + job.in2, src, at + begin, offsets, 0, times, lane)
+                        for k in range(lane):
+                            total = _larger(line[row + job.in2 + k], total, job.maximum)
+                        begin += times * lane
+                    for p2 in range(begin, w2[1], job.dilation2):
+                        total = _larger(src[at + p2], total, job.maximum)
                     y[target + o2] = total
             if job.counted:
                 for o2 in range(job.out2):
