@@ -83,7 +83,7 @@ static void prepare(fc_conv_plan *p) {
   while (p->parts > 1 && step * p->pixel * p->es % 32 != 16 && step * p->es % 32) p->pixel++;
   p->pitch = ((most[2] - 1) * step + p->span[2]) * p->pixel;
   int64_t rows = most[1];
-  if (p->d.direction == FC_BWD_WEIGHT) rows = fc_min(rows, fc_max(1, FC_LINES_PIXELS / most[2]));
+  if (p->d.direction == FC_BWD_WEIGHT) rows = fc_min(rows, fc_max(1, (p->d.groups > 1 ? 1 : 2) * FC_LINES_PIXELS / most[2]));
   while (rows > 1 && copy_bytes(p, rows) > FC_LINES_BYTES) rows--;
   p->chunks_h = fc_div_up(most[1], rows);
   p->rows = fc_div_up(most[1], p->chunks_h);
@@ -242,7 +242,7 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
 
 /* The products of the copied rows and those rows of a panel of dy, added to the panel's sums, k rows of lanes. */
 static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes, const char *source, const char *dy,
-                     int64_t *a_off, char *sums, int first) {
+                     int64_t dy_pixel, int64_t *a_off, char *sums, int first) {
   const fc_axis *ax = p->phases[0].ax;
   const int64_t es = p->es, high = copied_rows(p, p->rows), h1 = fc_min(p->d.out[1], h0 + p->rows);
   const int64_t groups = merged(p, &ax[2]) ? 1 : ax[2].ntap;
@@ -267,7 +267,7 @@ static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes
             .b_off = b_off,
             .a_row = 1,
             .a_step = ax[2].src_step * p->pixel,
-            .b_step = lanes,
+            .b_step = dy_pixel,
             .nrun = n,
             .run = p->d.out[2],
             .out = {.m = ax[2].ntap / groups * p->sc,
@@ -300,6 +300,8 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   char *sums = fc_aligned(j->workspace + worker * j->scratch), *source = sums + sums_bytes(p);
   char *dy = source + copy_bytes(p, p->rows);
   int64_t *tables = (int64_t *)(dy + dy_bytes(p)), *roff = tables + 2 * p->rows;
+  /* A stem has too few taps to pay for a copy of dy. */
+  const int in_place = d->groups == 1 && d->ocg % p->kn->vl == 0 && ys[3] == d->out[2] * ys[4];
   for (int64_t b = 0; b < d->n; b++)
     for (int64_t z = 0; z < d->out[0]; z++)
       for (int64_t h0 = 0; h0 < d->out[1]; h0 += p->rows) {
@@ -307,9 +309,12 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
         for (int64_t g = g0; g < g1; g++)
           for (int64_t l = l0, tile; l < l1; l += tile) {
             tile = panel_lanes(p, d->ocg, l);
-            copy_dy(p, j->second + (b * ys[0] + (g * d->ocg + l) * ys[1] + z * ys[2]) * es, h0, fc_min(tile, d->ocg - l), tile,
-                    dy);
-            add_rows(p, z, h0, tile, source + (g - g0) * p->sc * es, dy, tables,
+            const char *from = j->second + (b * ys[0] + (g * d->ocg + l) * ys[1] + z * ys[2]) * es;
+            if (in_place)
+              from += h0 * ys[3] * es;
+            else
+              copy_dy(p, from, h0, fc_min(tile, d->ocg - l), tile, dy);
+            add_rows(p, z, h0, tile, source + (g - g0) * p->sc * es, in_place ? from : dy, in_place ? ys[4] : tile, tables,
                      sums + ((g - g0) * lanes(p, d->ocg) + l - l0) * k * es, b == 0 && z == 0 && h0 == 0);
           }
       }
