@@ -1,140 +1,262 @@
-/* Depthwise layers whose channels are contiguous (NHWC): one output channel for each input channel, side by side in a
- * vector, in all three directions. */
+/* Depthwise layers whose channels are contiguous (NHWC), in all three directions: vectors run over channels, a run of results
+ * along a row of pixels. */
 #include "conv.h"
 
-/* Pixels whose addresses are looked up at a time. */
-enum { PIXELS = 128 };
+/* What the rows and taps of a tile may take of L1, and the source of a block of lines of L2. */
+#define FC_DEPTH_L1 (24 * 1024)
+#define FC_DEPTH_L2 (256 * 1024)
 
-static int64_t wei_row(const fc_conv_plan *p) { return fc_round_up(p->d.groups, p->kn->vl); }
+/* Sums over at least so many pixels are made before they are added to those of the others, for the sake of rounding. */
+enum { SUM_PIXELS = 512 };
 
-static int64_t phase_taps(const fc_phase *ph) { return (int64_t)ph->ax[0].ntap * ph->ax[1].ntap * ph->ax[2].ntap; }
+/* Channels are blocked by vectors. The last block is that of the last channels, whole, and overlaps the one before. */
+static int64_t blocks(const fc_conv_plan *p, int64_t channels) { return fc_div_up(channels, p->kn->vl); }
 
-/* ---- weights: for each phase, a row of all channels for each tap ---- */
+static int64_t block_elements(const fc_conv_plan *p) { return fc_product3(p->d.ker) * p->kn->vl; }
 
-static void prepare(fc_conv_plan *p) {
-  int64_t packed = 0;
-  for (int f = 0; f < p->nphase; f++) {
-    p->phases[f].packed = packed;
-    packed += phase_taps(&p->phases[f]) * wei_row(p);
-  }
+/* Whether all taps of a channel lie evenly in the array of weights. */
+static int taps_even(const fc_conv_desc *d) {
+  for (int64_t t = 1; t < fc_product3(d->ker); t++)
+    if (fc_tap_stride(d, t) != t * d->ws[4]) return 0;
+  return 1;
 }
 
-static int64_t packed_elements(const fc_conv_plan *p) {
-  const fc_phase *last = &p->phases[p->nphase - 1];
-  return last->packed + phase_taps(last) * wei_row(p);
-}
+/* ---- weights: for each block of channels a vector for each tap ---- */
+
+static int64_t packed_elements(const fc_conv_plan *p) { return blocks(p, p->d.groups) * block_elements(p); }
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   (void)nthreads;
-  const int64_t es = p->es, *ker = p->d.ker;
-  const int vl = p->kn->vl;
+  const int64_t *ker = p->d.ker, *ws = p->d.ws, es = p->es, taps = fc_product3(ker), channels = p->d.groups;
+  const int64_t run = taps_even(&p->d) ? taps : ker[2];
+  const int vl = p->kn->vl, lanes = (int)fc_min(vl, channels);
   int64_t off[FC_MAX_LANES];
-  for (int l = 0; l < vl; l++) off[l] = l * p->d.ws[0];
-  for (int f = 0; f < p->nphase; f++) {
-    const fc_phase *ph = &p->phases[f];
-    char *to = (char *)packed + ph->packed * es;
-    for (int td = 0; td < ph->ax[0].ntap; td++)
-      for (int th = 0; th < ph->ax[1].ntap; th++)
-        for (int tw = 0; tw < ph->ax[2].ntap; tw++, to += wei_row(p) * es) {
-          const int64_t tap = (ph->ax[0].tap[td] * ker[1] + ph->ax[1].tap[th]) * ker[2] + ph->ax[2].tap[tw];
-          for (int64_t c = 0; c < p->d.groups; c += vl)
-            p->kn->pack(to + c * es, vl, (int)fc_min(vl, p->d.groups - c),
-                        (const char *)w + (fc_tap_stride(&p->d, tap) + c * p->d.ws[0]) * es, off, 0, 1);
-        }
-  }
+  for (int l = 0; l < vl; l++) off[l] = l * ws[0];
+  char *to = packed;
+  for (int64_t i = 0; i < channels; i += vl)
+    for (int64_t t = 0; t < taps; t += run, to += run * vl * es)
+      p->kn->pack(to, vl, lanes, (const char *)w + (fc_tap_stride(&p->d, t) + fc_min(i, channels - lanes) * ws[0]) * es, off,
+                  ws[4], run);
   return FC_OK;
 }
 
-/* ---- forward, backward-input ---- */
+/* ---- blocks of lines ---- */
+
+/* How far the taps of a phase reach along an axis, and what all phases of a plan need at most. */
+static int64_t reach(const fc_axis *a) { return a->ntap ? labs(a->off[a->ntap - 1] - a->off[0]) + 1 : 1; }
+
+static int64_t most_lines(const fc_conv_plan *p) {
+  int64_t most = 0;
+  for (int f = 0; f < p->nphase; f++) most = fc_max(most, p->phases[f].ax[1].count);
+  return most;
+}
+
+static int64_t sources(const fc_conv_plan *p, int64_t lines) {
+  int64_t most = 0;
+  for (int f = 0; f < p->nphase; f++) {
+    const fc_axis *ax = p->phases[f].ax;
+    most = fc_max(most, ax[0].ntap * ((fc_min(lines, ax[1].count) - 1) * ax[1].src_step + reach(&ax[1])));
+  }
+  return most;
+}
+
+static int64_t columns(const fc_conv_plan *p) {
+  int64_t most = 0;
+  for (int f = 0; f < p->nphase; f++) {
+    const fc_axis *a = &p->phases[f].ax[2];
+    most = fc_max(most, fc_depth_columns(1, a->src_step, 1) + reach(a) - 1);
+  }
+  return most;
+}
+
+/* Lines whose source stays in L2. */
+static int64_t lines_at_once(const fc_conv_plan *p) {
+  int64_t lines = most_lines(p);
+  while (lines > 2 && sources(p, lines) * p->src[2] * p->d.groups * p->es > FC_DEPTH_L2) lines = fc_div_up(lines, 2);
+  return lines;
+}
+
+/* Channels whose share of a tile stays in L1: whole lines. */
+static int64_t channels_at_once(const fc_conv_plan *p) {
+  const int64_t line = 2 * fc_max(p->kn->vl, FC_ALIGN / p->es), taps = fc_product3(p->d.ker);
+  const int64_t channels = FC_DEPTH_L1 / ((p->d.ker[0] * p->d.ker[1] * columns(p) + taps) * p->es) / line * line;
+  return fc_min(p->d.groups, fc_max(line, channels));
+}
+
+/* Scratch of a block of so many lines: zeros for the padding, taps, rows, addresses. */
+static int64_t block_bytes(const fc_conv_plan *p, int64_t lines, int64_t channels) {
+  const int64_t taps = p->d.ker[0] * p->d.ker[1], rows = sources(p, lines);
+  return fc_round_up(channels * p->es, FC_ALIGN) +
+         fc_round_up(taps * (int64_t)sizeof(fc_depth_row) + rows * (1 + columns(p)) * (int64_t)sizeof(void *), FC_ALIGN);
+}
+
+static fc_depth block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t channels) {
+  fc_depth_row *row = (fc_depth_row *)(zeros + fc_round_up(channels * p->es, FC_ALIGN));
+  const void **src = (const void **)(row + p->d.ker[0] * p->d.ker[1]);
+  memset(zeros, 0, (size_t)(channels * p->es));
+  return (fc_depth){.lanes = channels, .row = row, .src = src, .at = src + sources(p, lines), .zeros = zeros, .act = &p->d.act};
+}
+
+/* Lines h to h1 of a phase, slice d: the taps that they see, and where their rows lie in the image at src. Taps go by
+ * ascending offsets, which in backward-input are descending taps. */
+static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, const char *src, const char *wei, int64_t d,
+                        int64_t h, int64_t h1) {
+  const fc_axis *ax = ph->ax;
+  const int64_t es = p->es, *ker = p->d.ker, height = (h1 - h - 1) * ax[1].src_step + reach(&ax[1]);
+  const int any = ax[0].ntap && ax[1].ntap && ax[2].ntap;
+  int first[3] = {0}, way[3];
+  for (int i = 0; any && i < 3; i++) {
+    way[i] = ax[i].off[ax[i].ntap - 1] < ax[i].off[0] ? -1 : 1;
+    if (way[i] < 0) first[i] = ax[i].ntap - 1;
+  }
+  fc_depth_row *row = (fc_depth_row *)t->row;
+  const void **at = (const void **)t->src;
+  t->count = ax[2].count;
+  t->lines = h1 - h;
+  t->sources = t->rows = t->first = 0;
+  t->taps = t->spacing = 1;
+  t->line_step = ax[1].src_step;
+  t->step = ax[2].src_step;
+  t->length = p->src[2];
+  t->pixel = p->ss[4];
+  t->block = block_elements(p);
+  if (!any) return;
+  const int64_t low = ax[1].off[first[1]];
+  for (int i = 0; i < ax[0].ntap; i++) {
+    const int td = first[0] + way[0] * i;
+    const int64_t sd = d * ax[0].src_step + ax[0].off[td];
+    for (int k = 0; k < ax[1].ntap; k++) {
+      const int th = first[1] + way[1] * k;
+      const int64_t tap = (ax[0].tap[td] * ker[1] + ax[1].tap[th]) * ker[2] + ax[2].tap[first[2]];
+      row[t->rows++] = (fc_depth_row){t->sources + ax[1].off[th] - low, wei + tap * p->kn->vl * es};
+    }
+    for (int64_t y = 0; y < height; y++) {
+      const int64_t sh = h * ax[1].src_step + low + y;
+      const int inside = (uint64_t)sd < (uint64_t)p->src[0] && (uint64_t)sh < (uint64_t)p->src[1];
+      at[t->sources++] = inside ? src + (sd * p->ss[2] + sh * p->ss[3]) * es : 0;
+    }
+  }
+  t->first = ax[2].off[first[2]];
+  t->taps = ax[2].ntap;
+  if (t->taps > 1) t->spacing = ax[2].off[first[2] + way[2]] - t->first;
+  t->wei_tap = t->taps > 1 ? (ax[2].tap[first[2] + way[2]] - ax[2].tap[first[2]]) * p->kn->vl : 0;
+}
+
+/* The channels that one of parts works on fetch their part of the rows that the next block of lines reads first. */
+static void fetch_next(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, const char *image, int64_t h1, int64_t part,
+                       int64_t parts) {
+  const int64_t row = p->ss[3] * p->es, bytes = t->lines * ph->ax[1].src_step * row / parts;
+  t->next = image + (h1 * ph->ax[1].src_step + reach(&ph->ax[1]) / 2) * row + part * bytes;
+  t->ahead = bytes / (t->lines * fc_div_up(t->count, FC_DEPTH_TILE) * fc_div_up(t->lanes, p->kn->vl));
+}
+
+/* ---- forward, backward-input: a piece is a block of lines of some channels ---- */
+
+static int64_t parts(const fc_conv_plan *p) { return p->d.groups / channels_at_once(p); }
 
 static int64_t pieces(fc_conv_call *j, int nthreads) {
-  (void)nthreads;
   const fc_conv_plan *p = j->p;
-  j->pieces_m = 0;
-  for (int f = 0; f < p->nphase; f++) j->pieces_m = fc_max(j->pieces_m, fc_div_up(p->phases[f].pixels, PIXELS));
-  j->scratch = fc_round_up(fc_pixels_bytes(PIXELS), FC_ALIGN) +
-               fc_round_up(fc_pixels_rows_bytes(p, PIXELS, p->d.groups), FC_ALIGN) +
-               fc_round_up(PIXELS * wei_row(p) * p->es, FC_ALIGN);
-  return j->pieces_m * p->nphase;
+  const int64_t most = most_lines(p), slices = p->d.n * p->phases[0].ax[0].count, few = nthreads > 1 ? 4 * nthreads : 1;
+  j->piece_m = lines_at_once(p);
+  while (j->piece_m > 1 && slices * fc_div_up(most, j->piece_m) * parts(p) < few) j->piece_m = fc_div_up(j->piece_m, 2);
+  j->pieces_m = fc_div_up(most, j->piece_m);
+  j->scratch = block_bytes(p, j->piece_m, 2 * channels_at_once(p));
+  return slices * j->pieces_m * parts(p);
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const fc_phase *ph = &p->phases[index / j->pieces_m];
-  const int64_t es = p->es, p0 = index % j->pieces_m * PIXELS, p1 = fc_min(ph->pixels, p0 + PIXELS);
-  if (p0 >= p1) return;
-  char *table = j->workspace + worker * j->scratch, *rows_at = table + fc_round_up(fc_pixels_bytes(PIXELS), FC_ALIGN);
-  char *out = rows_at + fc_round_up(fc_pixels_rows_bytes(p, PIXELS, p->d.groups), FC_ALIGN);
-  fc_pixels t;
-  fc_rows rows;
-  fc_pixels_decode(&t, p, ph, p0, p1, table, j->add != 0);
-  t.src = j->first;
-  fc_pixels_rows(&t, p1 - p0, p->d.groups, rows_at, &rows);
-  const fc_depth depth = {.rows = &rows,
-                          .ntap = phase_taps(ph),
-                          .channels = p->d.groups,
-                          .wei = (char *)j->packed + ph->packed * es,
-                          .wei_row = wei_row(p),
-                          .out = out,
-                          .out_row = wei_row(p)};
-  p->kn->depth(&depth);
-  const fc_act *act = &p->d.act;
-  const fc_epilogue ep = {1, 1, 0, j->bias, act->kind, act->p0, act->p1};
-  const fc_block write = {.m = p1 - p0,
-                          .n = p->d.groups,
-                          .ep = &ep,
-                          .first = 1,
-                          .last = 1,
-                          .out = {.p = j->result, .roff = t.out, .cs = p->ds[1]},
-                          .add = {.p = (void *)j->add, .roff = t.add, .cs = p->d.as[1]}};
-  p->kn->write(out, wei_row(p), &write);
+  const int64_t es = p->es, *ss = p->ss, *ds = p->ds, *as = p->d.as, slices = p->phases[0].ax[0].count;
+  const int64_t part = index % parts(p), step = channels_at_once(p), c = part * step;
+  const int64_t channels = part == parts(p) - 1 ? p->d.groups - c : step;
+  const int64_t h0 = index / parts(p) % j->pieces_m * j->piece_m, slice = index / parts(p) / j->pieces_m, b = slice / slices;
+  fc_depth t = block_scratch(p, j->workspace + worker * j->scratch, j->piece_m, channels);
+  t.bias = j->bias ? j->bias + c * es : 0;
+  for (int f = 0; f < p->nphase; f++) {
+    const fc_phase *ph = &p->phases[f];
+    const fc_axis *ax = ph->ax;
+    const int64_t d = slice % slices, h1 = fc_min(ax[1].count, h0 + j->piece_m);
+    if (d >= ax[0].count || h0 >= h1) continue;
+    const char *image = j->first + b * ss[0] * es;
+    place_block(&t, p, ph, image + c * es, j->packed + c / p->kn->vl * block_elements(p) * es, d, h0, h1);
+    if (f == p->nphase - 1) fetch_next(&t, p, ph, image, h1, part, parts(p));
+    const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step;
+    t.out = j->result + (b * ds[0] + c + od * ds[2] + oh * ds[3] + ax[2].dst_base * ds[4]) * es;
+    t.out_step = ax[2].dst_step * ds[4];
+    t.out_line = ax[1].dst_step * ds[3];
+    t.add = j->add ? j->add + (b * as[0] + c + od * as[2] + oh * as[3] + ax[2].dst_base * as[4]) * es : 0;
+    t.add_step = ax[2].dst_step * as[4];
+    t.add_line = ax[1].dst_step * as[3];
+    p->kn->depth(&t);
+  }
 }
 
 /* ---- backward-weight: a piece is a range of channels, and goes through all pixels in their order ---- */
 
+static int64_t sums_bytes(const fc_conv_plan *p, int64_t channels) {
+  return fc_round_up(blocks(p, channels) * block_elements(p) * p->es, FC_ALIGN);
+}
+
 static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
-  j->piece_m = fc_round_up(fc_div_up(p->d.groups, nthreads > 1 ? 2 * nthreads : 1), 2 * p->kn->vl);
-  j->scratch = fc_round_up(fc_pixels_bytes(PIXELS), FC_ALIGN) +
-               fc_round_up(fc_pixels_rows_bytes(p, PIXELS, p->d.groups), FC_ALIGN) +
-               fc_round_up(fc_product3(p->d.ker) * j->piece_m * p->es, FC_ALIGN);
+  j->piece_m = fc_min(channels_at_once(p), fc_round_up(fc_div_up(p->d.groups, nthreads), FC_ALIGN / p->es));
+  j->scratch = block_bytes(p, lines_at_once(p), j->piece_m) + 2 * sums_bytes(p, j->piece_m) +
+               fc_round_up(fc_product3(p->d.ker) * (int64_t)sizeof(int64_t), FC_ALIGN);
   return fc_div_up(p->d.groups, j->piece_m);
+}
+
+static void add_sums(int64_t es, void *total, void *sums, int64_t bytes) {
+  if (es == 4)
+    for (int64_t i = 0; i < bytes / 4; i++) ((float *)total)[i] += ((float *)sums)[i];
+  else
+    for (int64_t i = 0; i < bytes / 8; i++) ((double *)total)[i] += ((double *)sums)[i];
+  memset(sums, 0, (size_t)bytes);
 }
 
 static void weight_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
+  const fc_conv_desc *d = &p->d;
+  const int64_t es = p->es, c0 = index * j->piece_m, channels = fc_min(d->groups, c0 + j->piece_m) - c0, vl = p->kn->vl;
+  const int64_t bytes = sums_bytes(p, channels), taps = fc_product3(d->ker), lines = lines_at_once(p);
   const fc_phase *ph = &p->phases[0];
-  const int64_t es = p->es, c0 = index * j->piece_m, channels = fc_min(p->d.groups, c0 + j->piece_m) - c0, ntap = phase_taps(ph);
-  char *table = j->workspace + worker * j->scratch, *rows_at = table + fc_round_up(fc_pixels_bytes(PIXELS), FC_ALIGN);
-  char *sums = rows_at + fc_round_up(fc_pixels_rows_bytes(p, PIXELS, p->d.groups), FC_ALIGN);
-  memset(sums, 0, (size_t)(ntap * j->piece_m * es));
-  for (int64_t p0 = 0; p0 < ph->pixels; p0 += PIXELS) {
-    const int64_t p1 = fc_min(ph->pixels, p0 + PIXELS);
-    fc_pixels t;
-    fc_rows rows;
-    fc_pixels_decode(&t, p, ph, p0, p1, table, 0);
-    t.src = j->first + c0 * es;
-    fc_pixels_rows(&t, p1 - p0, channels, rows_at, &rows);
-    const fc_depth depth = {.rows = &rows,
-                            .ntap = ntap,
-                            .channels = channels,
-                            .wei = sums,
-                            .wei_row = j->piece_m,
-                            .out = (char *)j->second + c0 * es,
-                            .out_at = t.out};
-    p->kn->depth_weight(&depth);
-  }
-  const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  for (int64_t tap = 0; tap < ntap; tap++) {
-    const fc_block write = {.m = 1,
-                            .n = channels,
-                            .ep = &plain,
-                            .first = 1,
-                            .last = 1,
-                            .out = {.p = j->result + (c0 * p->d.ws[0] + fc_tap_stride(&p->d, tap)) * es, .cs = p->d.ws[0]}};
-    p->kn->write(sums + tap * j->piece_m * es, j->piece_m, &write);
+  int64_t *off = (int64_t *)(j->workspace + worker * j->scratch), summed = 0;
+  char *sums = (char *)off + fc_round_up(taps * (int64_t)sizeof *off, FC_ALIGN), *total = sums + bytes;
+  memset(sums, 0, (size_t)(2 * bytes));
+  fc_depth t = block_scratch(p, total + bytes, lines, channels);
+  t.sums = sums;
+  t.out_step = d->ys[4];
+  t.out_line = d->ys[3];
+  for (int64_t b = 0; b < d->n; b++)
+    for (int64_t z = 0; z < d->out[0]; z++)
+      for (int64_t h = 0; h < d->out[1]; h += lines) {
+        const char *image = j->first + b * d->xs[0] * es;
+        const int64_t h1 = fc_min(d->out[1], h + lines);
+        place_block(&t, p, ph, image + c0 * es, sums, z, h, h1);
+        fetch_next(&t, p, ph, image, h1, index, fc_div_up(d->groups, j->piece_m));
+        t.out = (char *)j->second + (b * d->ys[0] + c0 + z * d->ys[2] + h * d->ys[3]) * es;
+        p->kn->depth_weight(&t);
+        summed += (h1 - h) * d->out[2];
+        if (summed < SUM_PIXELS) continue;
+        add_sums(es, total, sums, bytes);
+        summed = 0;
+      }
+  add_sums(es, total, sums, bytes);
+  /* Of the last block, only the channels which are not in the one before. */
+  const int dense = d->ws[0] == taps && d->ws[4] == 1 && taps_even(d) && taps >= vl;
+  const char *from = total;
+  for (int64_t tap = 0; tap < taps; tap++) off[tap] = tap * vl;
+  for (int64_t i = 0; i < channels; i += vl, from += block_elements(p) * es) {
+    const int64_t lanes = fc_min(vl, channels - i);
+    const char *lane = from + (i ? vl - lanes : 0) * es;
+    char *to = j->result + (c0 + i) * d->ws[0] * es;
+    if (dense)
+      p->kn->pack(to, (int)taps, (int)taps, lane, off, 1, lanes);
+    else
+      for (int64_t l = 0; l < lanes; l++)
+        for (int64_t tap = 0; tap < taps; tap++)
+          memcpy(to + (l * d->ws[0] + fc_tap_stride(d, tap)) * es, lane + (tap * vl + l) * es, (size_t)es);
   }
 }
 
@@ -142,12 +264,12 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
 
 static const char *shape(const fc_conv_plan *p) {
   if (p->d.icg != 1 || p->d.ocg != 1 || p->d.groups == 1) return "the layer is not depthwise";
-  return p->ss[1] == 1 && p->ds[1] == 1 ? 0 : "the channels are not contiguous";
+  return p->ss[1] == 1 && p->ds[1] == 1 && (!p->d.has_add || p->d.as[1] == 1) ? 0 : "the channels are not contiguous";
 }
 
 static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : shape(p); }
 
 static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? shape(p) : ""; }
 
-const fc_algorithm fc_conv_depthwise = {"depthwise_channels", refuse, prepare, packed_elements, pack, pieces, piece};
+const fc_algorithm fc_conv_depthwise = {"depthwise_channels", refuse, 0, packed_elements, pack, pieces, piece};
 const fc_algorithm fc_conv_weight_depthwise = {"depthwise_channels", refuse_weight, 0, 0, 0, weight_pieces, weight_piece};

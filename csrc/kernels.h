@@ -97,15 +97,41 @@ typedef struct fc_lines {
   fc_block out;
 } fc_lines;
 
-/* Pixels of a depthwise layer: rows holds the addresses of their channels for each tap, wei a row of channels a tap. */
+/* Results of a depthwise layer that lie in registers at once: the maps of most networks are multiples of 7 wide. */
+#define FC_DEPTH_TILE 7
+
+/* A row that a depthwise result reads: which of the source's, from that of its line on, and the weights of its first tap. */
+typedef struct fc_depth_row {
+  int64_t at;
+  const void *wei;
+} fc_depth_row;
+
+/* Lines of a depthwise layer's results, each of them a run of rows of lanes, which are channels. Result q of line l reads of
+ * each row, line_step l further in the source, the positions first + q step + x spacing, x < taps. */
 typedef struct fc_depth {
-  const fc_rows *rows;
-  int64_t ntap, channels, wei_row;
-  void *wei;
-  void *out;                 /* depth: a row of channels a pixel; depth_weight: dy, pixel i at out_at[i] */
-  int64_t out_row;
-  const int64_t *out_at;
+  int64_t lanes, count, lines;
+  const void *const *src;    /* where position 0 of each row of the source is, NULL in the padding */
+  int64_t sources, line_step;
+  const fc_depth_row *row;
+  int64_t rows, taps, step, spacing, first;
+  int64_t length, pixel;     /* of a source row: positions (those beyond are padding), elements from one to the next */
+  const void *zeros;         /* so many lanes */
+  const void **at;           /* scratch: sources times fc_depth_columns addresses */
+  int64_t wei_tap;           /* elements between the weights of a row's taps */
+  int64_t block;             /* elements between the weights, or sums, of one vector of lanes and the next */
+  void *out;                 /* depth: the results; depth_weight: dy */
+  const void *add, *bias;
+  int64_t out_step, out_line, add_step, add_line;
+  const fc_act *act;
+  const char *next;          /* what will be read next is fetched: so many bytes for each vector of a tile */
+  int64_t ahead;
+  void *sums;                /* depth_weight: for each vector of lanes, row and tap a vector */
 } fc_depth;
+
+/* The positions of a row that a tile reads, with those between. */
+static inline int64_t fc_depth_columns(int64_t taps, int64_t step, int64_t spacing) {
+  return (FC_DEPTH_TILE - 1) * step + (taps - 1) * spacing + 1;
+}
 
 /* Rows of an image, VL channels of each pixel: strip[(i columns + j) VL] is pixel (top + i, left + j), zeros beyond the
  * image and for missing channels. */

@@ -6,8 +6,8 @@
 #define FC_STR(x) FC_STR_(x)
 #define NR (NV * VL)
 
-#include "../kernels/depthwise.inc"
 #include "../kernels/gemm.inc"
+#include "../kernels/depthwise.inc"
 #include "../kernels/peak.inc"
 #include "../kernels/skinny.inc"
 #include "../kernels/plane.inc"

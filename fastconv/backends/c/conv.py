@@ -222,7 +222,7 @@ class ConvKernel:
             "y": tuple(v * size for v in contiguous(spec.y_shape)),
         }
         if spec.direction == "fwd":
-            return f or defaults["x"], s, o or defaults["y"], r
+            return f or defaults["x"], s, o or defaults["y"], r or (defaults["y"] if spec.residual else None)
         if spec.direction == "bwd_input":
-            return o or defaults["x"], s, f or defaults["y"], r
+            return o or defaults["x"], s, f or defaults["y"], r or (defaults["x"] if spec.residual else None)
         return f, o, s, None
