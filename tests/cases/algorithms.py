@@ -244,6 +244,14 @@ _direct = [
 _depthwise = [
     group("depthwise", "channels", *[conv(f"{c}", 1, c, c, (5, 7), 3, c, padding=1) for c in (2, *WIDTHS)]),
     group("depthwise", "pixels", *[conv(f"{p}", 1, 17, 17, p, 3, 17, padding=1) for p in (2, 3, 4, 5, *BORDERS)]),
+    group(
+        "depthwise",
+        "blocks of lines, parts of channels",
+        conv("lines", 2, 67, 67, (31, 43), 3, 67, padding=1),
+        conv("lines, stride 2", 1, 66, 66, (43, 45), 5, 66, stride=2, padding=2),
+        conv("parts", 2, 353, 353, (9, 15), 3, 353, padding=1),
+        conv("parts, stride 2", 1, 352, 352, (8, 29), 3, 352, stride=2, padding=1),
+    ),
     group("depthwise", "taps", *[conv(f"{k}", 2, 9, 9, 21, k, 9, padding=k // 2) for k in range(1, 14)]),
     group(
         "depthwise",
