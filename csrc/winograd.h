@@ -7,10 +7,6 @@
 /* Sides of a patch: 4 x 4 results of 3 x 3 taps, or 2 x 2 of 5 x 5. */
 enum { FC_WINO_SIDE = 6, FC_WINO_FREQUENCIES = FC_WINO_SIDE * FC_WINO_SIDE };
 
-/* Fewer channels on either side, or tiles, than this, and the transforms cost more than they save. */
-#define FC_WINO_CHANNELS 24
-#define FC_WINO_TILES 12
-
 /* Results of a tile along a side. */
 static inline int64_t fc_wino_step(const fc_conv_plan *p) { return FC_WINO_SIDE + 1 - p->d.ker[1]; }
 
@@ -44,9 +40,11 @@ static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps) {
   return 0;
 }
 
+/* With fewer channels on either side, or tiles, the transforms cost more than they save. */
 static inline const char *fc_wino_slow(const fc_conv_plan *p) {
-  if (p->sc < FC_WINO_CHANNELS || p->dc < FC_WINO_CHANNELS) return "too few channels to pay for the transforms";
-  if (fc_wino_tiles(p, p->dst).all < FC_WINO_TILES) return "too few tiles to pay for transforming the filters";
+  const int weight = p->d.direction == FC_BWD_WEIGHT, channels = weight ? 8 : 16, tiles = weight ? 4 : p->d.packed ? 3 : 9;
+  if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
+  if (fc_wino_tiles(p, p->dst).all < tiles) return "too few tiles to pay for transforming the filters";
   return 0;
 }
 

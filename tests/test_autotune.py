@@ -16,6 +16,7 @@ import pytest
 
 import fastconv as fc
 from fastconv import dispatch, testing
+from fastconv.spec import conv_spec
 
 autotune = importlib.import_module("fastconv.autotune")
 
@@ -344,6 +345,26 @@ def test_other_backends_are_searched_for_an_algorithm(c_target: testing.Target) 
         choice = _chosen()
     assert choice.kernel.backend == "reference"
     assert "not one matrix product a tap" in choice.refusals[0][1]
+
+
+@pytest.mark.parametrize(
+    ("direction", "packed", "channels", "tiles"),
+    [("fwd", False, 16, 9), ("fwd", True, 16, 3), ("bwd_input", False, 16, 9), ("bwd_weight", False, 8, 4)],
+)
+@on_c
+def test_where_heuristics_take_winograd(
+    c_target: testing.Target, direction: str, packed: bool, channels: int, tiles: int
+) -> None:
+    def algorithm(ic: int, oc: int, tiles: int) -> str:
+        spec = conv_spec(
+            direction, (1, ic, 4, 4 * tiles), (oc, ic, 3, 3), "float32", padding=1, layout="NCHW", packed=packed
+        )
+        return dispatch.choose(spec).kernel.algorithm
+
+    with testing.on(c_target):
+        assert algorithm(channels, channels, tiles) == WINOGRAD
+        for ic, oc, t in ((-1, 0, 0), (0, -1, 0), (0, 0, -1)):
+            assert algorithm(channels + ic, channels + oc, tiles + t) != WINOGRAD
 
 
 @on_c
