@@ -36,11 +36,13 @@ typedef struct fc_algorithm {
   fc_piece_fn run;
   /* NULL if it should, else why a later one is faster; who asks for it by name is not told. May be NULL. */
   const char *(*slow)(const fc_conv_plan *p);
+  /* Instead of running the pieces: does it all, with weights as they are where none come packed. May be NULL. */
+  int (*execute)(struct fc_conv_call *call, int nthreads);
 } fc_algorithm;
 
-extern const fc_algorithm fc_conv_winograd_3x3, fc_conv_winograd_5x5, fc_conv_depthwise, fc_conv_lines, fc_conv_direct,
-    fc_conv_rows, fc_conv_pixels, fc_conv_weight_winograd_3x3, fc_conv_weight_winograd_5x5, fc_conv_weight_depthwise,
-    fc_conv_weight_lines, fc_conv_weight_direct, fc_conv_weight_pixels;
+extern const fc_algorithm fc_conv_winograd_3x3, fc_conv_winograd_5x5, fc_conv_winograd_filters_3x3, fc_conv_winograd_filters_5x5,
+    fc_conv_depthwise, fc_conv_lines, fc_conv_direct, fc_conv_rows, fc_conv_pixels, fc_conv_weight_winograd_3x3,
+    fc_conv_weight_winograd_5x5, fc_conv_weight_depthwise, fc_conv_weight_lines, fc_conv_weight_direct, fc_conv_weight_pixels;
 
 struct fc_conv_plan {
   fc_conv_desc d;
@@ -65,7 +67,7 @@ typedef struct fc_conv_call {
   const char *first, *second, *packed, *bias, *add;
   char *result, *workspace;
   int threads;                /* that it was cut into pieces for */
-  int64_t scratch;            /* bytes a worker */
+  int64_t scratch, shared;    /* bytes a worker, and of them all; shared ones come first */
   int64_t piece_m, piece_n, pieces_m, pieces_n;
 } fc_conv_call;
 

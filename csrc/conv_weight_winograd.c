@@ -16,7 +16,11 @@ typedef struct sizes {
   int64_t columns, v, z, strip, sums, total;
 } sizes;
 
-static int64_t panels(int64_t lanes, int64_t tile, int64_t n) { return fc_round_up(lanes, tile) * n; }
+/* Elements from frequency to frequency of n tiles' panels. Vectors that are wider than what is left of a panel run into what
+ * follows. */
+static int64_t apart(const fc_conv_plan *p, int64_t lanes, int64_t tile, int64_t n) {
+  return fc_wino_stride(fc_round_up(lanes, tile) * n + p->kn->vl, p->es);
+}
 
 static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_kernels *kn = p->kn;
@@ -28,10 +32,9 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   s.tiles = fc_min(s.grid.all, fc_div_up(s.grid.all, fc_div_up(s.grid.all, s.tiles)));
   fc_partition(d->ocg, d->icg, kn->mr, kn->nr, most_oc, most_ic, d->groups, nthreads > 1 ? (nthreads + 1) / 2 : 1, &s.oc, &s.ic);
   s.columns = s.grid.step * fc_min(s.grid.wide, s.tiles) + FC_WINO_SIDE - s.grid.step;
-  s.v = fc_round_up(FC_WINO_FREQUENCIES * panels(s.ic, kn->nr, s.tiles) * p->es, FC_ALIGN);
-  /* Vectors that are wider than what is left of a panel run into what follows. */
-  s.z = fc_round_up(FC_WINO_FREQUENCIES * (panels(s.oc, kn->mr, s.tiles) + kn->vl) * p->es, FC_ALIGN);
-  s.sums = fc_round_up(FC_WINO_FREQUENCIES * s.oc * s.ic * p->es, FC_ALIGN);
+  s.v = FC_WINO_FREQUENCIES * apart(p, s.ic, kn->nr, s.tiles) * p->es;
+  s.z = FC_WINO_FREQUENCIES * apart(p, s.oc, kn->mr, s.tiles) * p->es;
+  s.sums = FC_WINO_FREQUENCIES * fc_wino_stride(s.oc * s.ic, p->es) * p->es;
   s.strip = fc_round_up(fc_max(FC_WINO_SIDE * s.columns * kn->vl, 2 * s.ic * fc_product3(d->ker)) * p->es, FC_ALIGN);
   s.total = s.v + s.z + s.sums + s.strip;
   return s;
@@ -79,7 +82,7 @@ static void transform_patches(const fc_conv_plan *p, const sizes *s, const char 
                          .step = s->grid.step,
                          .tiles = r.n,
                          .tile = kn->nr,
-                         .frequency = panels(channels, kn->nr, n)};
+                         .frequency = apart(p, channels, kn->nr, n)};
       kn->wino_input(&w);
     }
 }
@@ -116,7 +119,7 @@ static void transform_results(const fc_conv_plan *p, const sizes *s, const char 
                            .step = s->grid.step,
                            .tiles = r.n,
                            .tile = kn->mr,
-                           .frequency = panels(channels, kn->mr, n) + kn->vl};
+                           .frequency = apart(p, channels, kn->mr, n)};
         kn->wino_result(&w);
       }
 }
@@ -165,7 +168,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t es = p->es, per = j->pieces_m * j->pieces_n, g = index / per;
   const int64_t m0 = index % per % j->pieces_m * j->piece_m, m = fc_min(d->ocg - m0, j->piece_m);
   const int64_t n0 = index % per / j->pieces_m * j->piece_n, n = fc_min(d->icg - n0, j->piece_n);
-  const int64_t whole = fc_round_up(n, kn->vl), frequency = m * whole;
+  const int64_t whole = fc_round_up(n, kn->vl), frequency = fc_wino_stride(m * whole, es);
   char *v = j->workspace + worker * j->scratch, *z = v + s.v, *sums = z + s.z, *strip = sums + s.sums;
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   for (int64_t t = 0, t1; t < s.grid.all; t = t1) {
@@ -176,8 +179,8 @@ static void piece(void *ctx, int64_t index, int worker) {
       const fc_block b = {.m = m,
                           .n = whole,
                           .k = t1 - t,
-                          .a = z + f * (panels(m, kn->mr, t1 - t) + kn->vl) * es,
-                          .b = v + f * panels(n, kn->nr, t1 - t) * es,
+                          .a = z + f * apart(p, m, kn->mr, t1 - t) * es,
+                          .b = v + f * apart(p, n, kn->nr, t1 - t) * es,
                           .out = {.p = sums + f * frequency * es, .rs = whole, .cs = 1},
                           .ep = &plain,
                           .first = t == 0,

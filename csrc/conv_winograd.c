@@ -22,12 +22,67 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   const int64_t share = fc_div_up(s.grid.all * p->d.groups, nthreads > 1 ? 3 * nthreads : 1);
   s.piece = fc_max(kn->mr, fc_min(most, fc_round_up(share, kn->mr)));
   s.columns = s.grid.step * fc_min(s.grid.wide, s.piece) + FC_WINO_SIDE - s.grid.step;
-  s.v = fc_round_up(FC_WINO_FREQUENCIES * s.piece * s.sc * p->es, FC_ALIGN);
-  s.m = fc_round_up(FC_WINO_FREQUENCIES * s.piece * s.dc * p->es, FC_ALIGN);
+  s.v = FC_WINO_FREQUENCIES * fc_wino_stride(s.piece * s.sc, p->es) * p->es;
+  s.m = FC_WINO_FREQUENCIES * fc_wino_stride(s.piece * s.dc, p->es) * p->es;
   s.strip = fc_round_up(FC_WINO_SIDE * s.columns * kn->vl * p->es, FC_ALIGN);
   s.tables = fc_round_up(s.piece * (int64_t)sizeof(void *), FC_ALIGN);
   s.total = s.v + s.m + s.strip + s.tables;
   return s;
+}
+
+/* ---- what every form of the algorithm does ---- */
+
+/* Row i, column j of the filter as it is applied: the tap with the i-th offset, the j-th. */
+void fc_wino_order(const fc_conv_plan *p, int order[FC_WINO_TAPS]) {
+  const fc_axis *h = &p->phases[0].ax[1], *w = &p->phases[0].ax[2];
+  const int side = (int)p->d.ker[1], last = side - 1;
+  for (int i = 0; i < side; i++)
+    for (int j = 0; j < side; j++)
+      order[side * i + j] = h->tap[h->off[0] < h->off[1] ? i : last - i] * side + w->tap[w->off[0] < w->off[1] ? j : last - j];
+}
+
+static int64_t least(const fc_axis *a) { return fc_min(a->off[0], a->off[a->ntap - 1]); }
+
+void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
+  const fc_conv_plan *p = j->p;
+  const int64_t at = r->image * p->ss[0] + (group * p->sc + channel) * p->ss[1];
+  const fc_strip f = {.strip = w->strip,
+                      .columns = w->columns,
+                      .rows = FC_WINO_SIDE,
+                      .count = w->step * (r->n - 1) + FC_WINO_SIDE,
+                      .src = j->first + at * p->es,
+                      .channels = (int)fc_min(p->kn->vl, p->sc - channel),
+                      .high = p->src[1],
+                      .wide = p->src[2],
+                      .top = w->step * r->row + least(&p->phases[0].ax[1]),
+                      .left = w->step * r->column + least(&p->phases[0].ax[2]),
+                      .channel = p->ss[1],
+                      .row = p->ss[3],
+                      .pixel = p->ss[4]};
+  p->kn->wino_strip(&f);
+  p->kn->wino_input(w);
+}
+
+void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
+  const fc_conv_plan *p = j->p;
+  const int64_t es = p->es, step = w->step, *ds = p->ds, *as = p->d.as, c = group * p->dc + channel, x = step * r->column;
+  const int64_t columns = fc_min(step * r->n, p->dst[2] - x), rows = fc_min(step, p->dst[1] - step * r->row);
+  const fc_epilogue ep = {1, 1, 0, j->bias ? j->bias + c * es : 0, p->d.act.kind, p->d.act.p0, p->d.act.p1};
+  p->kn->wino_output(w);
+  for (int64_t i = 0; i < rows; i++) {
+    const int64_t y = step * r->row + i;
+    fc_block t = {
+        .m = columns,
+        .n = fc_min(p->kn->vl, p->dc - channel),
+        .ep = &ep,
+        .first = 1,
+        .last = 1,
+        .out = {.p = j->result + (r->image * ds[0] + c * ds[1] + y * ds[3] + x * ds[4]) * es, .rs = ds[4], .cs = ds[1]}};
+    if (j->add)
+      t.add = (fc_view){
+          .p = (char *)j->add + (r->image * as[0] + c * as[1] + y * as[3] + x * as[4]) * es, .rs = as[4], .cs = as[1]};
+    p->kn->write((char *)w->strip + i * w->columns * p->kn->vl * es, p->kn->vl, &t);
+  }
 }
 
 /* ---- filters ---- */
@@ -38,7 +93,9 @@ typedef struct filter_call {
   char *packed;
 } filter_call;
 
-static int64_t frequency_elements(const fc_conv_plan *p) { return fc_packed_elements(p->dc, p->kn->nr, p->sc); }
+static int64_t frequency_elements(const fc_conv_plan *p) {
+  return fc_wino_stride(fc_packed_elements(p->dc, p->kn->nr, p->sc), p->es);
+}
 
 static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * FC_WINO_FREQUENCIES * frequency_elements(p); }
 
@@ -47,20 +104,13 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   (void)worker;
   const filter_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const fc_axis *ax = p->phases[0].ax;
   const int nr = p->kn->nr;
-  const int64_t es = p->es, step = fc_filter_step(p), parts = fc_div_up(p->sc, step);
+  const int64_t es = p->es, taps = fc_product3(p->d.ker), step = fc_filter_step(p), parts = fc_div_up(p->sc, step);
   const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step),
                 kstep = fc_product_kstep(p->kn, p->sc);
   double rows[FC_FILTER_ROWS * FC_MAX_LANES];
-  /* Row i, column j of the filter as it is applied: the tap with the i-th offset, the j-th. */
-  const int side = (int)p->d.ker[1];
-  int order[25];
-  for (int i = 0; i < side; i++)
-    for (int k = 0; k < side; k++) {
-      const int h = ax[1].off[0] < ax[1].off[1] ? i : side - 1 - i, w = ax[2].off[0] < ax[2].off[1] ? k : side - 1 - k;
-      order[side * i + k] = ax[1].tap[h] * side + ax[2].tap[w];
-    }
+  int order[FC_WINO_TAPS];
+  fc_wino_order(p, order);
   for (int64_t l = 0; l < p->dc; l += nr) {
     fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, rows);
     for (int64_t c = c0, run; c < c1; c += run) {
@@ -68,7 +118,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
       run = fc_min(c1, k1) - c;
       const int64_t at = g * FC_WINO_FREQUENCIES * frequency_elements(p) + fc_packed_at(p->dc, nr, l, k0, k1 - k0) +
                          (c - k0) * nr;
-      const fc_wino t = {.strip = (char *)rows + (c - c0) * side * side * nr * es,
+      const fc_wino t = {.strip = (char *)rows + (c - c0) * taps * nr * es,
                          .plane = j->packed + at * es,
                          .step = fc_wino_step(p),
                          .tiles = run,
@@ -86,52 +136,6 @@ static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads
 
 /* ---- tiles ---- */
 
-static int64_t least(const fc_axis *a) { return fc_min(a->off[0], a->off[a->ntap - 1]); }
-
-/* A run's patches, VL channels from c on, to v. */
-static void transform_patches(const fc_conv_plan *p, const sizes *s, const fc_wino_run *r, const char *src, int64_t channels,
-                              char *strip, const fc_wino *w) {
-  const fc_strip f = {.strip = strip,
-                      .columns = s->columns,
-                      .rows = FC_WINO_SIDE,
-                      .count = s->grid.step * (r->n - 1) + FC_WINO_SIDE,
-                      .src = src,
-                      .channels = (int)fc_min(p->kn->vl, channels),
-                      .high = p->src[1],
-                      .wide = p->src[2],
-                      .top = s->grid.step * r->row + least(&p->phases[0].ax[1]),
-                      .left = s->grid.step * r->column + least(&p->phases[0].ax[2]),
-                      .channel = p->ss[1],
-                      .row = p->ss[3],
-                      .pixel = p->ss[4]};
-  p->kn->wino_strip(&f);
-  p->kn->wino_input(w);
-}
-
-/* A strip's rows of VL channels to where they belong. */
-static void write_strip(const fc_conv_call *j, const sizes *s, const fc_wino_run *r, int64_t channel, int channels,
-                        const char *strip) {
-  const fc_conv_plan *p = j->p;
-  const int vl = p->kn->vl;
-  const int64_t es = p->es, step = s->grid.step, *ds = p->ds, *as = p->d.as, w = step * r->column;
-  const int64_t columns = fc_min(step * r->n, p->dst[2] - w), rows = fc_min(step, p->dst[1] - step * r->row);
-  const fc_epilogue ep = {1, 1, 0, j->bias ? j->bias + channel * es : 0, p->d.act.kind, p->d.act.p0, p->d.act.p1};
-  for (int64_t i = 0; i < rows; i++) {
-    const int64_t h = step * r->row + i;
-    fc_block t = {
-        .m = columns,
-        .n = channels,
-        .ep = &ep,
-        .first = 1,
-        .last = 1,
-        .out = {.p = j->result + (r->image * ds[0] + channel * ds[1] + h * ds[3] + w * ds[4]) * es, .rs = ds[4], .cs = ds[1]}};
-    if (j->add)
-      t.add = (fc_view){
-          .p = (char *)j->add + (r->image * as[0] + channel * as[1] + h * as[3] + w * as[4]) * es, .rs = as[4], .cs = as[1]};
-    p->kn->write(strip + i * s->columns * vl * es, vl, &t);
-  }
-}
-
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
@@ -141,6 +145,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t t0 = index % per * s.piece, t1 = fc_min(s.grid.all, t0 + s.piece), n = t1 - t0;
   char *v = j->workspace + worker * j->scratch, *m = v + s.v, *strip = m + s.m;
   const void **at = (const void **)(strip + s.strip);
+  const int64_t patches = fc_wino_stride(n * s.sc, es), products = fc_wino_stride(n * s.dc, es); /* of a frequency */
   fc_wino_run r;
   for (int64_t c = 0; c < p->sc; c += kn->vl)
     for (int64_t t = t0; t < t1; t += r.n) {
@@ -151,16 +156,16 @@ static void piece(void *ctx, int64_t index, int worker) {
                          .step = s.grid.step,
                          .tiles = r.n,
                          .tile = s.sc,
-                         .frequency = n * s.sc};
-      transform_patches(p, &s, &r, j->first + (r.image * p->ss[0] + (g * p->sc + c) * p->ss[1]) * es, p->sc - c, strip, &w);
+                         .frequency = patches};
+      fc_wino_patches(j, &w, &r, g, c);
     }
   const fc_product prod = {kn, es, n, p->dc, p->sc, fc_product_kstep(kn, p->sc)};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   const fc_view none = {0};
   for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++) {
-    for (int64_t i = 0; i < n; i++) at[i] = v + (f * n + i) * s.sc * es;
+    for (int64_t i = 0; i < n; i++) at[i] = v + (f * patches + i * s.sc) * es;
     const fc_rows rows = {at, p->sc, n};
-    const fc_view out = {.p = m + f * n * s.dc * es, .rs = s.dc, .cs = 1};
+    const fc_view out = {.p = m + f * products * es, .rs = s.dc, .cs = 1};
     const char *filters = j->packed + (g * FC_WINO_FREQUENCIES + f) * frequency_elements(p) * es;
     fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = filters}, 0, n, 0, p->dc, &out, &none, &plain,
                      strip);
@@ -174,9 +179,8 @@ static void piece(void *ctx, int64_t index, int worker) {
                          .step = s.grid.step,
                          .tiles = r.n,
                          .tile = s.dc,
-                         .frequency = n * s.dc};
-      kn->wino_output(&w);
-      write_strip(j, &s, &r, g * p->dc + c, (int)fc_min(kn->vl, p->dc - c), strip);
+                         .frequency = products};
+      fc_wino_results(j, &w, &r, g, c);
     }
 }
 

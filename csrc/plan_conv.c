@@ -9,6 +9,8 @@
 
 /* The algorithms, in the order in which they are asked; the last of a direction neither refuses nor is slow. */
 static const fc_algorithm *const candidates[] = {
+    &fc_conv_winograd_filters_3x3,
+    &fc_conv_winograd_filters_5x5,
     &fc_conv_winograd_3x3,
     &fc_conv_winograd_5x5,
     &fc_conv_depthwise,
@@ -191,7 +193,8 @@ int fc_conv_plan_threads(const fc_conv_plan *p, int nthreads) { return macs(&p->
 int64_t fc_conv_plan_workspace(const fc_conv_plan *p, int nthreads, int packed) {
   fc_conv_call call = {.p = p};
   p->algorithm->pieces(&call, nthreads);
-  return (packed ? 0 : fc_round_up(fc_conv_plan_packed_bytes(p), FC_ALIGN)) + fc_max(1, nthreads) * call.scratch + 2 * FC_ALIGN;
+  const int64_t weights = packed || p->algorithm->execute ? 0 : fc_round_up(fc_conv_plan_packed_bytes(p), FC_ALIGN);
+  return weights + call.shared + fc_max(1, nthreads) * call.scratch + 2 * FC_ALIGN;
 }
 
 int fc_conv_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
@@ -202,6 +205,10 @@ int fc_conv_run(const fc_conv_plan *p, const void *first, const void *second, co
                 const void *add, void *result, void *workspace, int nthreads) {
   fc_conv_call call = {
       .p = p, .first = first, .second = second, .bias = bias, .add = add, .result = result, .workspace = fc_aligned(workspace)};
+  if (p->algorithm->execute) {
+    call.packed = packed ? fc_aligned((void *)packed) : 0;
+    return p->algorithm->execute(&call, nthreads);
+  }
   if (p->algorithm->packed) {
     if (!packed) {
       packed = call.workspace;

@@ -5,10 +5,16 @@
 #include "conv.h"
 
 /* Sides of a patch: 4 x 4 results of 3 x 3 taps, or 2 x 2 of 5 x 5. */
-enum { FC_WINO_SIDE = 6, FC_WINO_FREQUENCIES = FC_WINO_SIDE * FC_WINO_SIDE };
+enum { FC_WINO_SIDE = 6, FC_WINO_FREQUENCIES = FC_WINO_SIDE * FC_WINO_SIDE, FC_WINO_TAPS = 25 };
 
 /* Results of a tile along a side. */
 static inline int64_t fc_wino_step(const fc_conv_plan *p) { return FC_WINO_SIDE + 1 - p->d.ker[1]; }
+
+/* Elements from one frequency of so many to the next: an odd number of lines, so that what a transform reads or writes at a
+ * time, one line a frequency, does not meet in a few sets of the caches. */
+static inline int64_t fc_wino_stride(int64_t elements, int64_t es) {
+  return (fc_div_up(elements * es, FC_ALIGN) | 1) * FC_ALIGN / es;
+}
 
 /* Tiles of an image: rows, columns; of all images. */
 typedef struct fc_wino_grid {
@@ -48,5 +54,14 @@ static inline const char *fc_wino_slow(const fc_conv_plan *p) {
   if (fc_wino_tiles(p, p->dst).all < tiles) return "too few tiles to pay for transforming the filters";
   return 0;
 }
+
+/* Which tap is where in the filter that wino_weights transforms. */
+void fc_wino_order(const fc_conv_plan *p, int order[FC_WINO_TAPS]);
+
+/* A run's patches, VL channels from one of a group's on: from the image over w's strip to its plane. */
+void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel);
+
+/* A run's results likewise: from w's plane over its strip to the image, with bias, residual and activation. */
+void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel);
 
 #endif

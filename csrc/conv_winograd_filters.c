@@ -1,0 +1,183 @@
+/* Winograd where there are more filters than patches: transformed, they are four times what they were, and longer in
+ * coming from memory than in the making. The patches of a round of tiles are transformed for all to read. Then a piece has
+ * a panel of result channels: it transforms their filters, unless they come so, multiplies, and transforms back. */
+#include "winograd.h"
+
+/* Tiles of a round. */
+#define FC_WINO_ROUND 144
+
+/* From so many bytes of transformed filters on, where one round does; where it takes more. */
+#define FC_WINO_FEW (2 * 1024 * 1024)
+#define FC_WINO_MANY (16 * 1024 * 1024)
+
+typedef struct sizes {
+  fc_wino_grid grid;
+  int64_t tiles, rounds;      /* of a round; how many */
+  int64_t sc, columns;        /* source channels, whole vectors; pixels of a strip's rows */
+  int64_t patches, filters, products; /* elements from frequency to frequency */
+  int64_t u, m, strip, tables;
+} sizes;
+
+static sizes size(const fc_conv_plan *p, int packed) {
+  const fc_kernels *kn = p->kn;
+  sizes s = {.grid = fc_wino_tiles(p, p->dst), .sc = fc_round_up(p->sc, kn->vl)};
+  s.rounds = fc_div_up(s.grid.all, FC_WINO_ROUND);
+  s.tiles = fc_div_up(s.grid.all, s.rounds);
+  s.columns = s.grid.step * fc_min(s.grid.wide, s.tiles) + FC_WINO_SIDE - s.grid.step;
+  s.patches = fc_wino_stride(s.tiles * s.sc, p->es);
+  s.filters = fc_wino_stride(p->sc * kn->nr, p->es);
+  s.products = fc_wino_stride(s.tiles * kn->nr, p->es);
+  s.u = packed ? 0 : FC_WINO_FREQUENCIES * s.filters * p->es;
+  s.m = FC_WINO_FREQUENCIES * s.products * p->es;
+  s.strip = fc_round_up(FC_WINO_SIDE * s.columns * kn->vl * p->es, FC_ALIGN);
+  s.tables = fc_round_up(FC_WINO_FREQUENCIES * s.tiles * (int64_t)sizeof(void *), FC_ALIGN);
+  return s;
+}
+
+/* Elements of a panel's filters. */
+static int64_t panel_elements(const fc_conv_plan *p) { return FC_WINO_FREQUENCIES * fc_wino_stride(p->sc * p->kn->nr, p->es); }
+
+static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * fc_div_up(p->dc, p->kn->nr) * panel_elements(p); }
+
+/* The filters of the result channels from l on, to u. */
+static void transform_filters(const fc_conv_plan *p, const char *w, int64_t group, int64_t l, char *u) {
+  const int64_t es = p->es, nr = p->kn->nr, step = fc_filter_step(p);
+  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
+  int order[FC_WINO_TAPS];
+  fc_wino_order(p, order);
+  for (int64_t c = 0; c < p->sc; c += step) {
+    const int64_t c1 = fc_min(p->sc, c + step);
+    fc_filter_rows(p, w + group * p->d.ocg * p->d.ws[0] * es, (int)nr, l, c, c1, rows);
+    const fc_wino t = {.strip = rows,
+                       .plane = u + c * nr * es,
+                       .step = fc_wino_step(p),
+                       .tiles = c1 - c,
+                       .tile = nr,
+                       .frequency = fc_wino_stride(p->sc * nr, es)};
+    p->kn->wino_weights(&t, order);
+  }
+}
+
+typedef struct pack_call {
+  const fc_conv_plan *p;
+  const char *w;
+  char *packed;
+} pack_call;
+
+static void pack_piece(void *ctx, int64_t index, int worker) {
+  (void)worker;
+  const pack_call *j = ctx;
+  const int64_t nr = j->p->kn->nr, panels = fc_div_up(j->p->dc, nr);
+  transform_filters(j->p, j->w, index / panels, index % panels * nr, j->packed + index * panel_elements(j->p) * j->p->es);
+}
+
+static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
+  pack_call j = {p, w, packed};
+  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->d.groups * fc_div_up(p->dc, p->kn->nr), pack_piece, &j);
+}
+
+/* Tiles t0..t1 of a group. */
+typedef struct job {
+  const fc_conv_call *call;
+  sizes s;
+  int64_t group, t0, t1;
+} job;
+
+static char *scratch_of(const job *t, int worker) { return t->call->workspace + t->call->shared + worker * t->call->scratch; }
+
+static void patches(void *ctx, int64_t index, int worker) {
+  const job *t = ctx;
+  const fc_conv_plan *p = t->call->p;
+  const int64_t c = index * p->kn->vl;
+  fc_wino_run r;
+  for (int64_t i = t->t0; i < t->t1; i += r.n) {
+    r = fc_wino_run_at(&t->s.grid, i, t->t1);
+    const fc_wino w = {.strip = scratch_of(t, worker),
+                       .plane = t->call->workspace + ((i - t->t0) * t->s.sc + c) * p->es,
+                       .columns = t->s.columns,
+                       .step = t->s.grid.step,
+                       .tiles = r.n,
+                       .tile = t->s.sc,
+                       .frequency = t->s.patches};
+    fc_wino_patches(t->call, &w, &r, t->group, c);
+  }
+}
+
+static void piece(void *ctx, int64_t index, int worker) {
+  const job *t = ctx;
+  const fc_conv_call *j = t->call;
+  const fc_conv_plan *p = j->p;
+  const fc_kernels *kn = p->kn;
+  const sizes *s = &t->s;
+  const int64_t es = p->es, nr = kn->nr, l = index * nr, lanes = fc_min(nr, p->dc - l), n = t->t1 - t->t0;
+  char *strip = scratch_of(t, worker), *m = strip + s->strip, *u = m + s->m;
+  const void **at = (const void **)(u + s->u);
+  if (j->packed)
+    u = (char *)j->packed + (t->group * fc_div_up(p->dc, nr) + index) * panel_elements(p) * es;
+  else
+    transform_filters(p, j->second, t->group, l, u);
+  for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++)
+    for (int64_t i = 0; i < n; i++) at[f * n + i] = j->workspace + (f * s->patches + i * s->sc) * es;
+  const fc_product prod = {kn, es, n, fc_round_up(lanes, kn->vl), p->sc, fc_product_kstep(kn, p->sc)};
+  const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  const fc_view none = {0};
+  for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++) {
+    const fc_rows rows = {at + f * n, p->sc, n};
+    const fc_view out = {.p = m + f * s->products * es, .rs = nr, .cs = 1};
+    fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = u + f * s->filters * es}, 0, n, 0, prod.n, &out,
+                     &none, &plain, strip);
+  }
+  fc_wino_run r;
+  for (int64_t c = 0; c < lanes; c += kn->vl)
+    for (int64_t i = t->t0; i < t->t1; i += r.n) {
+      r = fc_wino_run_at(&s->grid, i, t->t1);
+      const fc_wino w = {.strip = strip,
+                         .plane = m + ((i - t->t0) * nr + c) * es,
+                         .columns = s->columns,
+                         .step = s->grid.step,
+                         .tiles = r.n,
+                         .tile = nr,
+                         .frequency = s->products};
+      fc_wino_results(j, &w, &r, t->group, l + c);
+    }
+}
+
+static int64_t pieces(fc_conv_call *j, int nthreads) {
+  const sizes s = size(j->p, 0);
+  (void)nthreads;
+  j->scratch = s.strip + s.u + s.m + s.tables;
+  j->shared = FC_WINO_FREQUENCIES * s.patches * j->p->es;
+  return fc_div_up(j->p->dc, j->p->kn->nr);
+}
+
+static int execute(fc_conv_call *j, int nthreads) {
+  const fc_conv_plan *p = j->p;
+  const int64_t n = pieces(j, nthreads);
+  job t = {.call = j, .s = size(p, j->packed != 0)};
+  int status = FC_OK;
+  for (t.group = 0; t.group < p->d.groups; t.group++)
+    for (t.t0 = 0; t.t0 < t.s.grid.all && !status; t.t0 = t.t1) {
+      t.t1 = fc_min(t.s.grid.all, t.t0 + t.s.tiles);
+      status = fc_parallel_for(nthreads, t.s.sc / p->kn->vl, patches, &t);
+      if (!status) status = fc_parallel_for(nthreads, n, piece, &t);
+    }
+  return status;
+}
+
+static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3); }
+
+static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5); }
+
+static const char *slow(const fc_conv_plan *p) {
+  const char *why = fc_wino_slow(p);
+  if (why) return why;
+  const int64_t bytes = FC_WINO_FREQUENCIES * p->sc * p->dc * p->es;
+  if (bytes < (fc_wino_tiles(p, p->dst).all <= FC_WINO_ROUND ? FC_WINO_FEW : FC_WINO_MANY))
+    return "the transformed filters fit the cache";
+  return 0;
+}
+
+const fc_algorithm fc_conv_winograd_filters_3x3 = {
+    "winograd_4x4_3x3_filters", refuse_3x3, 0, packed_elements, pack, pieces, 0, slow, execute};
+const fc_algorithm fc_conv_winograd_filters_5x5 = {
+    "winograd_2x2_5x5_filters", refuse_5x5, 0, packed_elements, pack, pieces, 0, slow, execute};
