@@ -51,7 +51,7 @@ __all__ = ["NAMES", "Winograd", "WinogradWeights", "refuse"]
 NAMES = {3: "winograd_4x4_3x3", 5: "winograd_2x2_5x5"}
 
 #: Fewer channels than this, and the transforms cost more than they save; fewer tiles, and those of the filters do.
-_CHANNELS, _TILES = 24, 12
+_CHANNELS, _TILES = 8, 4
 
 #: Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters.
 _BYTES, _FEWEST = 1024 * 1024, 36
