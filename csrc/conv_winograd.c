@@ -159,7 +159,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                          .frequency = patches};
       fc_wino_patches(j, &w, &r, g, c);
     }
-  const fc_product prod = {kn, es, n, p->dc, p->sc, fc_product_kstep(kn, p->sc)};
+  const fc_product prod = {kn, es, n, fc_round_up(p->dc, kn->vl), p->sc, fc_product_kstep(kn, p->sc)};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   const fc_view none = {0};
   for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++) {
@@ -167,7 +167,7 @@ static void piece(void *ctx, int64_t index, int worker) {
     const fc_rows rows = {at, p->sc, n};
     const fc_view out = {.p = m + f * products * es, .rs = s.dc, .cs = 1};
     const char *filters = j->packed + (g * FC_WINO_FREQUENCIES + f) * frequency_elements(p) * es;
-    fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = filters}, 0, n, 0, p->dc, &out, &none, &plain,
+    fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = filters}, 0, n, 0, prod.n, &out, &none, &plain,
                      strip);
   }
   for (int64_t c = 0; c < p->dc; c += kn->vl)

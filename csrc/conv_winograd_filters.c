@@ -6,9 +6,11 @@
 /* Tiles of a round. */
 #define FC_WINO_ROUND 144
 
-/* From so many bytes of transformed filters on, where one round does; where it takes more. */
+/* It pays from so many bytes of transformed filters on, where one round does; where it takes more. Filters that come
+ * transformed want some tiles for each panel. */
 #define FC_WINO_FEW (2 * 1024 * 1024)
 #define FC_WINO_MANY (16 * 1024 * 1024)
+#define FC_WINO_SOME 9
 
 typedef struct sizes {
   fc_wino_grid grid;
@@ -171,9 +173,10 @@ static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == 
 static const char *slow(const fc_conv_plan *p) {
   const char *why = fc_wino_slow(p);
   if (why) return why;
-  const int64_t bytes = FC_WINO_FREQUENCIES * p->sc * p->dc * p->es;
-  if (bytes < (fc_wino_tiles(p, p->dst).all <= FC_WINO_ROUND ? FC_WINO_FEW : FC_WINO_MANY))
-    return "the transformed filters fit the cache";
+  const int64_t bytes = FC_WINO_FREQUENCIES * p->sc * p->dc * p->es, tiles = fc_wino_tiles(p, p->dst).all;
+  const int one = tiles <= FC_WINO_ROUND;
+  if (p->d.packed ? !one || tiles < FC_WINO_SOME || bytes < FC_WINO_FEW : bytes < (one ? FC_WINO_FEW : FC_WINO_MANY))
+    return "the transformed filters stay in cache, or are read too often";
   return 0;
 }
 

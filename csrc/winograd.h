@@ -48,8 +48,7 @@ static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps) {
 
 /* With fewer channels on either side, or tiles, the transforms cost more than they save. */
 static inline const char *fc_wino_slow(const fc_conv_plan *p) {
-  const int weight = p->d.direction == FC_BWD_WEIGHT, channels = p->d.groups > 1 ? 24 : weight ? 8 : 16;
-  const int tiles = weight ? 4 : p->d.packed ? 3 : 9;
+  const int channels = 12, tiles = p->d.packed ? 3 : 4;
   if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
   if (fc_wino_tiles(p, p->dst).all < tiles) return "too few tiles to pay for transforming the filters";
   return 0;

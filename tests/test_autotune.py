@@ -349,7 +349,7 @@ def test_other_backends_are_searched_for_an_algorithm(c_target: testing.Target) 
 
 @pytest.mark.parametrize(
     ("direction", "packed", "channels", "tiles"),
-    [("fwd", False, 16, 9), ("fwd", True, 16, 3), ("bwd_input", False, 16, 9), ("bwd_weight", False, 8, 4)],
+    [("fwd", False, 12, 4), ("fwd", True, 12, 3), ("bwd_input", False, 12, 4), ("bwd_weight", False, 12, 4)],
 )
 @on_c
 def test_where_heuristics_take_winograd(

@@ -207,6 +207,7 @@ def test_an_output_that_is_read_only(tmp_path, monkeypatch):
 
 
 def test_an_environment_that_forces_the_impossible(tmp_path, monkeypatch):
+    monkeypatch.setattr(dispatch, "_of_environment", dispatch._of_environment.__wrapped__)
     monkeypatch.setenv("FASTCONV_BACKEND", "abacus")
     code, _, err = run("--output", tmp_path / "output")
     assert code == 2

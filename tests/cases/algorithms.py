@@ -18,6 +18,14 @@ ROWS, PIXELS, LINES = "implicit_gemm_rows", "implicit_gemm_pixels", "direct_line
 ALGORITHMS = {
     "winograd": dict.fromkeys(("y", "dx", "dw"), (WINOGRAD, WINOGRAD)),
     "winograd 5x5": dict.fromkeys(("y", "dx", "dw"), (WINOGRAD_5X5, WINOGRAD_5X5)),
+    "winograd by filters": {
+        **dict.fromkeys(("y", "dx"), (f"{WINOGRAD}_filters", f"{WINOGRAD}_filters")),
+        "dw": (WINOGRAD, WINOGRAD),
+    },
+    "winograd 5x5 by filters": {
+        **dict.fromkeys(("y", "dx"), (f"{WINOGRAD_5X5}_filters", f"{WINOGRAD_5X5}_filters")),
+        "dw": (WINOGRAD_5X5, WINOGRAD_5X5),
+    },
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
@@ -126,36 +134,36 @@ _wino = [
     group(
         "winograd",
         "few channels and tiles",
-        *[conv(f"{i} to {o}", 2, i, o, (5, 7), 3, padding=1) for i, o in ((8, 9), (9, 8), (15, 17), (17, 16))],
-        conv("4 images of a tile", 4, 8, 8, (4, 4), 3, padding=1),
-        conv("5 images of a part of one", 5, 9, 8, (2, 3), 3, padding=1),
+        *[conv(f"{i} to {o}", 2, i, o, (5, 7), 3, padding=1) for i, o in ((12, 13), (13, 12), (15, 17), (17, 16))],
+        conv("4 images of a tile", 4, 12, 12, (4, 4), 3, padding=1),
+        conv("5 images of a part of one", 5, 13, 12, (2, 3), 3, padding=1),
     ),
     group(
         "winograd by filters",
         "rounds",
-        conv("143 tiles", 13, 9, 17, (3, 43), 3, padding=1),
-        conv("144 tiles", 36, 9, 17, (7, 8), 3, padding=1),
-        conv("145 tiles", 29, 9, 17, (4, 19), 3, padding=1),
-        conv("289 tiles", 1, 9, 8, (41, 44), 3, padding=((0, 29), (13, 13))),
-        conv("across images", 37, 8, 9, (5, 6), 3, padding=1),
-        conv("groups", 5, 18, 34, (24, 25), 3, 2, padding=((0, 2), (2, 1))),
+        conv("143 tiles", 13, 13, 17, (3, 43), 3, padding=1),
+        conv("144 tiles", 36, 13, 17, (7, 8), 3, padding=1),
+        conv("145 tiles", 29, 13, 17, (4, 19), 3, padding=1),
+        conv("289 tiles", 1, 13, 12, (41, 44), 3, padding=((0, 29), (13, 13))),
+        conv("across images", 37, 12, 13, (5, 6), 3, padding=1),
+        conv("groups", 5, 48, 50, (24, 25), 3, 2, padding=((0, 2), (2, 1))),
     ),
     group(
         "winograd by filters",
         "channels",
         *[
             conv(f"{i} to {o}", 1, i, o, (5, 7), 3, padding=1)
-            for i, o in ((8, 15), (15, 16), (16, 31), (17, 32), (31, 33), (33, 64), (63, 65), (511, 8), (513, 9))
+            for i, o in ((12, 15), (15, 16), (16, 31), (17, 32), (31, 33), (33, 64), (63, 65), (511, 12), (513, 13))
         ],
     ),
     group(
         "winograd 5x5 by filters",
         "rounds and channels",
         *[
-            conv(f"outputs {h}x{w}", 1, 9, 17, (h, w), 5, padding=2)
+            conv(f"outputs {h}x{w}", 1, 13, 17, (h, w), 5, padding=2)
             for h, w in ((23, 23), (24, 24), (10, 58), (34, 33))
         ],
-        *[conv(f"{i} to {o}", 1, i, o, (3, 4), 5, padding=2) for i, o in ((15, 33), (17, 31), (513, 8))],
+        *[conv(f"{i} to {o}", 1, i, o, (3, 4), 5, padding=2) for i, o in ((15, 33), (17, 31), (513, 12))],
     ),
     group(
         "winograd 5x5",
@@ -187,7 +195,7 @@ _product = [
     group(
         "product",
         "below what pays for Winograd",
-        conv("7 channels in", 1, 7, 24, (12, 16), 3, padding=1),
+        conv("11 channels in", 1, 11, 24, (12, 16), 3, padding=1),
         conv("3 tiles", 3, 24, 24, (4, 4), 3, padding=1),
         conv("stride 1,2", 1, 24, 24, (16, 31), 3, stride=(1, 2), padding=1),
         conv("dilation 2,1", 1, 24, 24, (16, 16), 3, dilation=(2, 1), padding=1),
@@ -351,7 +359,7 @@ TYPICAL = {
     "winograd": conv("typical", 3, 26, 25, (11, 18), 3, padding=1),
     "winograd 5x5": conv("typical", 3, 26, 25, (11, 18), 5, padding=2),
     "winograd by filters": conv("typical", 3, 130, 121, (11, 18), 3, padding=1),
-    "winograd 5x5 by filters": conv("typical", 3, 122, 129, (11, 18), 5, padding=2),
+    "winograd 5x5 by filters": conv("typical", 2, 122, 129, (11, 18), 5, padding=2),
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),

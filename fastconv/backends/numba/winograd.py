@@ -51,7 +51,7 @@ __all__ = ["NAMES", "Winograd", "WinogradWeights", "refuse"]
 NAMES = {3: "winograd_4x4_3x3", 5: "winograd_2x2_5x5"}
 
 #: Fewer channels than this, and the transforms cost more than they save; fewer tiles, and those of the filters do.
-_CHANNELS, _TILES = 8, 4
+_CHANNELS, _TILES = 12, 4
 
 #: Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters.
 _BYTES, _FEWEST = 1024 * 1024, 36
@@ -520,7 +520,7 @@ def refuse(spec: ConvSpec, taps: int) -> str | None:
         return "stride or dilation is not 1"
     if spec.precision == "strict":
         return "strict precision takes direct algorithms only"
-    if min(channels, results) < _CHANNELS:
+    if min(channels, results) < (_CHANNELS if spec.groups == 1 else 2 * _CHANNELS):
         return "too few channels to pay for the transforms"
     if spec.n * prod(-(-s // (7 - taps)) for s in size[-2:]) < _TILES:
         return "too few tiles to pay for transforming the filters"
@@ -645,7 +645,7 @@ class WinogradWeights(_Plan):
         def pieces() -> int:
             return self.spec.groups * -(-self.results // rows) * -(-self.channels // columns)
 
-        while threads > 1 and pieces() < 2 * threads and max(rows, columns) >= 4 * _CHANNELS // 2:
+        while threads > 1 and pieces() < 2 * threads and max(rows, columns) >= 4 * _CHANNELS:
             if rows > columns:
                 rows = up(rows // 2, MR)
             else:
