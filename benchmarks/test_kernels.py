@@ -32,6 +32,8 @@ LAYERS = [
     ("pool", "resnet50_v1_5", "maxpool"),
     ("pool", "googlenet_v3", "inception_a"),
     ("pool", "sums", "sum3@112"),
+    ("pool", "yolo_spp", "pool13"),
+    ("pool", "boxes", "avg15@56"),
     ("pool", "mobilenet_v1", "avgpool"),
 ]
 
@@ -93,7 +95,7 @@ def _products(layer: Gemm) -> Iterator[tuple[str, Callable[..., Callable[[], Any
 
 
 def _poolings(layer: Pool) -> Iterator[tuple[str, Callable[..., Callable[[], Any]]]]:
-    if layer.kernel == layer.size:
+    if layer.is_global:
         names = {f"global_{how}_pool2d": {} for how in ("max", "avg", "sum")}
         names |= {f"adaptive_{how}_pool2d": {"output_size": 1} for how in ("max", "avg")}
     else:

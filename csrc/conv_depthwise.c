@@ -271,5 +271,17 @@ static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_B
 
 static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? shape(p) : ""; }
 
-const fc_algorithm fc_conv_depthwise = {"depthwise_channels", refuse, 0, packed_elements, pack, pieces, piece, 0};
-const fc_algorithm fc_conv_weight_depthwise = {"depthwise_channels", refuse_weight, 0, 0, 0, weight_pieces, weight_piece, 0};
+const fc_algorithm fc_conv_depthwise = {
+    .name = "depthwise_channels",
+    .refuse = refuse,
+    .packed = packed_elements,
+    .pack = pack,
+    .pieces = pieces,
+    .run = piece,
+};
+const fc_algorithm fc_conv_weight_depthwise = {
+    .name = "depthwise_channels",
+    .refuse = refuse_weight,
+    .pieces = weight_pieces,
+    .run = weight_piece,
+};

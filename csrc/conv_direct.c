@@ -280,5 +280,19 @@ static const char *slow_weight(const fc_conv_plan *p) {
   return p->d.groups > 1 && p->d.icg <= 4 && p->d.ocg <= 4 ? 0 : "the channels of a group fill register tiles";
 }
 
-const fc_algorithm fc_conv_direct = {"direct", refuse, prepare, 0, 0, pieces, piece, slow};
-const fc_algorithm fc_conv_weight_direct = {"direct", refuse_weight, prepare, 0, 0, weight_pieces, weight_piece, slow_weight};
+const fc_algorithm fc_conv_direct = {
+    .name = "direct",
+    .refuse = refuse,
+    .prepare = prepare,
+    .pieces = pieces,
+    .run = piece,
+    .slow = slow,
+};
+const fc_algorithm fc_conv_weight_direct = {
+    .name = "direct",
+    .refuse = refuse_weight,
+    .prepare = prepare,
+    .pieces = weight_pieces,
+    .run = weight_piece,
+    .slow = slow_weight,
+};

@@ -239,6 +239,22 @@ static const char *slow_rows(const fc_conv_plan *p) {
   return p->ds[1] == 1 && p->ds[4] != 1 ? 0 : "the channels of the result are not contiguous";
 }
 
-const fc_algorithm fc_conv_rows = {"implicit_gemm_rows", refuse, prepare, packed_elements,
-                                   pack_weights,         pieces, piece,   slow_rows};
-const fc_algorithm fc_conv_pixels = {"implicit_gemm_pixels", refuse, prepare, packed_elements, pack_weights, pieces, piece};
+const fc_algorithm fc_conv_rows = {
+    .name = "implicit_gemm_rows",
+    .refuse = refuse,
+    .prepare = prepare,
+    .packed = packed_elements,
+    .pack = pack_weights,
+    .pieces = pieces,
+    .run = piece,
+    .slow = slow_rows,
+};
+const fc_algorithm fc_conv_pixels = {
+    .name = "implicit_gemm_pixels",
+    .refuse = refuse,
+    .prepare = prepare,
+    .packed = packed_elements,
+    .pack = pack_weights,
+    .pieces = pieces,
+    .run = piece,
+};

@@ -351,5 +351,21 @@ static const char *slow(const fc_conv_plan *p) {
   return fc_product3(p->d.ker) < 4 ? "a result is a sum of few products" : 0;
 }
 
-const fc_algorithm fc_conv_lines = {"direct_lines", refuse, prepare, packed_elements, pack, pieces, piece, slow};
-const fc_algorithm fc_conv_weight_lines = {"direct_lines", refuse_weight, prepare, 0, 0, weight_pieces, weight_piece, slow};
+const fc_algorithm fc_conv_lines = {
+    .name = "direct_lines",
+    .refuse = refuse,
+    .prepare = prepare,
+    .packed = packed_elements,
+    .pack = pack,
+    .pieces = pieces,
+    .run = piece,
+    .slow = slow,
+};
+const fc_algorithm fc_conv_weight_lines = {
+    .name = "direct_lines",
+    .refuse = refuse_weight,
+    .prepare = prepare,
+    .pieces = weight_pieces,
+    .run = weight_piece,
+    .slow = slow,
+};

@@ -171,4 +171,10 @@ static void prepare(fc_conv_plan *p) {
 
 static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
 
-const fc_algorithm fc_conv_weight_pixels = {"implicit_gemm_pixels", refuse, prepare, 0, 0, pieces, piece};
+const fc_algorithm fc_conv_weight_pixels = {
+    .name = "implicit_gemm_pixels",
+    .refuse = refuse,
+    .prepare = prepare,
+    .pieces = pieces,
+    .run = piece,
+};

@@ -197,5 +197,17 @@ static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction != 
 
 static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5); }
 
-const fc_algorithm fc_conv_weight_winograd_3x3 = {"winograd_4x4_3x3", refuse_3x3, 0, 0, 0, pieces, piece, fc_wino_slow};
-const fc_algorithm fc_conv_weight_winograd_5x5 = {"winograd_2x2_5x5", refuse_5x5, 0, 0, 0, pieces, piece, fc_wino_slow};
+const fc_algorithm fc_conv_weight_winograd_3x3 = {
+    .name = "winograd_4x4_3x3",
+    .refuse = refuse_3x3,
+    .pieces = pieces,
+    .run = piece,
+    .slow = fc_wino_slow,
+};
+const fc_algorithm fc_conv_weight_winograd_5x5 = {
+    .name = "winograd_2x2_5x5",
+    .refuse = refuse_5x5,
+    .pieces = pieces,
+    .run = piece,
+    .slow = fc_wino_slow,
+};

@@ -181,6 +181,20 @@ static const char *slow(const fc_conv_plan *p) {
 }
 
 const fc_algorithm fc_conv_winograd_filters_3x3 = {
-    "winograd_4x4_3x3_filters", refuse_3x3, 0, packed_elements, pack, pieces, 0, slow, execute};
+    .name = "winograd_4x4_3x3_filters",
+    .refuse = refuse_3x3,
+    .packed = packed_elements,
+    .pack = pack,
+    .pieces = pieces,
+    .slow = slow,
+    .execute = execute,
+};
 const fc_algorithm fc_conv_winograd_filters_5x5 = {
-    "winograd_2x2_5x5_filters", refuse_5x5, 0, packed_elements, pack, pieces, 0, slow, execute};
+    .name = "winograd_2x2_5x5_filters",
+    .refuse = refuse_5x5,
+    .packed = packed_elements,
+    .pack = pack,
+    .pieces = pieces,
+    .slow = slow,
+    .execute = execute,
+};

@@ -85,7 +85,7 @@ enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
 /* One pooling problem, x (n, c, in) to y (n, c, out): FC_FWD makes y of x; FC_BWD_INPUT makes dx of y, which then is dy,
  * and for FC_MAX of x or indices. windows[i] holds (start, end, count) of every output along a dimension: it pools
  * start, start + dil, ... below end, inside of x. FC_AVG divides by divisor or, if that is 0, by the product
- * of the counts. Where windows lie evenly along w, o stride - pad with ker taps before they are clipped, these three say
+ * of the counts. Where windows lie evenly, o stride - pad with ker taps before they are clipped, these three say
  * so; else stride is 0. indices: FC_FWD of FC_MAX also finds where the maxima are, flat inside a channel plane of x; of
  * equal ones the first. */
 typedef struct fc_pool_desc {
@@ -93,7 +93,7 @@ typedef struct fc_pool_desc {
   int64_t n, c, in[3], out[3], dil[3];
   const int64_t *windows[3];
   double divisor;
-  int64_t ker, stride, pad;
+  int64_t ker[3], stride[3], pad[3];
 } fc_pool_desc;
 
 /* Over (n, channel, d, h, w), in elements. */

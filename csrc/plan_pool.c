@@ -13,12 +13,16 @@
 #define FC_POOL_SPAN (16 * 1024)
 #define FC_POOL_LANES 1024
 
+/* Bytes of a box of source positions. */
+#define FC_POOL_BOX_BYTES (96 * 1024)
+
 struct fc_pool_plan {
   fc_pool_desc d;
   const fc_kernels *kn;
   int64_t es;
   fc_pool_axis axis[3];
-  int op, divide;
+  fc_pool_even even[3];
+  int op, divide, partition;
   int64_t most_rows, most_taps;
   int64_t plane;               /* height times width of a source whose planes become one element, else 0 */
   int64_t *ranges;             /* every axis' from and to */
@@ -27,7 +31,7 @@ struct fc_pool_plan {
 
 /* How one call is cut: units are blocks of channels of an image; a piece is some units, or some rows of one. */
 typedef struct pool_cut {
-  int form;
+  int form, gather;
   fc_pool_axis axis[3];
   int64_t lanes, blocks, units, units_per_piece, rows, rows_per_piece, pieces, columns, span, scratch;
 } pool_cut;
@@ -82,6 +86,13 @@ static int takes_all(const fc_pool_axis *a) {
   return a->target == 1 && a->from[0] == 0 && a->to[0] == a->source && (a->dil == 1 || a->source == 1);
 }
 
+/* Whether every source position is in one window. */
+static int is_partition(const fc_pool_axis *a) {
+  for (int64_t i = 0; i < a->target; i++)
+    if (a->from[i] != (i ? a->to[i - 1] : 0)) return 0;
+  return a->dil == 1 && a->to[a->target - 1] == a->source;
+}
+
 int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
   const fc_kernels *kn = fc_kernels_of(d->isa, d->dtype);
   const int backward = d->direction == FC_BWD_INPUT, max = d->kind == FC_MAX;
@@ -120,6 +131,10 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
       for (int64_t o = 0; o < outs; o++) factor[o] = i == 0 ? d->divisor : 1;
     uniform &= same(factor, outs);
     product *= factor[0];
+    if (!turned)
+      p->even[i] = (fc_pool_even){d->stride[i], d->pad[i], d->ker[i]};
+    else if (d->stride[i] == 1)
+      p->even[i] = (fc_pool_even){1, d->ker[i] - 1 - d->pad[i], d->ker[i]};
     ranges += 2 * size;
     numbers += 2 * size;
   }
@@ -134,6 +149,7 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
   }
   p->most_rows = longest(&p->axis[0]) * longest(&p->axis[1]);
   p->most_taps = longest(&p->axis[2]);
+  p->partition = is_partition(&p->axis[0]) && is_partition(&p->axis[1]) && is_partition(&p->axis[2]);
   if (takes_all(&p->axis[1]) && takes_all(&p->axis[2])) p->plane = p->axis[1].source * p->axis[2].source;
   *plan = p;
   return FC_OK;
@@ -149,9 +165,10 @@ void fc_pool_plan_destroy(fc_pool_plan *p) {
 /* The source columns that columns col0 to col1 of the target need, before the image too where windows are even. */
 static int64_t span_of(const fc_pool_plan *p, const pool_cut *c, int64_t col0, int64_t col1) {
   const fc_pool_axis *x = &c->axis[2];
+  const fc_pool_even *e = &p->even[2];
   if (c->form == FC_POOL_POSITIONS || c->form == FC_POOL_PLANES) return 0;
   if (c->form == FC_POOL_EVEN_COLUMNS)
-    return (fc_round_up(col1 - col0, p->kn->vl) - 1) * p->d.stride + (p->d.ker - 1) * x->dil + 1 + p->d.stride * p->kn->vl;
+    return (fc_round_up(col1 - col0, p->kn->vl) - 1) * e->step + (e->taps - 1) * x->dil + 1 + e->step * p->kn->vl;
   int64_t first, end;
   fc_pool_reach(x, col0, col1, &first, &end);
   return end - first;
@@ -165,13 +182,81 @@ static int large_windows(const fc_pool_plan *p) {
   return p->most_rows * p->most_taps > fc_min(4096, 2 * ((p->most_rows + 1) * step + p->most_taps));
 }
 
-static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s) {
+/* A gradient of maxima of x whose channels lie next to each other: every piece makes some rows of dx, out of all windows
+ * that reach them. Neighbours so look at some windows twice: rows are cut only where units are too few for the threads. */
+static pool_cut cut_gradient(const fc_pool_plan *p, int nthreads) {
+  const int64_t rows = p->d.in[0] * p->d.in[1], row = p->d.in[2] * p->d.c;
+  const int few = p->d.n < 2 * nthreads && nthreads > 1, flat = p->d.in[0] == 1;
+  pool_cut c = {.gather = 1, .lanes = few && !flat ? fc_min(p->d.c, FC_POOL_LANES / p->es) : p->d.c, .rows = rows};
+  memcpy(c.axis, p->axis, sizeof c.axis);
+  c.blocks = fc_div_up(p->d.c, c.lanes);
+  c.units = p->d.n * c.blocks;
+  c.units_per_piece = fc_max(1, FC_PIECE_POOL / (rows * row));
+  c.rows_per_piece = few && flat ? fc_round_up(fc_max(8 * p->most_rows, FC_PIECE_POOL / row), p->most_rows) : rows;
+  c.pieces = fc_div_up(c.units, c.units_per_piece) * fc_div_up(rows, c.rows_per_piece);
+  c.columns = c.axis[2].target;
+  c.scratch = fc_round_up(5 * FC_ALIGN + 16 * p->most_rows * (1 + p->most_taps), FC_ALIGN);
+  return c;
+}
+
+/* Whether windows of 1, 2, 4, ... at all source positions are fewer loads than all windows' rows and columns. */
+static int boxes_pay(const fc_pool_plan *p) {
+  int64_t steps = 4, sources = 1, targets = 1;
+  for (int i = 0; i < 3; i++) {
+    if (p->even[i].step == 0 || p->axis[i].dil != 1) return 0;
+    for (int64_t k = 1; k < p->even[i].taps; k *= 2) steps += p->op == FC_POOL_MAXIMUM ? 1 : 2;
+    sources *= p->axis[i].source;
+    targets *= p->axis[i].target;
+  }
+  return p->op != FC_POOL_ARGMAX && (p->most_rows + p->most_taps) * targets > steps * sources;
+}
+
+/* Extent in a box of n target positions. */
+static int64_t extent(const fc_pool_even *e, int64_t n) { return (n - 1) * e->step + e->taps; }
+
+static pool_cut cut_boxes(const fc_pool_plan *p, int channels) {
+  pool_cut c = {.form = FC_POOL_BOX, .lanes = 1};
+  memcpy(c.axis, p->axis, sizeof c.axis);
+  const fc_pool_even *e = p->even;
+  const int64_t depths = c.axis[0].target, height = c.axis[1].target, most = FC_POOL_BOX_BYTES / p->es;
+  const int64_t depth = extent(&e[0], depths), vl = p->kn->vl;
+  if (channels) {
+    const int64_t whole = depth * extent(&e[1], height) * extent(&e[2], c.axis[2].target);
+    c.lanes = fc_min(p->d.c, fc_max(2, most / (whole * vl)) * vl);
+  }
+  c.blocks = fc_div_up(p->d.c, c.lanes);
+  c.units = p->d.n * c.blocks;
+  c.rows = depths * height;
+  /* Rows and columns are halved as long as they are more than what neighbours share. */
+  int64_t rows = height;
+  c.columns = c.axis[2].target;
+  while (depth * extent(&e[1], rows) * extent(&e[2], c.columns) * c.lanes > most) {
+    if (c.columns * e[2].step > 2 * e[2].taps && c.columns * c.lanes > 8 * vl && c.columns >= rows)
+      c.columns = fc_div_up(c.columns, 2);
+    else if (depths == 1 && rows * e[1].step > 2 * e[1].taps)
+      rows = fc_div_up(rows, 2);
+    else
+      break;
+  }
+  c.rows_per_piece = depths == 1 ? rows : c.rows;
+  c.span = depth * extent(&e[1], rows) * extent(&e[2], c.columns) * c.lanes + p->kn->vl;
+  c.units_per_piece = rows < height ? 1 : fc_max(1, FC_PIECE_POOL / c.span);
+  c.pieces = fc_div_up(c.units, c.units_per_piece) * fc_div_up(c.rows, c.rows_per_piece);
+  c.scratch = fc_round_up(4 * FC_ALIGN + 2 * c.span * p->es, FC_ALIGN);
+  return c;
+}
+
+static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
   const int64_t *ss = forward_like(p) ? s->x : s->y;
+  if (p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT && !p->d.indices && p->d.c > 1 && s->x[1] == 1 && s->y[1] == 1 &&
+      s->dx[1] == 1 && !large_windows(p))
+    return cut_gradient(p, nthreads);
   pool_cut c = {.lanes = 1};
+  if (boxes_pay(p)) return cut_boxes(p, ss[1] == 1 && ss[4] != 1);
   static const int64_t zero = 0, one = 1;
   memcpy(c.axis, p->axis, sizeof c.axis);
   if (p->d.c == 1 || ss[1] != 1 || (ss[4] == 1 && c.axis[2].source > 1)) {
-    c.form = forward_like(p) && (p->d.stride == 1 || p->d.stride == 2) ? FC_POOL_EVEN_COLUMNS : FC_POOL_COLUMNS;
+    c.form = p->op != FC_POOL_SHARES && (p->even[2].step == 1 || p->even[2].step == 2) ? FC_POOL_EVEN_COLUMNS : FC_POOL_COLUMNS;
     const int64_t width = c.axis[2].source;
     const int dense = ss[3] == width * ss[4] || c.axis[1].source == 1;
     if (p->plane && dense && (p->op != FC_POOL_ARGMAX || s->dx[3] == width * s->dx[4])) {
@@ -182,7 +267,8 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s) {
     }
   } else {
     c.form = large_windows(p) ? FC_POOL_CHANNELS : FC_POOL_POSITIONS;
-    c.lanes = fc_min(p->d.c, FC_POOL_LANES / p->es);
+    const int few = nthreads > 1 && p->d.n * c.axis[0].target * c.axis[1].target < 4 * nthreads;
+    c.lanes = few || p->op == FC_POOL_ARGMAX ? fc_min(p->d.c, FC_POOL_LANES / p->es) : p->d.c;
     if (c.form == FC_POOL_CHANNELS) /* a window is the least that a row buffer holds */
       c.lanes = fc_min(c.lanes, fc_max(1, FC_POOL_SPAN / (p->most_taps * p->kn->vl * p->es)) * p->kn->vl);
   }
@@ -212,7 +298,7 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s) {
 }
 
 int64_t fc_pool_plan_workspace(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
-  return fc_max(1, nthreads) * cut_call(p, s).scratch + FC_ALIGN;
+  return fc_max(1, nthreads) * cut_call(p, s, nthreads).scratch + FC_ALIGN;
 }
 
 int fc_pool_plan_threads(const fc_pool_plan *p, int nthreads) {
@@ -253,9 +339,6 @@ static void piece(void *ctx, int64_t index, int worker) {
                     .channels = p->d.c,
                     .lanes = c->lanes,
                     .blocks = c->blocks,
-                    .step = p->d.stride,
-                    .pad = p->d.pad,
-                    .taps = p->d.ker,
                     .most_rows = p->most_rows,
                     .most_taps = p->most_taps,
                     .source = forward ? j->x : j->y,
@@ -265,6 +348,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                     .indices = j->indices,
                     .dy = scatter ? j->y : 0,
                     .grad = scatter ? j->dx : 0,
+                    .partition = p->partition,
                     .source_stride = forward ? s->x : s->y,
                     .target_stride = forward ? s->y : s->dx,
                     .index_stride = s->indices,
@@ -272,10 +356,15 @@ static void piece(void *ctx, int64_t index, int worker) {
                     .span = c->span,
                     .work = j->workspace + worker * c->scratch};
   memcpy(t.axis, c->axis, sizeof t.axis);
+  memcpy(t.even, p->even, sizeof t.even);
   t.unit0 = index / row_pieces * c->units_per_piece;
   t.unit1 = fc_min(c->units, t.unit0 + c->units_per_piece);
   t.row0 = index % row_pieces * c->rows_per_piece;
   t.row1 = fc_min(c->rows, t.row0 + c->rows_per_piece);
+  if (c->gather) {
+    p->kn->pool_gradient(&t);
+    return;
+  }
   if (scatter)
     for (int64_t u = t.unit0; u < t.unit1; u++) {
       const int64_t c0 = u % c->blocks * c->lanes;
@@ -289,6 +378,6 @@ static void piece(void *ctx, int64_t index, int worker) {
 
 int fc_pool_run(const fc_pool_plan *p, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
                 void *workspace, int nthreads) {
-  pool_job j = {p, strides, cut_call(p, strides), x, y, dx, fc_aligned(workspace), indices};
+  pool_job j = {p, strides, cut_call(p, strides, nthreads), x, y, dx, fc_aligned(workspace), indices};
   return fc_parallel_for(nthreads, j.cut.pieces, piece, &j);
 }

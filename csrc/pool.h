@@ -21,8 +21,12 @@ enum {
   FC_POOL_COLUMNS,             /* columns of one channel */
   FC_POOL_PLANES,              /* columns of one channel, all of which become one element: a maximum or a total */
   FC_POOL_CHANNELS,            /* channels, next to each other in the source; large windows */
+  FC_POOL_BOX,                 /* columns, or channels: large windows that lie evenly, by windows of 1, 2, 4, ... */
   FC_POOL_POSITIONS,           /* channels; every position of a window is added at once, without a row in between */
 };
+
+/* Taps that are reduced at once: a window of 3 x 3. */
+#define FC_POOL_GROUP 9
 
 /* One dimension. Target position i reduces the source positions from[i], from[i] + dil, ... below to[i]. */
 typedef struct fc_pool_axis {
@@ -32,6 +36,11 @@ typedef struct fc_pool_axis {
   const double *share;         /* of each source position, for FC_POOL_SHARES */
 } fc_pool_axis;
 
+/* A dimension whose window o has `taps` positions from o step - pad on, in the padding perhaps; step is 0 if not so. */
+typedef struct fc_pool_even {
+  int64_t step, pad, taps;
+} fc_pool_even;
+
 /* Rows row0 to row1 (of depth times height) and columns col0 to col1 of some units: blocks of channels of an image.
  * Pointers are to the first element of whole arrays, strides over (n, channel, d, h, w). */
 typedef struct fc_pool_tile {
@@ -39,13 +48,14 @@ typedef struct fc_pool_tile {
   int64_t channels, lanes, blocks; /* lanes channels a block; 1 where lanes of vectors are columns */
   int64_t unit0, unit1, row0, row1, col0, col1;
   fc_pool_axis axis[3];
-  int64_t step, pad, taps;     /* even columns: window o starts at o step - pad, in the padding perhaps */
+  fc_pool_even even[3];
   int64_t most_rows, most_taps; /* source rows of a target row, columns of a window */
   const void *source;
   void *target;                /* FC_POOL_ARGMAX: may be NULL */
   int64_t *indices;            /* may be NULL */
   const void *dy;              /* with grad, of which the elements at the maxima += dy; strides are the target's */
   void *grad;
+  int partition;               /* every position of grad is in one window */
   const int64_t *source_stride, *target_stride, *index_stride, *grad_stride;
   int64_t span;                /* elements of a row buffer */
   void *work;

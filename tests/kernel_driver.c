@@ -399,20 +399,14 @@ static const pool pools[] = {
 };
 
 static void check_pool(const pool *v, int layout, int kind, int direction, int indices, int nthreads) {
-  fc_pool_desc d = {.kind = kind,
-                    .direction = direction,
-                    .dtype = dtype,
-                    .isa = isa,
-                    .indices = indices,
-                    .n = v->n,
-                    .c = v->c,
-                    .ker = v->ker[2],
-                    .stride = v->stride[2],
-                    .pad = v->pad[2]};
+  fc_pool_desc d = {.kind = kind, .direction = direction, .dtype = dtype, .isa = isa, .indices = indices, .n = v->n, .c = v->c};
   int64_t *windows[3];
   EACH(i, 3) {
     d.in[i] = v->in[i];
     d.dil[i] = v->dil[i];
+    d.ker[i] = v->ker[i];
+    d.stride[i] = v->stride[i];
+    d.pad[i] = v->pad[i];
     d.out[i] = (v->in[i] + 2 * v->pad[i] - v->dil[i] * (v->ker[i] - 1) - 1) / v->stride[i] + 1;
     d.windows[i] = windows[i] = allocate((size_t)d.out[i] * 3 * sizeof **windows);
     EACH(o, d.out[i]) {

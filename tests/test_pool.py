@@ -66,15 +66,35 @@ def test_nan_and_infinity(pooling_target: Target, dtype: str, last: bool) -> Non
     x[0, 1] = np.nan
     layout = layouts.name(last, 2)
     own = layouts.to(x.astype(dtype), last)
-    for arguments in ({"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 2, "stride": 1, "dilation": 2}):
+    for arguments in (
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 2, "stride": 1, "dilation": 2},
+        {"kernel_size": 9, "stride": 1, "padding": 4},
+    ):
         with fc.use_backend("reference"):
+            dy = testing.integers(rng, fc.max_pool2d(own, **arguments, layout=layout).shape, dtype)
+            dx = fc.max_pool2d_backward(dy, own, **arguments, layout=layout)
             y, indices = fc.max_pool2d(own, **arguments, layout=layout, return_indices=True)
         with testing.on(pooling_target):
             got = testing.proven(pooling_target, fc.max_pool2d, own, **arguments, layout=layout, return_indices=True)
             plain = testing.proven(pooling_target, fc.max_pool2d, own, **arguments, layout=layout)
+            gradient = testing.proven(pooling_target, fc.max_pool2d_backward, dy, own, **arguments, layout=layout)
         testing.assert_exact(got[0], y)
         testing.assert_exact(got[1], indices)
         testing.assert_exact(plain, y)
+        testing.assert_exact(gradient, dx)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+def test_nan_and_infinity_stay_in_their_windows(pooling_target: Target, dtype: str, last: bool) -> None:
+    x = testing.integers(np.random.default_rng(13), (1, 9, 21, 23), dtype)
+    x[0, 3, 2, 3], x[0, 4, 15, 20], x[0, 5, 0, 0] = np.nan, np.inf, -np.inf
+    own, layout = layouts.to(x, last), layouts.name(last, 2)
+    for kernel in (3, 11):
+        with fc.use_backend("reference"):
+            y = fc.sum_pool2d(own, kernel, 1, layout=layout)
+        with testing.on(pooling_target):
+            testing.assert_exact(testing.proven(pooling_target, fc.sum_pool2d, own, kernel, 1, layout=layout), y)
 
 
 @pytest.mark.parametrize("kind", ["max", "avg", "sum"])

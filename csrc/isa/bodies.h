@@ -61,8 +61,11 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef vmin
 #undef vgt
 #undef veq
-#undef vnan
+#undef vunordered
 #undef vselect
+#undef vonly
+#undef vexcept
+#undef vany
 #undef vsum
 #undef vevens
 #undef vtranspose

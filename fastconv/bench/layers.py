@@ -132,8 +132,12 @@ class Pool:
     op: ClassVar[str] = "pool"
 
     @property
+    def is_global(self) -> bool:
+        return self.kernel == self.size and not any(self.padding)
+
+    @property
     def kind(self) -> str:
-        return f"{self.how} global" if self.kernel == self.size else f"{self.how} {_times(self.kernel)}"
+        return f"{self.how} global" if self.is_global else f"{self.how} {_times(self.kernel)}"
 
     @property
     def out(self) -> tuple[int, ...]:

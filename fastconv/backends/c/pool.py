@@ -51,7 +51,8 @@ class PoolKernel:
         d.windows = [ffi.cast("int64_t *", t.ctypes.data) for t in tables]
         d.divisor = spec.divisor or 0
         if not spec.adaptive:
-            d.ker, d.stride, d.pad = spec.kernel[-1], spec.stride[-1], spec.pads[-1][0]
+            d.ker, d.stride = spatial(spec.kernel), spatial(spec.stride)
+            d.pad = [0] * (3 - spec.ndim) + [lo for lo, _ in spec.pads]
         pointer = ffi.new("fc_pool_plan **")
         check(lib.fc_pool_plan_create(d, pointer))
         self._plan = ffi.gc(pointer[0], lib.fc_pool_plan_destroy)
