@@ -267,6 +267,7 @@ static void prepare(fc_conv_plan *p) { size_planes(p, p->sc); }
 static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
 
 static const char *slow(const fc_conv_plan *p) {
+  if (p->d.groups == 1 && fc_product3(p->dst) < p->kn->vl) return "a plane of the result does not fill a vector";
   if (p->dc <= 8 && (p->d.groups > 1 || p->dc < p->kn->mr)) return 0;
   if (p->dc <= 8) return "the result's channels fill register tiles";
   /* A stem: the planes of its source are used for every channel of the result, without packing. */

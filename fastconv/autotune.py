@@ -9,10 +9,8 @@ go on not to depend on the number of threads. They may differ in their last bits
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -226,6 +224,8 @@ def _remembered() -> dict[str, Winner]:
 
 def _read(path: Path) -> dict[str, dict[str, Winner]]:
     """The file's tables by processor; none, and a warning, where it is not what was written."""
+    import json  # most programs need neither this nor a file
+
     try:
         tables = json.loads(path.read_text(encoding="utf-8"))
         return {cpu: {key: _winner(entry) for key, entry in table.items()} for cpu, table in tables.items()}
@@ -246,6 +246,9 @@ def _winner(entry: Any) -> Winner:
 
 def _save() -> None:
     """Adds this process's choices to the file, which other processes may read and replace at any time."""
+    import json
+    import tempfile
+
     path = _file()
     if path is None:
         return
