@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..layers import Conv, Gemm, Problem
-from . import Refused, Variant
+from ..layers import Conv, Gemm, Pool, Problem
+from . import Variant
 
 
 class Peer:
@@ -26,8 +27,8 @@ class Peer:
         operands = problem.operands()
         if isinstance(problem.layer, Gemm):
             return {"matmul": _variant(problem, lambda x, w: x @ w, operands)}
-        if not isinstance(problem.layer, Conv):
-            raise Refused("with JAX only convolutions and products are compared")
+        if isinstance(problem.layer, Pool):
+            return {layout: _pool(problem, problem.layer, layout, operands) for layout in ("NCHW", "NHWC")}
         return {layout: _conv(problem, problem.layer, layout, operands) for layout in ("NCHW", "NHWC")}
 
 
@@ -57,6 +58,35 @@ def _conv(problem: Problem, layer: Conv, layout: str, operands: dict[str, np.nda
         )
 
     return _variant(problem, convolve, operands, lambda result: np.asarray(result).transpose(back))
+
+
+def _pool(problem: Problem, layer: Pool, layout: str, operands: dict[str, np.ndarray]) -> Variant:
+    import jax
+    from jax import lax
+
+    last = layout == "NHWC"
+    ndim = len(layer.size)
+    axes = (0, *range(2, ndim + 2), 1) if last else tuple(range(ndim + 2))
+
+    def around(values: Any, other: Any) -> tuple[Any, ...]:
+        return (other, *values, other) if last else (other, other, *values)
+
+    window = (around(layer.kernel, 1), around(layer.stride, 1), around([(p, p) for p in layer.padding], (0, 0)))
+
+    def pool(x: Any) -> Any:
+        if layer.how == "max":
+            return lax.reduce_window(x, -np.inf, lax.max, *window)
+        total = lax.reduce_window(x, 0.0, lax.add, *window)
+        return total if layer.how == "sum" else total / prod(layer.kernel)
+
+    arrays = {name: jax.device_put(np.ascontiguousarray(value.transpose(axes))) for name, value in operands.items()}
+    if problem.direction == "fwd":
+        compiled, arguments = jax.jit(pool), (arrays["x"],)
+    else:
+        compiled = jax.jit(lambda x, dy: jax.vjp(pool, x)[1](dy)[0])
+        arguments = (arrays["x"], arrays["dy"])
+    back = np.argsort(axes)
+    return Variant(lambda: compiled(*arguments).block_until_ready(), lambda result: np.asarray(result).transpose(back))
 
 
 def _variant(
