@@ -84,7 +84,7 @@ def autotune(on: bool = True) -> Iterator[None]:
         if on and before != _remembered():
             _save()
             # Choices that were made by heuristics before.
-            dispatch._search.cache_clear()
+            dispatch.forget()
 
 
 def tuned(spec: ConvSpec, given: Settings) -> Choice | None:

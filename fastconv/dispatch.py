@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from typing import Any, NamedTuple
 
 from .backends.base import Backend, Kernel, Spec
@@ -252,19 +252,47 @@ def _search(spec: Spec, given: Settings) -> Choice:
     raise NotImplementedError(f"no backend computes {spec}: {refusals}")
 
 
-def choose(spec: Spec) -> Choice:
-    """The kernel for ``spec`` in this context (found once, then remembered in a bounded cache)."""
-    given = settings()
-    # Where nothing is to be multiplied there is nothing to be fast at: the reference settles it.
-    choice = _search(spec, given._replace(backend="reference", algorithm=None) if spec.empty else given)
-    record = _record.get()
-    if record is not None:
-        record.append(choice)
-    return choice
+def chooser(make: Callable[..., Spec]) -> Callable[..., Choice]:
+    """``choose(make(...))`` as a function of the positional arguments of ``make``.
+
+    What it finds is remembered, in a bounded cache, by the arguments: next to a small layer, making a spec is slow.
+    """
+
+    @lru_cache(maxsize=512)
+    def found(given: Settings, *args: Any) -> Choice:
+        spec = make(*args)
+        # Where nothing is to be multiplied there is nothing to be fast at: the reference settles it.
+        return _search(spec, given._replace(backend="reference", algorithm=None) if spec.empty else given)
+
+    _remembered.append(found)
+
+    @wraps(make)
+    def choose(*args: Any) -> Choice:
+        choice = found(_settings.get() or _of_environment(), *args)
+        record = _record.get()
+        if record is not None:
+            record.append(choice)
+        return choice
+
+    return choose
 
 
-def kernel_for(spec: Spec) -> Kernel:
-    return choose(spec).kernel
+#: The caches that hold choices.
+_remembered = [_search]
+
+
+def forget() -> None:
+    """Search anew from now on: what choices depend on has changed."""
+    for found in _remembered:
+        found.cache_clear()
+
+
+def _given(spec: Spec) -> Spec:
+    return spec
+
+
+choose = chooser(_given)
+choose.__doc__ = "The kernel for a spec in this context (found once, then remembered in a bounded cache)."
 
 
 class Explanation(list[Choice]):

@@ -279,8 +279,7 @@ def conv_spec(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-    *,
-    layout: str,
+    layout: str = "NCHW",
     bias: bool = False,
     residual: bool = False,
     activation: Activation | None = None,
@@ -332,8 +331,7 @@ def conv_transpose_spec(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
-    *,
-    layout: str,
+    layout: str = "NCHW",
     bias: bool = False,
     activation: Activation | None = None,
     precision: str = "default",
@@ -483,8 +481,7 @@ def pool_spec(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: float | None = None,
-    *,
-    layout: str,
+    layout: str = "NCHW",
     indices: bool = False,
 ) -> PoolSpec:
     """The spec of a pooling with torch.nn.functional's arguments; padding also takes pairs and names, as in conv."""
@@ -537,8 +534,7 @@ def adaptive_pool_spec(
     dtype: str,
     ndim: int,
     output_size: Any,
-    *,
-    layout: str,
+    layout: str = "NCHW",
     indices: bool = False,
 ) -> PoolSpec:
     """Windows ``floor(o size / out) .. ceil((o + 1) size / out)``; ``None`` in ``output_size`` keeps a size."""

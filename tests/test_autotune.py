@@ -45,7 +45,7 @@ class Stopwatch:
 
 def _forget() -> None:
     autotune._winners = None
-    dispatch._search.cache_clear()
+    dispatch.forget()
 
 
 @pytest.fixture

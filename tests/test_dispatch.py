@@ -85,7 +85,7 @@ def test_a_refusal_hands_the_call_on_and_is_an_error_when_forced(monkeypatch: py
     monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
     real = dispatch.backend
     monkeypatch.setattr(dispatch, "backend", lambda name: _Picky() if name == "c" else real(name))
-    dispatch._search.cache_clear()
+    dispatch.forget()
     try:
         (taken,) = fc.explain(fc.matmul, np.ones((5, 3)), np.ones((3, 2)))
         (handed_on,) = fc.explain(fc.matmul, np.ones((4, 3)), np.ones((3, 2)))
@@ -95,7 +95,7 @@ def test_a_refusal_hands_the_call_on_and_is_an_error_when_forced(monkeypatch: py
         with fc.use_backend("c"), pytest.raises(NotImplementedError, match=r"'c'.*only products of 5 rows"):
             fc.matmul(np.ones((4, 3)), np.ones((3, 2)))
     finally:
-        dispatch._search.cache_clear()
+        dispatch.forget()
 
 
 def test_forced_means_forced(target: Target) -> None:

@@ -27,7 +27,7 @@ def as_array(name: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray
     if dtype is not None and value.dtype != dtype:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {dtype}, as the other arrays have")
     flags = value.flags
-    if flags.c_contiguous and flags.aligned:
+    if flags.carray or (flags.c_contiguous and flags.aligned):
         return value
     if not flags.aligned or any(s % value.itemsize for s in value.strides):
         return value.copy()
@@ -46,8 +46,12 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, *inputs: np.nda
         raise ValueError(f"out has shape {out.shape}: allowed is {shape}")
     if not out.flags.carray:  # C-contiguous, aligned and writeable, as it mostly is
         _check_memory(out)
+    # An array that owns its memory overlaps its views alone. To compare addresses takes longer than to ask for those.
+    owned = out.flags.owndata
     for array in inputs:
-        if array is not None and np.may_share_memory(out, array) and _overlap(out, array):
+        if array is None or (owned and array.base is None and array is not out):
+            continue
+        if np.may_share_memory(out, array) and _overlap(out, array):
             raise ValueError("out overlaps an input: allowed is memory of its own")
     return out
 

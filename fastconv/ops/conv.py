@@ -7,14 +7,13 @@ defaults are those of torch.nn.functional; padding rules of the other dialects a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from .. import spec as _spec
-from ..dispatch import choose, current_precision
-from ..spec import Activation, ConvSpec, activation_of
+from ..dispatch import Choice, chooser, current_precision
+from ..spec import Activation, activation_of
 from ._arrays import DTYPE_NAMES, as_array, as_output, plain
 from .activation import activate_backward
 
@@ -31,8 +30,8 @@ __all__ = [
     ]
 ] + ["conv_backward_bias"]
 
-_conv_spec = lru_cache(maxsize=512)(_spec.conv_spec)
-_conv_transpose_spec = lru_cache(maxsize=512)(_spec.conv_transpose_spec)
+choose_conv = chooser(_spec.conv_spec)
+_choose_transpose = chooser(_spec.conv_transpose_spec)
 
 
 # ------------------------------------------------------------------------------------------------- helpers
@@ -76,6 +75,8 @@ def _expect(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def _spatial_shape(shape: Any, name: str) -> tuple[int, ...]:
+    if type(shape) is tuple and {*map(type, shape)} == {int} and min(shape) >= 0:
+        return shape
     try:
         shape = tuple(shape)
         return _spec.int_tuple(shape, len(shape), name, 0)
@@ -84,7 +85,7 @@ def _spatial_shape(shape: Any, name: str) -> tuple[int, ...]:
 
 
 def _run(
-    spec: ConvSpec,
+    choice: Choice,
     first: np.ndarray,
     second: np.ndarray,
     b: np.ndarray | None,
@@ -92,13 +93,13 @@ def _run(
     out: Any,
     unbatched: bool = False,
 ) -> np.ndarray:
-    shape = spec.result_shape
+    shape = choice.spec.result_shape
     if out is not None and unbatched:
         result = as_output(out, shape[1:], first.dtype, first, second, b, residual)[None]
     else:
         result = as_output(out, shape, first.dtype, first, second, b, residual)
     if result.size:
-        choose(spec).kernel(first, second, b, residual, result)
+        choice.kernel(first, second, b, residual, result)
     if out is not None:
         return out
     return result[0] if unbatched else result
@@ -130,7 +131,7 @@ def _forward(
         x = _batched("x", x, ndim)
     if b is not None:
         b = _bias(b, w.shape[0], x.dtype)
-    spec = _conv_spec(
+    choice = choose_conv(
         "fwd",
         x.shape,
         w.shape,
@@ -139,17 +140,17 @@ def _forward(
         plain("padding", padding),
         plain("dilation", dilation),
         plain("groups", groups),
-        layout=layout,
-        bias=b is not None,
-        residual=residual is not None,
-        activation=_activation(activation),
-        precision=current_precision(),
+        layout,
+        b is not None,
+        residual is not None,
+        _activation(activation),
+        current_precision(),
     )
     if residual is not None:
         residual = as_array("residual", residual, x.dtype)
         residual = residual[None] if unbatched else residual
-        _expect("residual", residual, spec.y_shape)
-    return _run(spec, x, w, b, residual, out, unbatched)
+        _expect("residual", residual, choice.spec.y_shape)
+    return _run(choice, x, w, b, residual, out, unbatched)
 
 
 def _backward_input(
@@ -170,7 +171,7 @@ def _backward_input(
     unbatched = len(shape) == ndim + 1
     shape = (1, *shape) if unbatched else shape
     dy = dy[None] if unbatched else dy
-    spec = _conv_spec(
+    choice = choose_conv(
         "bwd_input",
         shape,
         w.shape,
@@ -179,11 +180,14 @@ def _backward_input(
         plain("padding", padding),
         plain("dilation", dilation),
         plain("groups", groups),
-        layout=layout,
-        precision=current_precision(),
+        layout,
+        False,
+        False,
+        None,
+        current_precision(),
     )
-    _expect("dy", dy, spec.y_shape)
-    return _run(spec, dy, w, None, None, out, unbatched)
+    _expect("dy", dy, choice.spec.y_shape)
+    return _run(choice, dy, w, None, None, out, unbatched)
 
 
 def _backward_weight(
@@ -206,7 +210,7 @@ def _backward_weight(
     if x.ndim == ndim + 1 and dy.ndim == ndim + 1:
         dy = dy[None]
     x = _batched("x", x, ndim)
-    spec = _conv_spec(
+    choice = choose_conv(
         "bwd_weight",
         x.shape,
         shape,
@@ -215,11 +219,14 @@ def _backward_weight(
         plain("padding", padding),
         plain("dilation", dilation),
         plain("groups", groups),
-        layout=layout,
-        precision=current_precision(),
+        layout,
+        False,
+        False,
+        None,
+        current_precision(),
     )
-    _expect("dy", dy, spec.y_shape)
-    return _run(spec, x, dy, None, None, out)
+    _expect("dy", dy, choice.spec.y_shape)
+    return _run(choice, x, dy, None, None, out)
 
 
 def _transpose(
@@ -240,14 +247,17 @@ def _transpose(
     w = as_array("w", _weights(ndim, w), x.dtype)
     unbatched = x.ndim == ndim + 1
     x = _batched("x", x, ndim)
-    spec = _transpose_spec(
-        x, w, stride, padding, output_padding, groups, dilation, layout, b is not None, _activation(activation)
+    choice = _choose_transpose(
+        *_transpose_arguments(x, w, stride, padding, output_padding, groups, dilation, layout),
+        b is not None,
+        _activation(activation),
+        current_precision(),
     )
-    b = _bias(b, spec.ic, x.dtype)
-    return _run(spec, x, w, b, None, out, unbatched)
+    b = _bias(b, choice.spec.ic, x.dtype)
+    return _run(choice, x, w, b, None, out, unbatched)
 
 
-def _transpose_spec(
+def _transpose_arguments(
     x: np.ndarray,
     w: np.ndarray,
     stride: Any,
@@ -256,10 +266,9 @@ def _transpose_spec(
     groups: Any,
     dilation: Any,
     layout: str,
-    bias: bool,
-    activation: Activation | None,
-) -> ConvSpec:
-    return _conv_transpose_spec(
+) -> tuple[Any, ...]:
+    """The first arguments of ``conv_transpose_spec``."""
+    return (
         x.shape,
         w.shape,
         DTYPE_NAMES[x.dtype],
@@ -268,10 +277,7 @@ def _transpose_spec(
         plain("output_padding", output_padding),
         plain("groups", groups),
         plain("dilation", dilation),
-        layout=layout,
-        bias=bias,
-        activation=activation,
-        precision=current_precision(),
+        layout,
     )
 
 
@@ -489,7 +495,8 @@ def _make_transpose_backward(ndim: int) -> Callable[..., Any]:
             _expect("dy", dy, before.shape)
             dy = activate_backward(dy, before, activation)
         xb, dyb = _batched("x", x, ndim), _batched("dy", dy, ndim)
-        spec = _transpose_spec(xb, w, stride, padding, output_padding, groups, dilation, layout, False, None)
+        arguments = _transpose_arguments(xb, w, stride, padding, output_padding, groups, dilation, layout)
+        spec = _spec.conv_transpose_spec(*arguments)
         _expect("dy", dyb, spec.x_shape)
         arguments = (spec.stride, spec.pads, spec.dilation, spec.groups)
         # The convolution that this is the adjoint of maps dy to dx, and pairs dy with x for the weights.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..dispatch import choose
+from ..dispatch import chooser
 from ..spec import Activation, GemmSpec, activation_of, check_elements
 from ._arrays import DTYPE_NAMES, as_array, as_output
 from .activation import activate_backward
 
 __all__ = ["gemm", "gemm_backward", "linear", "linear_backward", "matmul", "matmul_backward"]
 
-
-_gemm_spec = lru_cache(maxsize=512)(GemmSpec)
+_choose = chooser(GemmSpec)
 
 
 # ------------------------------------------------------------------------------------------------ one product
@@ -35,8 +33,8 @@ def _run(
 ) -> None:
     """One kernel call. a (batch, m, k), b (batch, k, n), out and c (batch, m, n)."""
     dtype = DTYPE_NAMES[out.dtype]
-    spec = _gemm_spec(dtype, *out.shape, a.shape[2], bias is not None, c is not None, alpha, beta, activation)
-    choose(spec).kernel(a, b, bias, c, out)
+    choice = _choose(dtype, *out.shape, a.shape[2], bias is not None, c is not None, alpha, beta, activation)
+    choice.kernel(a, b, bias, c, out)
 
 
 def _merged(x: np.ndarray, axes: int) -> np.ndarray | None:
@@ -76,6 +74,8 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: Any = None, ac
 
 def _promoted(a: np.ndarray, b: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """One-dimensional operands as a row and a column; ValueError where the shapes do not fit."""
+    if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
+        return a, b
     for name, x in zip(names[:2], (a, b), strict=True):
         if x.ndim == 0:
             raise ValueError(f"{name} has shape (): allowed is at least one dimension")
@@ -116,8 +116,9 @@ def _matmul(
     bias = _epilogue(bias, names[2], n, a.dtype)
     activation = None if activation is None else activation_of(activation)
     shape = batch + (m,) * (a.ndim > 1) + (n,) * (b.ndim > 1)
-    for name, x in zip((*names[:2], "the result"), (a.shape, b.shape, shape), strict=True):
-        check_elements(name, x)
+    check_elements(names[0], a.shape)
+    check_elements(names[1], b.shape)
+    check_elements("the result", shape)
     result = as_output(out, shape, a.dtype, a, b, bias)
     if result.size and a.ndim == b.ndim == 2:
         _run(a[None], b[None], result[None], bias, activation)

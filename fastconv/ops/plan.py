@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dispatch import choose, current_precision
+from ..dispatch import current_precision
 from ..spec import activation_of
 from ._arrays import DTYPE_NAMES, as_array, as_output, plain
-from .conv import _bias, _conv_spec, _named, _spatial_shape, _weights
+from .conv import _bias, _named, _spatial_shape, _weights, choose_conv
 
 __all__ = ["Plan", "plan_conv1d", "plan_conv2d", "plan_conv3d"]
 
@@ -39,7 +39,7 @@ class Plan:
         b = _bias(b, w.shape[0], w.dtype)
         shape = _spatial_shape(x_shape, "x_shape")
         self._unbatched = len(shape) == ndim + 1
-        spec = _conv_spec(
+        self._choice = choose_conv(
             "fwd",
             (1, *shape) if self._unbatched else shape,
             w.shape,
@@ -48,18 +48,18 @@ class Plan:
             plain("padding", padding),
             plain("dilation", dilation),
             plain("groups", groups),
-            layout=layout,
-            bias=b is not None,
-            residual=bool(residual),
-            activation=activation_of(activation),
-            precision=current_precision(),
-            packed=True,
+            layout,
+            b is not None,
+            bool(residual),
+            activation_of(activation),
+            current_precision(),
+            True,
         )
+        spec = self._choice.spec
         self.spec = spec
         self.x_shape = shape
         self.y_shape = spec.y_shape[1:] if self._unbatched else spec.y_shape
         self.dtype = w.dtype
-        self._choice = choose(spec)
         self._b = None if b is None else b.copy()
         self._w = self._choice.kernel.pack(w)
 

@@ -6,15 +6,13 @@ Names, argument order and defaults are those of torch.nn.functional where it has
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from .. import spec as _spec
-from ..dispatch import choose
-from ..spec import PoolSpec
+from ..dispatch import Choice, chooser
 from ._arrays import DTYPE_NAMES, as_array, as_output, plain
 
 __all__ = [
@@ -24,8 +22,8 @@ __all__ = [
     for tail in ("", "_backward")
 ]
 
-_pool_spec = lru_cache(maxsize=512)(_spec.pool_spec)
-_adaptive_pool_spec = lru_cache(maxsize=512)(_spec.adaptive_pool_spec)
+_choose = chooser(_spec.pool_spec)
+_choose_adaptive = chooser(_spec.adaptive_pool_spec)
 
 
 # ---------------------------------------------------------------------------------------- the two directions
@@ -41,18 +39,20 @@ def _batched(x: Any, ndim: int) -> tuple[np.ndarray, bool]:
     return (x[None], True) if x.ndim == ndim + 1 else (x, False)
 
 
-def _forward(spec: PoolSpec, x: np.ndarray, unbatched: bool, out: Any) -> Any:
+def _forward(choice: Choice, x: np.ndarray, unbatched: bool, out: Any) -> Any:
+    spec = choice.spec
     shape = spec.y_shape
     y = as_output(out, shape[1:] if unbatched else shape, x.dtype, x)
     indices = np.empty(shape, np.int64) if spec.indices else None
     if y.size:
-        choose(spec).kernel(x, y[None] if unbatched else y, indices)
+        choice.kernel(x, y[None] if unbatched else y, indices)
     if indices is None:
         return y
     return y, (indices[0] if unbatched else indices)
 
 
-def _backward(spec: PoolSpec, dy: Any, x: np.ndarray, unbatched: bool, indices: Any, out: Any) -> np.ndarray:
+def _backward(choice: Choice, dy: Any, x: np.ndarray, unbatched: bool, indices: Any, out: Any) -> np.ndarray:
+    spec = choice.spec
     dy = as_array("dy", dy, x.dtype)
     wanted = spec.y_shape[1:] if unbatched else spec.y_shape
     if dy.shape != wanted:
@@ -63,7 +63,7 @@ def _backward(spec: PoolSpec, dy: Any, x: np.ndarray, unbatched: bool, indices: 
     if dx.size:
         arrays = (dy, indices, dx)
         dy, flat, result = (a if a is None or not unbatched else a[None] for a in arrays)
-        choose(spec).kernel(dy, x if spec.kind == "max" else None, flat, result)
+        choice.kernel(dy, x if spec.kind == "max" else None, flat, result)
     return dx
 
 
@@ -92,8 +92,8 @@ def _regular(
     count_include_pad: Any = True,
     divisor_override: Any = None,
     indices: bool = False,
-) -> PoolSpec:
-    return _pool_spec(
+) -> Choice:
+    return _choose(
         kind,
         direction,
         x.shape,
@@ -106,18 +106,16 @@ def _regular(
         bool(ceil_mode),
         bool(count_include_pad),
         divisor_override,
-        layout=layout,
-        indices=indices,
+        layout,
+        indices,
     )
 
 
 def _adaptive(
     kind: str, direction: str, ndim: int, x: np.ndarray, output_size: Any, layout: str, indices: bool = False
-) -> PoolSpec:
+) -> Choice:
     size = plain("output_size", output_size)
-    return _adaptive_pool_spec(
-        kind, direction, x.shape, DTYPE_NAMES[x.dtype], ndim, size, layout=layout, indices=indices
-    )
+    return _choose_adaptive(kind, direction, x.shape, DTYPE_NAMES[x.dtype], ndim, size, layout, indices)
 
 
 # ----------------------------------------------------------------------------------------- public functions
@@ -174,8 +172,8 @@ def _make_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         x, unbatched = _batched(x, ndim)
         window = (kernel_size, stride, padding, dilation, ceil_mode)
-        spec = _regular("max", "fwd", ndim, x, *window, layout, indices=bool(return_indices))
-        return _forward(spec, x, unbatched, out)
+        choice = _regular("max", "fwd", ndim, x, *window, layout, indices=bool(return_indices))
+        return _forward(choice, x, unbatched, out)
 
     def max_pool_backward(
         dy: np.ndarray,
@@ -193,8 +191,8 @@ def _make_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
         window = (kernel_size, stride, padding, dilation, ceil_mode)
-        spec = _regular("max", "bwd", ndim, x, *window, layout, indices=indices is not None)
-        return _backward(spec, dy, x, unbatched, indices, out)
+        choice = _regular("max", "bwd", ndim, x, *window, layout, indices=indices is not None)
+        return _backward(choice, dy, x, unbatched, indices, out)
 
     doc = """{n}-D max pooling. x (n, c, {s}) -> y (n, c, {o}).
 
@@ -220,8 +218,8 @@ def _make_avg(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
         window = (kernel_size, stride, padding, 1, ceil_mode)
-        spec = _regular("avg", "fwd", ndim, x, *window, layout, count_include_pad, divisor_override)
-        return _forward(spec, x, unbatched, out)
+        choice = _regular("avg", "fwd", ndim, x, *window, layout, count_include_pad, divisor_override)
+        return _forward(choice, x, unbatched, out)
 
     def avg_pool_backward(
         dy: np.ndarray,
@@ -238,8 +236,8 @@ def _make_avg(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
         window = (kernel_size, stride, padding, 1, ceil_mode)
-        spec = _regular("avg", "bwd", ndim, x, *window, layout, count_include_pad, divisor_override)
-        return _backward(spec, dy, x, unbatched, None, out)
+        choice = _regular("avg", "bwd", ndim, x, *window, layout, count_include_pad, divisor_override)
+        return _backward(choice, dy, x, unbatched, None, out)
 
     doc = """{n}-D average pooling. x (n, c, {s}) -> y (n, c, {o}).
 
@@ -261,8 +259,8 @@ def _make_sum(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         out: np.ndarray | None = None,
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
-        spec = _regular("sum", "fwd", ndim, x, kernel_size, stride, padding, 1, ceil_mode, layout)
-        return _forward(spec, x, unbatched, out)
+        choice = _regular("sum", "fwd", ndim, x, kernel_size, stride, padding, 1, ceil_mode, layout)
+        return _forward(choice, x, unbatched, out)
 
     def sum_pool_backward(
         dy: np.ndarray,
@@ -276,8 +274,8 @@ def _make_sum(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         out: np.ndarray | None = None,
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
-        spec = _regular("sum", "bwd", ndim, x, kernel_size, stride, padding, 1, ceil_mode, layout)
-        return _backward(spec, dy, x, unbatched, None, out)
+        choice = _regular("sum", "bwd", ndim, x, kernel_size, stride, padding, 1, ceil_mode, layout)
+        return _backward(choice, dy, x, unbatched, None, out)
 
     doc = "{n}-D sum pooling. x (n, c, {s}) -> y (n, c, {o}), the sum over each window.\n"
     name = f"sum_pool{ndim}d"
@@ -344,8 +342,8 @@ def _make_adaptive_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any
         out: np.ndarray | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         x, unbatched = _batched(x, ndim)
-        spec = _adaptive("max", "fwd", ndim, x, output_size, layout, bool(return_indices))
-        return _forward(spec, x, unbatched, out)
+        choice = _adaptive("max", "fwd", ndim, x, output_size, layout, bool(return_indices))
+        return _forward(choice, x, unbatched, out)
 
     def adaptive_max_pool_backward(
         dy: np.ndarray,
@@ -358,8 +356,8 @@ def _make_adaptive_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any
         out: np.ndarray | None = None,
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
-        spec = _adaptive("max", "bwd", ndim, x, output_size, layout, indices is not None)
-        return _backward(spec, dy, x, unbatched, indices, out)
+        choice = _adaptive("max", "bwd", ndim, x, output_size, layout, indices is not None)
+        return _backward(choice, dy, x, unbatched, indices, out)
 
     name = f"adaptive_max_pool{ndim}d"
     doc = _ADAPTIVE.replace("KIND", "max") + "\n    ``return_indices``, ties and NaN as in ``max_pool{n}d``." + _COMMON

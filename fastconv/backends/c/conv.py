@@ -12,7 +12,9 @@ from ...spec import ConvSpec
 from ...threads import get_num_threads
 from .library import (
     DTYPES,
+    NULL,
     address,
+    address_of_contiguous,
     check,
     contiguous,
     five,
@@ -41,30 +43,24 @@ class PackedWeights:
 class _Plan:
     """A C plan for one set of strides, and what a call of it needs to know."""
 
-    __slots__ = ("_bytes", "algorithm", "limit", "pointer", "threads")
+    __slots__ = ("algorithm", "limit", "pointer", "sized")
 
     def __init__(self, pointer: Any, limit: int | None) -> None:
         self.pointer = pointer
         self.limit = limit
         self.algorithm = ffi.string(lib.fc_conv_plan_algorithm(pointer)).decode()
-        self.threads: dict[tuple[int, bool], int] = {}
-        self._bytes: dict[tuple[int, bool], int] = {}
+        self.sized: dict[tuple[int, bool], tuple[int, int]] = {}
 
     def workspace(self, nthreads: int, packed: bool) -> int:
-        key = (nthreads, packed)
-        if key not in self._bytes:
-            self._bytes[key] = lib.fc_conv_plan_workspace(self.pointer, nthreads, packed)
-        return self._bytes[key]
+        return lib.fc_conv_plan_workspace(self.pointer, nthreads, packed)
 
-    def worth(self, nthreads: int, packed: bool) -> int:
-        """The threads that are worth waking and that the limit has room for: at least one."""
-        key = (nthreads, packed)
-        if key not in self.threads:
-            n = lib.fc_conv_plan_threads(self.pointer, nthreads)
-            while n > 1 and self.limit is not None and self.workspace(n, packed) > self.limit:
-                n -= 1
-            self.threads[key] = n
-        return self.threads[key]
+    def size(self, nthreads: int, packed: bool) -> tuple[int, int]:
+        """The threads that are worth waking and that the limit has room for, at least one; the scratch they need."""
+        n = lib.fc_conv_plan_threads(self.pointer, nthreads)
+        while n > 1 and self.limit is not None and self.workspace(n, packed) > self.limit:
+            n -= 1
+        size = self.sized[nthreads, packed] = n, self.workspace(n, packed)
+        return size
 
 
 def _order(strides: list[int], spec: ConvSpec) -> list[int]:
@@ -152,8 +148,7 @@ class ConvKernel:
 
     @property
     def workspace_bytes(self) -> int:
-        packed = self.spec.packed
-        return self._contiguous.workspace(self._contiguous.worth(get_num_threads(), packed), packed)
+        return self._contiguous.size(get_num_threads(), self.spec.packed)[1]
 
     def _plan(self, key: Any) -> _Plan:
         plan = _make_plan(self.spec, self.isa, key, self._forced, self._limit)
@@ -170,12 +165,22 @@ class ConvKernel:
             return w.copy()
         packed = PackedWeights(nbytes)
         plan = self._plan(self._key(None, w, None, None))
-        check(lib.fc_conv_pack(plan.pointer, address(w), packed.pointer, plan.worth(get_num_threads(), True)))
+        threads, _ = plan.size(get_num_threads(), True)
+        check(lib.fc_conv_pack(plan.pointer, address(w), packed.pointer, threads))
         return packed
 
     def __call__(self, first: Any, second: Any, b: Any, residual: Any, out: Any) -> None:
         packed = type(second) is PackedWeights
-        plan = self._find(first, None if packed else second, residual, out)
+        if (
+            first.flags.c_contiguous
+            and out.flags.c_contiguous
+            and (packed or second.flags.c_contiguous)
+            and (residual is None or residual.flags.c_contiguous)
+        ):
+            plan, pointer = self._contiguous, address_of_contiguous
+        else:
+            key = self._key(first, None if packed else second, residual, out)
+            plan, pointer = self._plans.get(key) or self._plan(key), address
         if plan.algorithm != self.algorithm and (packed or self._forced):
             # Arrays with these strides take another algorithm: not the one that was asked for, or packed for.
             result = np.empty(out.shape, out.dtype)
@@ -184,34 +189,23 @@ class ConvKernel:
             self(np.ascontiguousarray(first), second, b, residual, result)
             out[...] = result
             return
-        n = plan.worth(get_num_threads(), packed)
-        memory = scratch(plan.workspace(n, packed))
+        nthreads = get_num_threads()
+        n, nbytes = plan.sized.get((nthreads, packed)) or plan.size(nthreads, packed)
         if b is not None and not b.flags.c_contiguous:
             b = b.copy()
-        check(
-            lib.fc_conv_run(
-                plan.pointer,
-                address(first),
-                ffi.NULL if packed else address(second),
-                second.pointer if packed else ffi.NULL,
-                address(b),
-                address(residual),
-                address(out),
-                memory,
-                n,
-            )
+        status = lib.fc_conv_run(
+            plan.pointer,
+            pointer(first),
+            NULL if packed else pointer(second),
+            second.pointer if packed else NULL,
+            NULL if b is None else address_of_contiguous(b),
+            NULL if residual is None else pointer(residual),
+            pointer(out),
+            scratch(nbytes),
+            n,
         )
-
-    def _find(self, first: Any, second: Any, residual: Any, out: Any) -> _Plan:
-        if (
-            first.flags.c_contiguous
-            and out.flags.c_contiguous
-            and (second is None or second.flags.c_contiguous)
-            and (residual is None or residual.flags.c_contiguous)
-        ):
-            return self._contiguous
-        key = self._key(first, second, residual, out)
-        return self._plans.get(key) or self._plan(key)
+        if status:
+            check(status)
 
     def _key(self, first: Any, second: Any, residual: Any, out: Any) -> Any:
         spec = self.spec

@@ -60,8 +60,12 @@ class GemmKernel:
     def __call__(self, a: Any, b: Any, bias: Any, c: Any, out: Any) -> None:
         key = a.strides, b.strides, out.strides, None if c is None else c.strides
         entry = self._descriptors.get(key) or self._descriptor(key)
-        n, nbytes = self._sized(entry, get_num_threads())
+        nthreads = get_num_threads()
+        n, nbytes = entry[1].get(nthreads) or self._sized(entry, nthreads)
         if bias is not None and not bias.flags.c_contiguous:
             bias = bias.copy()
-        pointers = map(address, (a, b, bias, c, out))
-        check(lib.fc_gemm_run(entry[0], *pointers, scratch(nbytes), n))
+        status = lib.fc_gemm_run(
+            entry[0], address(a), address(b), address(bias), address(c), address(out), scratch(nbytes), n
+        )
+        if status:
+            check(status)

@@ -20,13 +20,23 @@ def isa_number(name: str) -> int:
     return list(isas()).index(name)
 
 
+#: ``address`` of an array that is C-contiguous.
+address_of_contiguous = ffi.from_buffer
+
+NULL = ffi.NULL
+_POINTER = ffi.typeof("void *")
+
+
 def address(array: np.ndarray | None) -> Any:
     """A pointer to the first element (NULL for None). The caller keeps the array alive."""
     if array is None:
-        return ffi.NULL
-    if array.flags.c_contiguous:
-        return ffi.from_buffer(array)
-    return ffi.cast("void *", array.__array_interface__["data"][0])
+        return NULL
+    flags = array.flags
+    if flags.c_contiguous:
+        return address_of_contiguous(array)
+    if flags.f_contiguous:
+        return address_of_contiguous(array.T)
+    return ffi.cast(_POINTER, array.__array_interface__["data"][0])
 
 
 def spatial(values: tuple[int, ...]) -> list[int]:
@@ -59,11 +69,14 @@ _kept = threading.local()
 
 def scratch(nbytes: int) -> Any:
     """Memory for one call of this thread, its contents undefined."""
-    memory = getattr(_kept, "memory", None)
-    if memory is None or len(memory) < nbytes:
-        memory = ffi.from_buffer(np.empty(nbytes, np.uint8))
-        if nbytes <= _KEPT_BYTES:
-            _kept.memory = memory
+    try:
+        if _kept.nbytes >= nbytes:
+            return _kept.memory
+    except AttributeError:  # the first call of this thread
+        pass
+    memory = ffi.from_buffer(np.empty(nbytes, np.uint8))
+    if nbytes <= _KEPT_BYTES:
+        _kept.memory, _kept.nbytes = memory, nbytes
     return memory
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from ..._c import ffi, lib
 from ...spec import PoolSpec
 from ...threads import get_num_threads
-from .library import DTYPES, address, check, contiguous, five, isa_number, scratch, spatial
+from .library import DTYPES, NULL, address, check, contiguous, five, isa_number, scratch, spatial
 
 _KINDS = {"max": lib.FC_MAX, "avg": lib.FC_AVG, "sum": lib.FC_SUM}
 _DIRECTIONS = {"fwd": lib.FC_FWD, "bwd": lib.FC_BWD_INPUT}
+
+_POSITIONS = ffi.typeof("int64_t *")
 
 #: Patterns of strides and threads of one spec that are kept; more are rare, and one is quickly made again.
 _MOST_CALLS = 16
@@ -96,5 +98,9 @@ class PoolKernel:
             None if dx is None else dx.strides,
         )
         strides, n, nbytes = self._calls.get(key) or self._call(key)
-        positions = ffi.NULL if indices is None else ffi.cast("int64_t *", address(indices))
-        check(lib.fc_pool_run(self._plan, strides, address(x), address(y), positions, address(dx), scratch(nbytes), n))
+        positions = NULL if indices is None else ffi.cast(_POSITIONS, address(indices))
+        status = lib.fc_pool_run(
+            self._plan, strides, address(x), address(y), positions, address(dx), scratch(nbytes), n
+        )
+        if status:
+            check(status)
