@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import dispatch, info
 from . import peers, report
+from .clock import Clock
 from .layers import DIRECTIONS, OPS, Problem, directions, select
 from .measure import OURS, Contender, Settings, clock_rate, measure_all
 from .suite import SUITES
@@ -284,6 +285,7 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "machine": {"cpu": about["cpu"], "cpus": os.cpu_count(), "platform": about["platform"]},
         "ghz": clock_rate(found["rows"]),
+        "cycles": Clock().counts,
         **found,
         "versions": {"python": about["versions"]["python"], "numpy": about["versions"]["numpy"]} | found["versions"],
     }

@@ -60,7 +60,7 @@ def heading(result: dict[str, Any]) -> list[str]:
         f"date: {result['date']}",
     ]
     if "cycles" in clocks:
-        lines.append(f"clock: cycles of each process outside the kernel; GFLOP/s as at {result['ghz']:.2f} GHz")
+        lines.append(f"clock: {result.get('cycles', 'cycles of each process')}; GFLOP/s as at {result['ghz']:.2f} GHz")
     if "wall" in clocks:
         lines.append("clock: wall time" + (" with several threads" if len(clocks) > 1 else ""))
     for dtype, threads, peak in _peaks(result):
