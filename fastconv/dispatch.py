@@ -249,7 +249,9 @@ def _search(spec: Spec, given: Settings) -> Choice:
         if reason is None:
             return Choice(spec, backend(name).compile(spec), tuple(refusals))
         refusals.append((name, reason))
-    raise NotImplementedError(f"no backend computes {spec}: {refusals}")
+    by = "" if given.algorithm is None else f" by {given.algorithm}"
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals)
+    raise NotImplementedError(f"no backend computes this{by}: {reasons} ({spec})")
 
 
 def chooser(make: Callable[..., Spec]) -> Callable[..., Choice]:

@@ -181,6 +181,20 @@ def test_several_backends_and_instruction_sets_are_contenders_of_their_own(tmp_p
         assert row["contenders"]["fastconv:reference"]["ratio"] > 0
 
 
+def test_algorithms_are_contenders_where_they_can_compute_the_layer(tmp_path):
+    written = tmp_path / "result.json"
+    arguments = ["--network", "conv1d", "--layers", "conv1d_1[78]", "--peers", "none", "--output", str(written)]
+    names = ["implicit_gemm_pixels", "winograd_4x4_3x3"]
+    assert main(["bench", "--seconds", "0.05", "--algorithm", ",".join(names), *arguments]) == 0
+    found = json.loads(written.read_text())
+    pixels, winograd = (f"fastconv {name}" for name in names)
+    assert found["ours"] == ["fastconv", pixels, winograd]
+    for row in found["rows"]:
+        assert row["contenders"][pixels]["note"].startswith("implicit_gemm_pixels")
+        assert winograd not in row["contenders"]
+        assert "not 3x3" in row["refused"][winograd]
+
+
 def test_a_peer_that_is_not_installed_is_named_and_left_out(monkeypatch, tmp_path, capsys):
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('there is no onnxruntime here')")
     (tmp_path / "onnx.py").write_text("raise ImportError('there is no onnx here')")

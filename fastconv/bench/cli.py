@@ -76,6 +76,13 @@ def add_to(commands: Any) -> None:
     who.add_argument("--backend", type=_list(dispatch.ORDER), metavar="LIST", help="default: what fastconv chooses")
     who.add_argument("--isa", type=_list(), metavar="LIST", help="instruction sets (default: the best)")
     who.add_argument(
+        "--algorithm",
+        type=_list(),
+        default=[],
+        metavar="LIST",
+        help="of convolutions: each as a contender beside what fastconv chooses, wherever it can compute the layer",
+    )
+    who.add_argument(
         "--layout",
         type=_list(LAYOUTS),
         default=list(LAYOUTS),
@@ -261,9 +268,10 @@ def _contenders(arguments: argparse.Namespace) -> list[Contender]:
     found = []
     for backend in arguments.backend or [None]:
         for isa in (arguments.isa or [None]) if backend in (None, "c") else [None]:
-            label = "fastconv" + (f":{backend}" if backend else "") + (f"/{isa}" if isa else "")
-            options = {"backend": backend, "isa": isa, "layouts": tuple(arguments.layout)}
-            found.append(Contender(label, OURS, options))
+            for algorithm in (None, *arguments.algorithm):
+                label = "fastconv" + (f":{backend}" if backend else "") + (f"/{isa}" if isa else "")
+                options = {"backend": backend, "isa": isa, "algorithm": algorithm, "layouts": tuple(arguments.layout)}
+                found.append(Contender(label + (f" {algorithm}" if algorithm else ""), OURS, options))
     return found + [Contender(name, f"{peers.__name__}.{name}") for name in arguments.peers if name != "none"]
 
 

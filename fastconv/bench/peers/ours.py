@@ -1,4 +1,4 @@
-"""fastconv itself, on one backend and instruction set or on those that it chooses."""
+"""fastconv itself, on one backend and instruction set and by one algorithm, or those that it chooses."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Peer:
         threads: int,
         backend: str | None = None,
         isa: str | None = None,
+        algorithm: str | None = None,
         layouts: tuple[str, ...] = ("NCHW", "NHWC"),
     ) -> None:
         fc.set_num_threads(threads)
@@ -37,6 +38,8 @@ class Peer:
             always.enter_context(fc.use_backend(backend))
         if isa is not None:
             always.enter_context(fc.use_isa(isa))
+        if algorithm is not None:
+            always.enter_context(fc.use_algorithm(algorithm))
         self._always = always
         self.versions = {"fastconv": fc.__version__}
         if backend == "numba":
