@@ -27,11 +27,11 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_conv_desc *d = &p->d;
   const int64_t most_ic = fc_min(fc_round_up(d->icg, kn->nr), FC_WINO_BLOCK),
                 most_oc = fc_round_up(fc_min(d->ocg, FC_WINO_BLOCK), kn->mr);
-  sizes s = {.grid = fc_wino_tiles(p, d->out)};
+  sizes s = {.grid = fc_wino_tiles(p)};
   s.tiles = fc_max(32, FC_WINO_WEIGHT_BYTES / (FC_WINO_FREQUENCIES * (most_ic + most_oc) * p->es) / 8 * 8);
   s.tiles = fc_min(s.grid.all, fc_div_up(s.grid.all, fc_div_up(s.grid.all, s.tiles)));
   fc_partition(d->ocg, d->icg, kn->mr, kn->nr, most_oc, most_ic, d->groups, nthreads > 1 ? (nthreads + 1) / 2 : 1, &s.oc, &s.ic);
-  s.columns = s.grid.step * fc_min(s.grid.wide, s.tiles) + FC_WINO_SIDE - s.grid.step;
+  s.columns = fc_wino_columns(&s.grid, s.tiles);
   s.v = FC_WINO_FREQUENCIES * apart(p, s.ic, kn->nr, s.tiles) * p->es;
   s.z = FC_WINO_FREQUENCIES * apart(p, s.oc, kn->mr, s.tiles) * p->es;
   s.sums = FC_WINO_FREQUENCIES * fc_wino_stride(s.oc * s.ic, p->es) * p->es;
@@ -70,12 +70,12 @@ static void transform_patches(const fc_conv_plan *p, const sizes *s, const char 
                           .channels = (int)fc_max(0, fc_min(kn->vl, channels - c)),
                           .high = d->in[1],
                           .wide = d->in[2],
-                          .top = s->grid.step * r.row - d->pad[1],
-                          .left = s->grid.step * r.column - d->pad[2],
+                          .top = r.row - d->pad[1],
+                          .left = r.column - d->pad[2],
                           .channel = d->xs[1],
                           .row = d->xs[3],
                           .pixel = d->xs[4]};
-      kn->wino_strip(&f);
+      fc_wino_strip(p, f);
       const fc_wino w = {.strip = strip,
                          .plane = v + (c / kn->nr * kn->nr * n + (t - t0) * kn->nr + c % kn->nr) * es,
                          .columns = s->columns,
@@ -107,12 +107,12 @@ static void transform_results(const fc_conv_plan *p, const sizes *s, const char 
                             .channels = (int)fc_max(0, fc_min(kn->vl, channels - c - l)),
                             .high = d->out[1],
                             .wide = d->out[2],
-                            .top = s->grid.step * r.row,
-                            .left = s->grid.step * r.column,
+                            .top = r.row,
+                            .left = r.column,
                             .channel = d->ys[1],
                             .row = d->ys[3],
                             .pixel = d->ys[4]};
-        kn->wino_strip(&f);
+        fc_wino_strip(p, f);
         const fc_wino w = {.strip = strip,
                            .plane = z + (c * n + (t - t0) * kn->mr + l) * es,
                            .columns = s->columns,

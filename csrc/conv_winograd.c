@@ -16,12 +16,12 @@ typedef struct sizes {
 
 static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_kernels *kn = p->kn;
-  sizes s = {.sc = fc_round_up(p->sc, kn->vl), .dc = fc_round_up(p->dc, kn->nr), .grid = fc_wino_tiles(p, p->dst)};
+  sizes s = {.sc = fc_round_up(p->sc, kn->vl), .dc = fc_round_up(p->dc, kn->nr), .grid = fc_wino_tiles(p)};
   int64_t most = FC_WINO_BYTES / (FC_WINO_FREQUENCIES * (s.sc + s.dc) * p->es) / kn->mr * kn->mr;
   most = fc_max(most, fc_round_up(36, kn->mr));
   const int64_t share = fc_div_up(s.grid.all * p->d.groups, nthreads > 1 ? 3 * nthreads : 1);
   s.piece = fc_max(kn->mr, fc_min(most, fc_round_up(share, kn->mr)));
-  s.columns = s.grid.step * fc_min(s.grid.wide, s.piece) + FC_WINO_SIDE - s.grid.step;
+  s.columns = fc_wino_columns(&s.grid, s.piece);
   s.v = FC_WINO_FREQUENCIES * fc_wino_stride(s.piece * s.sc, p->es) * p->es;
   s.m = FC_WINO_FREQUENCIES * fc_wino_stride(s.piece * s.dc, p->es) * p->es;
   s.strip = fc_round_up(FC_WINO_SIDE * s.columns * kn->vl * p->es, FC_ALIGN);
@@ -43,6 +43,21 @@ void fc_wino_order(const fc_conv_plan *p, int order[FC_WINO_TAPS]) {
 
 static int64_t least(const fc_axis *a) { return fc_min(a->off[0], a->off[a->ntap - 1]); }
 
+/* Of a side of an image those pixels that the remainder of at sees: from which on, their number, how far apart. */
+static int64_t thin(int64_t apart, int64_t *at, int64_t *size, int64_t *stride) {
+  const int64_t rest = (*at % apart + apart) % apart, from = rest * *stride;
+  *at = (*at - rest) / apart;
+  *size = fc_div_up(*size - rest, apart);
+  *stride *= apart;
+  return from;
+}
+
+void fc_wino_strip(const fc_conv_plan *p, fc_strip s) {
+  const int64_t from = thin(p->d.dil[1], &s.top, &s.high, &s.row) + thin(p->d.dil[2], &s.left, &s.wide, &s.pixel);
+  s.src = (const char *)s.src + from * p->es;
+  p->kn->wino_strip(&s);
+}
+
 void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
   const fc_conv_plan *p = j->p;
   const int64_t at = r->image * p->ss[0] + (group * p->sc + channel) * p->ss[1];
@@ -54,33 +69,34 @@ void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run 
                       .channels = (int)fc_min(p->kn->vl, p->sc - channel),
                       .high = p->src[1],
                       .wide = p->src[2],
-                      .top = w->step * r->row + least(&p->phases[0].ax[1]),
-                      .left = w->step * r->column + least(&p->phases[0].ax[2]),
+                      .top = r->row + least(&p->phases[0].ax[1]),
+                      .left = r->column + least(&p->phases[0].ax[2]),
                       .channel = p->ss[1],
                       .row = p->ss[3],
                       .pixel = p->ss[4]};
-  p->kn->wino_strip(&f);
+  fc_wino_strip(p, f);
   p->kn->wino_input(w);
 }
 
 void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, step = w->step, *ds = p->ds, *as = p->d.as, c = group * p->dc + channel, x = step * r->column;
-  const int64_t columns = fc_min(step * r->n, p->dst[2] - x), rows = fc_min(step, p->dst[1] - step * r->row);
+  const int64_t es = p->es, *ds = p->ds, *as = p->d.as, *dil = p->d.dil, c = group * p->dc + channel, x = r->column;
+  const int64_t columns = fc_min(w->step * r->n, fc_div_up(p->dst[2] - x, dil[2])),
+                rows = fc_min(w->step, fc_div_up(p->dst[1] - r->row, dil[1]));
   const fc_epilogue ep = {1, 1, 0, j->bias ? j->bias + c * es : 0, p->d.act.kind, p->d.act.p0, p->d.act.p1};
   p->kn->wino_output(w);
   for (int64_t i = 0; i < rows; i++) {
-    const int64_t y = step * r->row + i;
+    const int64_t y = r->row + i * dil[1];
     fc_block t = {
         .m = columns,
         .n = fc_min(p->kn->vl, p->dc - channel),
         .ep = &ep,
         .first = 1,
         .last = 1,
-        .out = {.p = j->result + (r->image * ds[0] + c * ds[1] + y * ds[3] + x * ds[4]) * es, .rs = ds[4], .cs = ds[1]}};
+        .out = {.p = j->result + (r->image * ds[0] + c * ds[1] + y * ds[3] + x * ds[4]) * es, .rs = dil[2] * ds[4], .cs = ds[1]}};
     if (j->add)
       t.add = (fc_view){
-          .p = (char *)j->add + (r->image * as[0] + c * as[1] + y * as[3] + x * as[4]) * es, .rs = as[4], .cs = as[1]};
+          .p = (char *)j->add + (r->image * as[0] + c * as[1] + y * as[3] + x * as[4]) * es, .rs = dil[2] * as[4], .cs = as[1]};
     p->kn->write((char *)w->strip + i * w->columns * p->kn->vl * es, p->kn->vl, &t);
   }
 }

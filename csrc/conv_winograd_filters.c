@@ -22,10 +22,10 @@ typedef struct sizes {
 
 static sizes size(const fc_conv_plan *p, int packed) {
   const fc_kernels *kn = p->kn;
-  sizes s = {.grid = fc_wino_tiles(p, p->dst), .sc = fc_round_up(p->sc, kn->vl)};
+  sizes s = {.grid = fc_wino_tiles(p), .sc = fc_round_up(p->sc, kn->vl)};
   s.rounds = fc_div_up(s.grid.all, FC_WINO_ROUND);
   s.tiles = fc_div_up(s.grid.all, s.rounds);
-  s.columns = s.grid.step * fc_min(s.grid.wide, s.tiles) + FC_WINO_SIDE - s.grid.step;
+  s.columns = fc_wino_columns(&s.grid, s.tiles);
   s.patches = fc_wino_stride(s.tiles * s.sc, p->es);
   s.filters = fc_wino_stride(p->sc * kn->nr, p->es);
   s.products = fc_wino_stride(s.tiles * kn->nr, p->es);
@@ -173,7 +173,7 @@ static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == 
 static const char *slow(const fc_conv_plan *p) {
   const char *why = fc_wino_slow(p);
   if (why) return why;
-  const int64_t bytes = FC_WINO_FREQUENCIES * p->sc * p->dc * p->es, tiles = fc_wino_tiles(p, p->dst).all;
+  const int64_t bytes = FC_WINO_FREQUENCIES * p->sc * p->dc * p->es, tiles = fc_wino_tiles(p).all;
   const int one = tiles <= FC_WINO_ROUND;
   if (p->d.packed ? !one || tiles < FC_WINO_SOME || bytes < FC_WINO_FEW : bytes < (one ? FC_WINO_FEW : FC_WINO_MANY))
     return "the transformed filters stay in cache, or are read too often";
