@@ -34,9 +34,12 @@ void fc_filter_rows(const fc_conv_plan *p, const char *w, int tile, int64_t l0, 
   }
   for (int64_t x = c; x < c1; x++) {
     char *to = (char *)rows + (x - c) * whole * tile * es;
-    if (whole_filters(p))
+    if (whole_filters(p)) {
+      /* Each channel's may be in a page of its own. */
+      const uintptr_t next = (uintptr_t)w + (uintptr_t)((x + 8) * p->wk * es);
+      for (int64_t i = 0; i < lanes * whole * es; i += FC_ALIGN) __builtin_prefetch((const void *)(next + (uintptr_t)i));
       p->kn->pack(to, tile, lanes, w + x * p->wk * es, off, 1, whole);
-    else
+    } else
       for (int64_t t = 0; t < whole; t++)
         p->kn->pack(to + t * tile * es, tile, lanes, w + (x * p->wk + fc_tap_stride(&p->d, t)) * es, off, p->wk, 1);
   }

@@ -76,11 +76,14 @@ static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps) {
   return 0;
 }
 
-/* With fewer channels on either side, or tiles, the transforms cost more than they save. */
+/* With fewer channels on either side, or tiles, the transforms cost more than they save; so do tiles that are mostly empty,
+ * for which the direct algorithms would make fewer than twice as many products. */
 static inline const char *fc_wino_slow(const fc_conv_plan *p) {
   const int channels = 12, tiles = p->d.packed ? 3 : 4;
+  const int64_t all = fc_wino_tiles(p).all;
   if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
-  if (fc_wino_tiles(p).all < tiles) return "too few tiles to pay for transforming the filters";
+  if (all < tiles) return "too few tiles to pay for transforming the filters";
+  if (p->d.n * p->dst[1] * p->dst[2] * fc_product3(p->d.ker) < 2 * FC_WINO_FREQUENCIES * all) return "the tiles are mostly empty";
   return 0;
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 import layouts
 import numpy as np
 import pytest
-from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, LINES, PIXELS, ROWS, TYPICAL, WINOGRADS, Group
+from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, LINES, PIXELS, ROWS, TYPICAL, WINOGRADS, Group, OfC
 from cases.conv import Conv
 
 import fastconv as fc
@@ -86,6 +86,8 @@ def _named(target: Target, algorithm: str) -> set[str]:
     if target.backend != "numba":
         return {algorithm}
     product = {"implicit_gemm"}
+    if isinstance(algorithm, OfC):
+        return product
     return {ROWS: product, PIXELS: product, LINES: product | {"direct"}}.get(
         algorithm, {algorithm.removesuffix("_filters")}
     )
@@ -326,7 +328,7 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
     compiled: Target, dtype: str, last: bool, family: str, value: float
 ) -> None:
     case = TYPICAL[family]
-    side = case.kernel[0]
+    side, apart = case.kernel[0], case.arguments.get("dilation", 1)
     step = 7 - side
     for what in ("y", "dx"):
         for at in ((0, 0), (3, 4), (4, 5), (7, 12), (10, 17)):
@@ -341,10 +343,15 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
                     **kw,
                 )
             got = np.moveaxis(got, -1, 1) if last else got
-            # Along each dimension a tile makes its outputs of six inputs, so many more on either side.
+            # Along each dimension a tile makes its outputs of six inputs, so many more on either side: dilated, inputs
+            # and outputs of one remainder.
             more = side // 2
             near = [
-                [step * (o // step) - more <= p < step * (o // step + 1) + more for o in range(n)]
+                [
+                    o % apart == p % apart
+                    and step * (o // apart // step) - more <= p // apart < step * (o // apart // step + 1) + more
+                    for o in range(n)
+                ]
                 for p, n in zip(at, case.size, strict=True)
             ]
             reads = np.zeros(expected.shape, bool)
@@ -404,7 +411,9 @@ def test_the_same_bits_of_pools_and_products_on_any_number_of_threads(compiled: 
         _same_bits(lambda: _pools_and_products(dtype), expected)
 
 
-@pytest.mark.parametrize("group", [g for g in GROUPS if g.family in ("winograd", "direct", "depthwise")], ids=str)
+@pytest.mark.parametrize(
+    "group", [g for g in GROUPS if g.family in ("winograd", "winograd dilated", "direct", "depthwise")], ids=str
+)
 @in_both_layouts
 @on_c
 def test_a_thread_keeps_to_its_own_memory(

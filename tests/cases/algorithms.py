@@ -14,6 +14,11 @@ WINOGRAD, WINOGRAD_5X5 = "winograd_4x4_3x3", "winograd_2x2_5x5"
 DIRECT, DEPTHWISE = "direct", "depthwise_channels"
 ROWS, PIXELS, LINES = "implicit_gemm_rows", "implicit_gemm_pixels", "direct_lines"
 
+
+class OfC(str):
+    """An algorithm that computes layers of C's which Numba leaves to its product."""
+
+
 #: family -> result -> what computes it with the channels first, with the channels last.
 ALGORITHMS = {
     "winograd": dict.fromkeys(("y", "dx", "dw"), (WINOGRAD, WINOGRAD)),
@@ -25,6 +30,12 @@ ALGORITHMS = {
     "winograd 5x5 by filters": {
         **dict.fromkeys(("y", "dx"), (f"{WINOGRAD_5X5}_filters", f"{WINOGRAD_5X5}_filters")),
         "dw": (WINOGRAD_5X5, WINOGRAD_5X5),
+    },
+    "winograd dilated": dict.fromkeys(("y", "dx", "dw"), (OfC(WINOGRAD),) * 2),
+    "winograd 5x5 dilated": dict.fromkeys(("y", "dx", "dw"), (OfC(WINOGRAD_5X5),) * 2),
+    "winograd dilated by filters": {
+        **dict.fromkeys(("y", "dx"), (OfC(f"{WINOGRAD}_filters"),) * 2),
+        "dw": (OfC(WINOGRAD),) * 2,
     },
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
@@ -189,6 +200,46 @@ _wino = [
         conv("2 groups of 65 to 66", 2, 130, 132, (7, 8), 5, 2, padding=2),
         conv("across images", 3, 24, 26, (15, 17), 5, padding=2),
     ),
+    group(
+        "winograd dilated",
+        "remainders that are cut",
+        *[
+            conv(f"outputs {h}x{w}", 1, 24, 24, (h, w), 3, padding=d, dilation=d)
+            for d, sizes in {
+                2: ((15, 17), (16, 23), (7, 9)),
+                (3, 2): ((11, 16), (12, 15), (14, 7)),
+                (1, 4): ((9, 31), (4, 33)),
+                (5, 1): ((19, 4), (41, 9)),
+            }.items()
+            for h, w in sizes
+        ],
+        *[conv(f"{d} over {s}", 2, 13, 17, s, 3, padding=d, dilation=d) for d, s in ((6, (5, 6)), ((7, 3), (6, 7)))],
+        conv("a pixel each", 2, 12, 13, (4, 4), 3, padding=9, dilation=9),
+    ),
+    group(
+        "winograd dilated",
+        "pads",
+        conv("none", 1, 24, 24, (13, 21), 3, dilation=(2, 3)),
+        conv("over the kernel", 1, 24, 24, (9, 7), 3, dilation=3, padding=(11, 13)),
+        conv("asymmetric", 1, 24, 24, (11, 15), 3, dilation=(2, 3), padding=((0, 4), (5, 1))),
+        conv("negative", 1, 24, 24, (16, 18), 3, dilation=2, padding=((-1, 0), (2, -3))),
+        conv("groups, pieces", 3, 50, 52, (26, 25), 3, 2, dilation=3, padding=3),
+    ),
+    group(
+        "winograd dilated by filters",
+        "rounds",
+        conv("144 tiles", 1, 13, 17, (40, 40), 3, dilation=4, padding=4),
+        conv("156 tiles", 1, 13, 17, (40, 49), 3, dilation=4, padding=4),
+        conv("across images", 5, 15, 12, (11, 31), 3, 1, dilation=(2, 5), padding=((0, 4), (9, 3))),
+    ),
+    group(
+        "winograd 5x5 dilated",
+        "remainders that are cut",
+        *[
+            conv(f"outputs {h}x{w}", 2, 24, 25, (h, w), 5, dilation=3, padding=6)
+            for h, w in ((13, 18), (7, 11), (2, 5))
+        ],
+    ),
 ]
 
 _product = [
@@ -198,7 +249,7 @@ _product = [
         conv("11 channels in", 1, 11, 24, (12, 16), 3, padding=1),
         conv("3 tiles", 3, 24, 24, (4, 4), 3, padding=1),
         conv("stride 1,2", 1, 24, 24, (16, 31), 3, stride=(1, 2), padding=1),
-        conv("dilation 2,1", 1, 24, 24, (16, 16), 3, dilation=(2, 1), padding=1),
+        conv("empty tiles", 1, 24, 24, (11, 7), 3, dilation=4, padding=4),
         conv("3x2", 1, 24, 24, (16, 16), (3, 2), padding=1),
         conv("two slices", 1, 24, 24, (2, 13, 14), (1, 3, 3), padding=(0, 1, 1)),
         conv("a slice in the padding", 1, 24, 24, (1, 13, 14), (1, 3, 3), stride=(3, 1, 1), padding=(1, 1, 1)),
@@ -360,6 +411,9 @@ TYPICAL = {
     "winograd 5x5": conv("typical", 3, 26, 25, (11, 18), 5, padding=2),
     "winograd by filters": conv("typical", 3, 130, 121, (11, 18), 3, padding=1),
     "winograd 5x5 by filters": conv("typical", 2, 122, 129, (11, 18), 5, padding=2),
+    "winograd dilated": conv("typical", 3, 26, 25, (22, 37), 3, padding=2, dilation=2),
+    "winograd 5x5 dilated": conv("typical", 3, 26, 25, (22, 37), 5, padding=4, dilation=2),
+    "winograd dilated by filters": conv("typical", 3, 130, 121, (15, 37), 3, padding=2, dilation=2),
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),

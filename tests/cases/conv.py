@@ -117,6 +117,7 @@ CONVS = [
     conv("tall", 1, 3, 8, (131, 3), 3, padding=1),
     conv("many images", 19, 4, 5, (6, 7), 3, padding=1),
     conv("deep 3x3", 1, 70, 130, (9, 11), 3, padding=1),
+    conv("deep 3x3 dilation 3", 2, 30, 26, (13, 17), 3, padding=(2, 4), dilation=3),
     conv("deep 1x1", 2, 260, 70, (5, 9), 1),
     conv("deep one pixel", 3, 300, 200, (1, 1), 1),
     conv("deep 5x5", 1, 48, 33, (7, 8), 5, padding=2),
