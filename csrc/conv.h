@@ -42,7 +42,9 @@ typedef struct fc_algorithm {
 
 extern const fc_algorithm fc_conv_winograd_3x3, fc_conv_winograd_5x5, fc_conv_winograd_filters_3x3, fc_conv_winograd_filters_5x5,
     fc_conv_depthwise, fc_conv_lines, fc_conv_direct, fc_conv_rows, fc_conv_pixels, fc_conv_weight_winograd_3x3,
-    fc_conv_weight_winograd_5x5, fc_conv_weight_depthwise, fc_conv_weight_lines, fc_conv_weight_direct, fc_conv_weight_pixels;
+    fc_conv_weight_winograd_5x5, fc_conv_winograd_line_6, fc_conv_weight_winograd_line_6, fc_conv_weight_winograd_line_8,
+    fc_conv_weight_winograd_line_10, fc_conv_winograd_line_8, fc_conv_winograd_line_10, fc_conv_weight_depthwise,
+    fc_conv_weight_lines, fc_conv_weight_direct, fc_conv_weight_pixels;
 
 struct fc_conv_plan {
   fc_conv_desc d;
@@ -57,6 +59,8 @@ struct fc_conv_plan {
   int32_t *taps;              /* every phase's tap lists, one allocation */
   /* direct and lines: how far taps reach; output rows, slices and groups of a piece, the padded source that it copies */
   int64_t low[3], span[3], rows, slices, parts, pixel, pitch, columns, chunks_d, chunks_h;
+  /* one-dimensional Winograd: the matrices of patches, results and filters, in elements of the dtype */
+  double line[3 * FC_LINE_POINTS * FC_LINE_POINTS];
   /* backward-weight: the output's size, with rows that lie one after another in dy (for x: in a 1x1 layer) merged */
   int64_t dy_rows[3], x_rows[3];
 };

@@ -124,31 +124,27 @@ static void transform_results(const fc_conv_plan *p, const sizes *s, const char 
       }
 }
 
-/* Sums, 36 of each filter, to the filters of one output channel. */
-static void write_filters(const fc_conv_plan *p, const char *sums, int64_t frequency, int64_t channels, char *dw, char *strip) {
+void fc_wino_write_filters(const fc_conv_plan *p, char *vectors, int64_t channels, char *dw) {
   const fc_conv_desc *d = &p->d;
   const fc_kernels *kn = p->kn;
   const int64_t es = p->es, taps = fc_product3(d->ker);
-  const fc_wino w = {.strip = strip,
-                     .plane = (char *)sums,
-                     .step = fc_wino_step(p),
-                     .tiles = fc_div_up(channels, kn->vl),
-                     .tile = kn->vl,
-                     .frequency = frequency};
-  kn->wino_gradient(&w);
-  int64_t off[25], coff[25];
-  int32_t crun[25];
+  int64_t off[FC_WINO_TAPS], coff[FC_WINO_TAPS];
+  int32_t crun[FC_WINO_TAPS];
   for (int64_t t = 0; t < taps; t++) {
     off[t] = t * kn->vl;
     coff[t] = fc_tap_stride(d, t);
   }
   fc_runs(coff, crun, taps);
-  /* Filters that lie one after another are written where they belong. */
-  const int whole = crun[0] == taps && d->ws[1] == taps;
-  char *turned = whole ? dw : strip + fc_round_up(channels, kn->vl) * taps * es;
+  /* Filters that lie one after another are turned where they belong, unless vectors would reach beyond the last. */
+  const int whole = crun[0] == taps && d->ws[1] == taps, there = whole && 2 * taps >= kn->vl;
+  char *turned = there ? dw : vectors + fc_round_up(channels, kn->vl) * taps * es;
   for (int64_t c = 0; c < channels; c += kn->vl)
-    kn->pack(turned + c * taps * es, (int)taps, (int)taps, strip + c * taps * es, off, 1, fc_min(kn->vl, channels - c));
-  if (whole) return;
+    kn->pack(turned + c * taps * es, (int)taps, (int)taps, vectors + c * taps * es, off, 1, fc_min(kn->vl, channels - c));
+  if (there) return;
+  if (whole) {
+    memcpy(dw, turned, (size_t)(channels * taps * es));
+    return;
+  }
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   const fc_block to = {.m = channels,
                        .n = taps,
@@ -157,6 +153,18 @@ static void write_filters(const fc_conv_plan *p, const char *sums, int64_t frequ
                        .last = 1,
                        .out = {.p = dw, .rs = d->ws[1], .coff = coff, .crun = crun}};
   kn->write(turned, taps, &to);
+}
+
+/* Sums, 36 of each filter, to the filters of one output channel. */
+static void write_filters(const fc_conv_plan *p, const char *sums, int64_t frequency, int64_t channels, char *dw, char *strip) {
+  const fc_wino w = {.strip = strip,
+                     .plane = (char *)sums,
+                     .step = fc_wino_step(p),
+                     .tiles = fc_div_up(channels, p->kn->vl),
+                     .tile = p->kn->vl,
+                     .frequency = frequency};
+  p->kn->wino_gradient(&w);
+  fc_wino_write_filters(p, strip, channels, dw);
 }
 
 static void piece(void *ctx, int64_t index, int worker) {

@@ -152,6 +152,18 @@ typedef struct fc_wino {
   int64_t columns, step, tiles, tile, frequency;
 } fc_wino;
 
+/* Points of a one-dimensional Winograd transform, at most. */
+#define FC_LINE_POINTS 10
+
+/* Tiles of count values of vectors, and their values at the points, by a matrix of a row a point, FC_LINE_POINTS apart:
+ * element i of tile n is at from[i from_element + n from_tile], to likewise. */
+typedef struct fc_line {
+  const void *from, *matrix;
+  void *to;
+  int64_t from_element, from_tile, to_element, to_tile, tiles;
+  int points, count;
+} fc_line;
+
 /* One ISA's kernels for one dtype. kernels.def is the list; this struct, the tables and the tests come from it. */
 typedef struct fc_kernels {
   const char *isa;

@@ -99,4 +99,8 @@ void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run 
 /* A run's results likewise: from w's plane over its strip to the image, with bias, residual and activation. */
 void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel);
 
+/* One output channel's filters, a vector of channels a tap, to dw; behind the vectors there is room for one more than as
+ * many. */
+void fc_wino_write_filters(const fc_conv_plan *p, char *vectors, int64_t channels, char *dw);
+
 #endif

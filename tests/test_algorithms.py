@@ -328,8 +328,8 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
     compiled: Target, dtype: str, last: bool, family: str, value: float
 ) -> None:
     case = TYPICAL[family]
-    side, apart = case.kernel[0], case.arguments.get("dilation", 1)
-    step = 7 - side
+    apart = case.arguments.get("dilation", 1)
+    points = int(family.split()[-1]) if "line" in family else 6
     for what in ("y", "dx"):
         for at in ((0, 0), (3, 4), (4, 5), (7, 12), (10, 17)):
             problem = _with(case, what, at, value)
@@ -343,17 +343,18 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
                     **kw,
                 )
             got = np.moveaxis(got, -1, 1) if last else got
-            # Along each dimension a tile makes its outputs of six inputs, so many more on either side: dilated, inputs
-            # and outputs of one remainder.
-            more = side // 2
-            near = [
-                [
-                    o % apart == p % apart
-                    and step * (o // apart // step) - more <= p // apart < step * (o // apart // step + 1) + more
-                    for o in range(n)
-                ]
-                for p, n in zip(at, case.size, strict=True)
-            ]
+            # Along each dimension a tile makes its outputs of so many inputs, those beyond them on either side: dilated,
+            # inputs and outputs of one remainder.
+            near = []
+            for p, n, taps in zip(at, case.size, case.kernel, strict=True):
+                step, more = points + 1 - taps if taps > 1 else 1, taps // 2
+                near.append(
+                    [
+                        o % apart == p % apart
+                        and step * (o // apart // step) - more <= p // apart < step * (o // apart // step + 1) + more
+                        for o in range(n)
+                    ]
+                )
             reads = np.zeros(expected.shape, bool)
             reads[1] = np.logical_and.outer(*near)
             assert not np.isfinite(got[~np.isfinite(expected)]).any(), f"{what}, {at}: lost"

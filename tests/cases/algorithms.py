@@ -37,6 +37,7 @@ ALGORITHMS = {
         **dict.fromkeys(("y", "dx"), (OfC(f"{WINOGRAD}_filters"),) * 2),
         "dw": (OfC(WINOGRAD),) * 2,
     },
+    **{f"winograd line {n}": dict.fromkeys(("y", "dx", "dw"), (OfC(f"winograd_line_{n}"),) * 2) for n in (6, 8, 10)},
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
@@ -242,6 +243,59 @@ _wino = [
     ),
 ]
 
+#: Taps that as many points are for, and results of a tile then.
+_LINES = {6: ((3, 4), (2, 5), (5, 2)), 8: ((3, 6), (5, 4), (7, 2)), 10: ((7, 4), (5, 6), (9, 2))}
+
+_wino_line = [
+    g
+    for points, ((taps, step), *others) in _LINES.items()
+    for g in (
+        group(
+            f"winograd line {points}",
+            "tiles that are cut",
+            *[conv(f"w {w}", 2, 33, 35, (3, w), (1, taps), padding=(0, taps // 2)) for w in range(11, 13 + step)],
+            *[conv(f"h {h}", 2, 35, 33, (h, 5), (taps, 1), padding=(taps // 2, 0)) for h in range(11, 13 + step)],
+            *[conv(f"d {d}", 2, 33, 33, (d, 3, 4), (taps, 1, 1), padding=(taps // 2, 0, 0)) for d in (11, 12)],
+            conv("h of 3-D", 2, 33, 33, (2, 11, 4), (1, taps, 1), padding=(0, 1, 0)),
+            conv("w of 3-D", 2, 33, 33, (2, 3, 12), (1, 1, taps), padding=(0, 0, 1)),
+            conv("images of a part of a tile", 53, 33, 33, (1, 1), (1, taps), padding=(0, taps // 2)),
+        ),
+        group(
+            f"winograd line {points}",
+            "taps and pads",
+            *[conv(f"{k} taps", 2, 33, 34, (2, 5 * m + 1), (1, k), padding=(0, k // 2)) for k, m in others],
+            conv("1-D", 2, 33, 34, 61, taps, padding=1),
+            conv("none", 2, 33, 34, (5, 29), (1, taps)),
+            conv("over the kernel", 2, 34, 33, (17, 3), (taps, 1), padding=(taps + 2, 0)),
+            conv("asymmetric", 2, 33, 33, (3, 23), (1, taps), padding=((0, 0), (2, 1))),
+            conv("negative", 2, 33, 33, (3, 31), (1, taps), padding=((0, 0), (-3, -2))),
+            conv("negative, h", 2, 33, 33, (31, 3), (taps, 1), padding=((3, -4), (0, 0))),
+        ),
+        group(
+            f"winograd line {points}",
+            "channels and pieces",
+            *[
+                conv(f"{i} to {o}", 2, i, o, (3, 17), (1, taps), padding=(0, 1))
+                for i, o in (
+                    (16, 15),
+                    (17, 31),
+                    (32, 24),
+                    (47, 48),
+                    (49, 63),
+                    (65, 64),
+                    (129, 16),
+                    (319, 17),
+                    (321, 33),
+                )
+            ],
+            conv("2 groups of 33 to 35", 2, 66, 70, (7, 19), (taps, 1), 2, padding=(1, 0)),
+            conv("across images", 7, 33, 33, (9, 11), (1, taps), padding=(0, 1)),
+            conv("a long line", 2, 65, 66, 1501, taps, padding=1),
+            conv("long columns", 2, 65, 66, (33, 59), (taps, 1), padding=(1, 0)),
+        ),
+    )
+]
+
 _product = [
     group(
         "product",
@@ -251,6 +305,12 @@ _product = [
         conv("stride 1,2", 1, 24, 24, (16, 31), 3, stride=(1, 2), padding=1),
         conv("empty tiles", 1, 24, 24, (11, 7), 3, dilation=4, padding=4),
         conv("3x2", 1, 24, 24, (16, 16), (3, 2), padding=1),
+        conv("1x3, 15 channels out", 1, 24, 15, (16, 16), (1, 3), padding=(0, 1)),
+        conv("1x3, 31 results", 1, 64, 64, (1, 31), (1, 3), padding=(0, 1)),
+        conv("1x3, padding beside", 1, 64, 64, (16, 16), (1, 3), padding=1),
+        conv("1x3, stride beside", 1, 64, 64, (16, 16), (1, 3), stride=(2, 1), padding=(0, 1)),
+        conv("3x1, dilation", 1, 64, 64, (16, 16), (3, 1), padding=(2, 0), dilation=(2, 1)),
+        conv("1x11", 1, 64, 64, (3, 40), (1, 11), padding=(0, 5)),
         conv("two slices", 1, 24, 24, (2, 13, 14), (1, 3, 3), padding=(0, 1, 1)),
         conv("a slice in the padding", 1, 24, 24, (1, 13, 14), (1, 3, 3), stride=(3, 1, 1), padding=(1, 1, 1)),
         conv("a slice cut away", 1, 24, 24, (1, 13, 14), (1, 3, 3), padding=((1, -1), (1, 1), (1, 1))),
@@ -400,7 +460,7 @@ _lines = [
     ),
 ]
 
-GROUPS = [*_wino, *_product, *_direct, *_lines, *_depthwise]
+GROUPS = [*_wino, *_wino_line, *_product, *_direct, *_lines, *_depthwise]
 
 #: Families whose results are not whole numbers where the operands are.
 WINOGRADS = tuple(family for family, names in ALGORITHMS.items() if names["y"][0].startswith("winograd"))
@@ -414,6 +474,12 @@ TYPICAL = {
     "winograd dilated": conv("typical", 3, 26, 25, (22, 37), 3, padding=2, dilation=2),
     "winograd 5x5 dilated": conv("typical", 3, 26, 25, (22, 37), 5, padding=4, dilation=2),
     "winograd dilated by filters": conv("typical", 3, 130, 121, (15, 37), 3, padding=2, dilation=2),
+    **{
+        f"winograd line {points}": conv(
+            "typical", 3, 129, 122, (11, 20 if points == 6 else 18), (1, taps), padding=(0, taps // 2)
+        )
+        for points, ((taps, _), *_others) in _LINES.items()
+    },
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),
