@@ -28,10 +28,11 @@ static double cost(const fc_conv_plan *p, int points) {
 
 const char *fc_line_slow(const fc_conv_plan *p, int points) {
   /* Direct ones that read channels where they are have no patches to make. */
-  const int64_t taps = fc_product3(p->d.ker), pays = p->d.direction == FC_BWD_WEIGHT ? 80 : 160;
-  const int64_t channels = p->ds[1] == 1 ? fc_max(16, pays / taps) : 16;
+  const int weight = p->d.direction == FC_BWD_WEIGHT;
+  const int64_t taps = fc_product3(p->d.ker), channels = p->ds[1] == 1 ? fc_max(16, (weight ? 80 : 160) / taps) : 16;
+  const int64_t results = weight ? 500 / (taps * taps) : (p->d.packed ? 36 : 96) / taps;
   if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
-  if (p->d.n * fc_product3(p->dst) * taps < (p->d.packed ? 36 : 96)) return "too few results to pay for transforming the filters";
+  if (p->d.n * fc_product3(p->dst) < results) return "too few results to pay for transforming the filters";
   for (int i = 6; i <= FC_LINE_POINTS; i += 2)
     if (cost(p, i) < cost(p, points) || (i < points && cost(p, i) == cost(p, points)))
       return "another number of points takes fewer products";
