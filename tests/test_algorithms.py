@@ -343,7 +343,7 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
                     **kw,
                 )
             got = np.moveaxis(got, -1, 1) if last else got
-            # Along each dimension a tile makes its outputs of so many inputs, those beyond them on either side: dilated,
+            # Along each dimension a tile makes its outputs of so many inputs, some on either side: dilated,
             # inputs and outputs of one remainder.
             near = []
             for p, n, taps in zip(at, case.size, case.kernel, strict=True):
