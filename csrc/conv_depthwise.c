@@ -2,9 +2,9 @@
  * along a row of pixels. */
 #include "conv.h"
 
-/* What the rows and taps of a tile may take of L1, and the source of a block of lines of L2. */
-#define FC_DEPTH_L1 (24 * 1024)
-#define FC_DEPTH_L2 (256 * 1024)
+/* What the addresses of a block of lines may take, and the sums of filters: parts of L1. */
+#define FC_DEPTH_TABLE (16 * 1024)
+#define FC_DEPTH_SUMS (16 * 1024)
 
 /* Sums over at least so many pixels are made before they are added to those of the others, for the sake of rounding. */
 enum { SUM_PIXELS = 512 };
@@ -21,22 +21,35 @@ static int taps_even(const fc_conv_desc *d) {
   return 1;
 }
 
-/* ---- weights: for each block of channels a vector for each tap ---- */
+/* ---- weights: for each block of channels, the taps of each phase by ascending offsets, a vector each ---- */
+
+/* Which of an axis' taps is number i by offset: in backward-input their order is the opposite. */
+static int nth(const fc_axis *a, int i) { return a->off[a->ntap - 1] < a->off[0] ? a->ntap - 1 - i : i; }
+
+static int64_t phase_taps(const fc_phase *ph) { return (int64_t)ph->ax[0].ntap * ph->ax[1].ntap * ph->ax[2].ntap; }
 
 static int64_t packed_elements(const fc_conv_plan *p) { return blocks(p, p->d.groups) * block_elements(p); }
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   (void)nthreads;
   const int64_t *ker = p->d.ker, *ws = p->d.ws, es = p->es, taps = fc_product3(ker), channels = p->d.groups;
-  const int64_t run = taps_even(&p->d) ? taps : ker[2];
-  const int vl = p->kn->vl, lanes = (int)fc_min(vl, channels);
+  const int vl = p->kn->vl, lanes = (int)fc_min(vl, channels), even = taps_even(&p->d);
   int64_t off[FC_MAX_LANES];
   for (int l = 0; l < vl; l++) off[l] = l * ws[0];
-  char *to = packed;
-  for (int64_t i = 0; i < channels; i += vl)
-    for (int64_t t = 0; t < taps; t += run, to += run * vl * es)
-      p->kn->pack(to, vl, lanes, (const char *)w + (fc_tap_stride(&p->d, t) + fc_min(i, channels - lanes) * ws[0]) * es, off,
-                  ws[4], run);
+  for (int64_t i = 0; i < channels; i += vl) {
+    char *to = (char *)packed + i * taps * es;
+    const char *from = (const char *)w + fc_min(i, channels - lanes) * ws[0] * es;
+    for (int f = 0; f < p->nphase; f++) {
+      const fc_axis *ax = p->phases[f].ax;
+      const int64_t n = phase_taps(&p->phases[f]), run = even && n == taps ? taps : ax[2].ntap;
+      for (int64_t t = 0; t < n; t += run, to += run * vl * es) {
+        const int64_t w0 = ax[2].tap[nth(&ax[2], 0)], step = ax[2].ntap > 1 ? ax[2].tap[nth(&ax[2], 1)] - w0 : 1;
+        const int64_t h = ax[1].tap[nth(&ax[1], t / ax[2].ntap % ax[1].ntap)];
+        const int64_t d = ax[0].tap[nth(&ax[0], t / ax[2].ntap / ax[1].ntap)];
+        p->kn->pack(to, vl, lanes, from + fc_tap_stride(&p->d, (d * ker[1] + h) * ker[2] + w0) * es, off, step * ws[4], run);
+      }
+    }
+  }
   return FC_OK;
 }
 
@@ -64,123 +77,112 @@ static int64_t columns(const fc_conv_plan *p) {
   int64_t most = 0;
   for (int f = 0; f < p->nphase; f++) {
     const fc_axis *a = &p->phases[f].ax[2];
-    most = fc_max(most, fc_depth_columns(1, a->src_step, 1) + reach(a) - 1);
+    most = fc_max(most, fc_depth_columns(fc_min(a->count, FC_DEPTH_RUN), 1, a->src_step, 1) + reach(a) - 1);
   }
   return most;
 }
 
-/* Lines whose source stays in L2. */
+/* Lines whose table is small: whole tiles. */
 static int64_t lines_at_once(const fc_conv_plan *p) {
-  int64_t lines = most_lines(p);
-  while (lines > 2 && sources(p, lines) * p->src[2] * p->d.groups * p->es > FC_DEPTH_L2) lines = fc_div_up(lines, 2);
+  int64_t lines = fc_round_up(most_lines(p), FC_DEPTH_LINES);
+  while (lines > FC_DEPTH_LINES && sources(p, lines) * columns(p) * (int64_t)sizeof(void *) > FC_DEPTH_TABLE)
+    lines -= FC_DEPTH_LINES;
   return lines;
 }
 
-/* Channels whose share of a tile stays in L1: whole lines. */
-static int64_t channels_at_once(const fc_conv_plan *p) {
-  const int64_t line = 2 * fc_max(p->kn->vl, FC_ALIGN / p->es), taps = fc_product3(p->d.ker);
-  const int64_t channels = FC_DEPTH_L1 / ((p->d.ker[0] * p->d.ker[1] * columns(p) + taps) * p->es) / line * line;
-  return fc_min(p->d.groups, fc_max(line, channels));
+static int64_t zeros_bytes(const fc_conv_plan *p, int64_t channels) {
+  return fc_round_up(((fc_min(p->d.ker[2], FC_DEPTH_TAPS) - 1) * p->ss[4] + channels) * p->es, FC_ALIGN);
 }
 
-/* Scratch of a block of so many lines: zeros for the padding, taps, rows, addresses. */
+/* Scratch of a block of so many lines: zeros for the padding, a tile's results, taps, rows, addresses. */
+static int64_t raw_bytes(const fc_conv_plan *p, int64_t channels) {
+  return fc_round_up(FC_DEPTH_LINES * channels * p->es, FC_ALIGN);
+}
+
 static int64_t block_bytes(const fc_conv_plan *p, int64_t lines, int64_t channels) {
   const int64_t taps = p->d.ker[0] * p->d.ker[1], rows = sources(p, lines);
-  return fc_round_up(channels * p->es, FC_ALIGN) +
+  return zeros_bytes(p, channels) + raw_bytes(p, channels) +
          fc_round_up(taps * (int64_t)sizeof(fc_depth_row) + rows * (1 + columns(p)) * (int64_t)sizeof(void *), FC_ALIGN);
 }
 
 static fc_depth block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t channels) {
-  fc_depth_row *row = (fc_depth_row *)(zeros + fc_round_up(channels * p->es, FC_ALIGN));
+  char *raw = zeros + zeros_bytes(p, channels);
+  fc_depth_row *row = (fc_depth_row *)(raw + raw_bytes(p, channels));
   const void **src = (const void **)(row + p->d.ker[0] * p->d.ker[1]);
-  memset(zeros, 0, (size_t)(channels * p->es));
-  return (fc_depth){.lanes = channels, .row = row, .src = src, .at = src + sources(p, lines), .zeros = zeros, .act = &p->d.act};
+  memset(zeros, 0, (size_t)zeros_bytes(p, channels));
+  return (fc_depth){
+      .lanes = channels, .row = row, .src = src, .at = src + sources(p, lines), .zeros = zeros, .raw = raw, .act = &p->d.act};
 }
 
-/* Lines h to h1 of a phase, slice d: the taps that they see, and where their rows lie in the image at src. Taps go by
- * ascending offsets, which in backward-input are descending taps. */
+/* Lines h to h1 of a phase, slice d: the rows of taps that they see, whose weights are at wei, and where what these read lies
+ * in the image at src. */
 static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, const char *src, const char *wei, int64_t d,
                         int64_t h, int64_t h1) {
   const fc_axis *ax = ph->ax;
-  const int64_t es = p->es, *ker = p->d.ker, height = (h1 - h - 1) * ax[1].src_step + reach(&ax[1]);
-  const int any = ax[0].ntap && ax[1].ntap && ax[2].ntap;
-  int first[3] = {0}, way[3];
-  for (int i = 0; any && i < 3; i++) {
-    way[i] = ax[i].off[ax[i].ntap - 1] < ax[i].off[0] ? -1 : 1;
-    if (way[i] < 0) first[i] = ax[i].ntap - 1;
-  }
+  const int64_t es = p->es, height = (h1 - h - 1) * ax[1].src_step + reach(&ax[1]);
   fc_depth_row *row = (fc_depth_row *)t->row;
   const void **at = (const void **)t->src;
   t->count = ax[2].count;
   t->lines = h1 - h;
   t->sources = t->rows = t->first = 0;
   t->taps = t->spacing = 1;
+  t->even = 0;
   t->line_step = ax[1].src_step;
   t->step = ax[2].src_step;
   t->length = p->src[2];
   t->pixel = p->ss[4];
   t->block = block_elements(p);
-  if (!any) return;
-  const int64_t low = ax[1].off[first[1]];
+  if (!phase_taps(ph)) return;
+  const int64_t low = ax[1].off[nth(&ax[1], 0)];
   for (int i = 0; i < ax[0].ntap; i++) {
-    const int td = first[0] + way[0] * i;
-    const int64_t sd = d * ax[0].src_step + ax[0].off[td];
-    for (int k = 0; k < ax[1].ntap; k++) {
-      const int th = first[1] + way[1] * k;
-      const int64_t tap = (ax[0].tap[td] * ker[1] + ax[1].tap[th]) * ker[2] + ax[2].tap[first[2]];
-      row[t->rows++] = (fc_depth_row){t->sources + ax[1].off[th] - low, wei + tap * p->kn->vl * es};
-    }
+    const int64_t sd = d * ax[0].src_step + ax[0].off[nth(&ax[0], i)];
+    for (int k = 0; k < ax[1].ntap; k++, t->rows++)
+      *row++ = (fc_depth_row){t->sources + ax[1].off[nth(&ax[1], k)] - low, wei + t->rows * ax[2].ntap * p->kn->vl * es};
     for (int64_t y = 0; y < height; y++) {
       const int64_t sh = h * ax[1].src_step + low + y;
       const int inside = (uint64_t)sd < (uint64_t)p->src[0] && (uint64_t)sh < (uint64_t)p->src[1];
       at[t->sources++] = inside ? src + (sd * p->ss[2] + sh * p->ss[3]) * es : 0;
     }
   }
-  t->first = ax[2].off[first[2]];
+  t->first = ax[2].off[nth(&ax[2], 0)];
   t->taps = ax[2].ntap;
-  if (t->taps > 1) t->spacing = ax[2].off[first[2] + way[2]] - t->first;
-  t->wei_tap = t->taps > 1 ? (ax[2].tap[first[2] + way[2]] - ax[2].tap[first[2]]) * p->kn->vl : 0;
+  if (t->taps > 1) t->spacing = ax[2].off[nth(&ax[2], 1)] - t->first;
+  t->even = ax[0].ntap == 1 && reach(&ax[1]) == ax[1].ntap && t->spacing == 1 && t->line_step == t->step;
 }
 
-/* The channels that one of parts works on fetch their part of the rows that the next block of lines reads first. */
-static void fetch_next(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, const char *image, int64_t h1, int64_t part,
-                       int64_t parts) {
-  const int64_t row = p->ss[3] * p->es, bytes = t->lines * ph->ax[1].src_step * row / parts;
-  t->next = image + (h1 * ph->ax[1].src_step + reach(&ph->ax[1]) / 2) * row + part * bytes;
-  t->ahead = bytes / (t->lines * fc_div_up(t->count, FC_DEPTH_TILE) * fc_div_up(t->lanes, p->kn->vl));
-}
-
-/* ---- forward, backward-input: a piece is a block of lines of some channels ---- */
-
-static int64_t parts(const fc_conv_plan *p) { return p->d.groups / channels_at_once(p); }
+/* ---- forward, backward-input: a piece is a block of lines, where these are few of some channels ---- */
 
 static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   const int64_t most = most_lines(p), slices = p->d.n * p->phases[0].ax[0].count, few = nthreads > 1 ? 4 * nthreads : 1;
+  const int64_t whole = 2 * fc_max(p->kn->vl, FC_ALIGN / p->es);
   j->piece_m = lines_at_once(p);
-  while (j->piece_m > 1 && slices * fc_div_up(most, j->piece_m) * parts(p) < few) j->piece_m = fc_div_up(j->piece_m, 2);
+  while (j->piece_m > FC_DEPTH_LINES && slices * fc_div_up(most, j->piece_m) < few)
+    j->piece_m = fc_round_up(j->piece_m / 2, FC_DEPTH_LINES);
   j->pieces_m = fc_div_up(most, j->piece_m);
-  j->scratch = block_bytes(p, j->piece_m, 2 * channels_at_once(p));
-  return slices * j->pieces_m * parts(p);
+  j->pieces_n = fc_max(1, fc_min(p->d.groups / whole, few / (slices * j->pieces_m)));
+  j->piece_n = j->pieces_n > 1 ? p->d.groups / j->pieces_n / whole * whole : p->d.groups;
+  j->scratch = block_bytes(p, j->piece_m, p->d.groups);
+  return slices * j->pieces_m * j->pieces_n;
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const int64_t es = p->es, *ss = p->ss, *ds = p->ds, *as = p->d.as, slices = p->phases[0].ax[0].count;
-  const int64_t part = index % parts(p), step = channels_at_once(p), c = part * step;
-  const int64_t channels = part == parts(p) - 1 ? p->d.groups - c : step;
-  const int64_t h0 = index / parts(p) % j->pieces_m * j->piece_m, slice = index / parts(p) / j->pieces_m, b = slice / slices;
+  const int64_t part = index % j->pieces_n, c = part * j->piece_n;
+  const int64_t channels = part == j->pieces_n - 1 ? p->d.groups - c : j->piece_n;
+  const int64_t m = index / j->pieces_n % j->pieces_m, slice = index / j->pieces_n / j->pieces_m;
+  const int64_t b = slice / slices, d = slice % slices;
+  const char *wei = j->packed + c / p->kn->vl * block_elements(p) * es;
   fc_depth t = block_scratch(p, j->workspace + worker * j->scratch, j->piece_m, channels);
   t.bias = j->bias ? j->bias + c * es : 0;
-  for (int f = 0; f < p->nphase; f++) {
+  for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * p->kn->vl * es) {
     const fc_phase *ph = &p->phases[f];
     const fc_axis *ax = ph->ax;
-    const int64_t d = slice % slices, h1 = fc_min(ax[1].count, h0 + j->piece_m);
-    if (d >= ax[0].count || h0 >= h1) continue;
-    const char *image = j->first + b * ss[0] * es;
-    place_block(&t, p, ph, image + c * es, j->packed + c / p->kn->vl * block_elements(p) * es, d, h0, h1);
-    if (f == p->nphase - 1) fetch_next(&t, p, ph, image, h1, part, parts(p));
+    const int64_t h0 = ax[1].count * m / j->pieces_m, h1 = ax[1].count * (m + 1) / j->pieces_m;
+    if (d >= ax[0].count || h0 == h1) continue;
+    place_block(&t, p, ph, j->first + (b * ss[0] + c) * es, wei, d, h0, h1);
     const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step;
     t.out = j->result + (b * ds[0] + c + od * ds[2] + oh * ds[3] + ax[2].dst_base * ds[4]) * es;
     t.out_step = ax[2].dst_step * ds[4];
@@ -198,12 +200,16 @@ static int64_t sums_bytes(const fc_conv_plan *p, int64_t channels) {
   return fc_round_up(blocks(p, channels) * block_elements(p) * p->es, FC_ALIGN);
 }
 
+/* The last piece has what is left too: no piece is narrower than a vector, which would sum in another order. */
 static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
-  j->piece_m = fc_min(channels_at_once(p), fc_round_up(fc_div_up(p->d.groups, nthreads), FC_ALIGN / p->es));
-  j->scratch = block_bytes(p, lines_at_once(p), j->piece_m) + 2 * sums_bytes(p, j->piece_m) +
+  const int64_t line = FC_ALIGN / p->es, most = FC_DEPTH_SUMS / (fc_product3(p->d.ker) * p->es) / line * line;
+  j->piece_m = fc_min(fc_max(2 * line, most), fc_max(line, p->d.groups / nthreads / line * line));
+  j->pieces_m = fc_max(1, p->d.groups / j->piece_m);
+  const int64_t channels = p->d.groups - (j->pieces_m - 1) * j->piece_m;
+  j->scratch = block_bytes(p, lines_at_once(p), channels) + 2 * sums_bytes(p, channels) +
                fc_round_up(fc_product3(p->d.ker) * (int64_t)sizeof(int64_t), FC_ALIGN);
-  return fc_div_up(p->d.groups, j->piece_m);
+  return j->pieces_m;
 }
 
 static void add_sums(int64_t es, void *total, void *sums, int64_t bytes) {
@@ -218,7 +224,8 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
-  const int64_t es = p->es, c0 = index * j->piece_m, channels = fc_min(d->groups, c0 + j->piece_m) - c0, vl = p->kn->vl;
+  const int64_t es = p->es, c0 = index * j->piece_m, vl = p->kn->vl;
+  const int64_t channels = index == j->pieces_m - 1 ? d->groups - c0 : j->piece_m;
   const int64_t bytes = sums_bytes(p, channels), taps = fc_product3(d->ker), lines = lines_at_once(p);
   const fc_phase *ph = &p->phases[0];
   int64_t *off = (int64_t *)(j->workspace + worker * j->scratch), summed = 0;
@@ -234,7 +241,6 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
         const char *image = j->first + b * d->xs[0] * es;
         const int64_t h1 = fc_min(d->out[1], h + lines);
         place_block(&t, p, ph, image + c0 * es, sums, z, h, h1);
-        fetch_next(&t, p, ph, image, h1, index, fc_div_up(d->groups, j->piece_m));
         t.out = (char *)j->second + (b * d->ys[0] + c0 + z * d->ys[2] + h * d->ys[3]) * es;
         p->kn->depth_weight(&t);
         summed += (h1 - h) * d->out[2];

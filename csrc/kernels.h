@@ -97,10 +97,17 @@ typedef struct fc_lines {
   fc_block out;
 } fc_lines;
 
-/* Results of a depthwise layer that lie in registers at once: the maps of most networks are multiples of 7 wide. */
-#define FC_DEPTH_TILE 7
+/* Results along a run for which a depthwise kernel keeps its table of addresses. */
+#define FC_DEPTH_RUN 128
 
-/* A row that a depthwise result reads: which of the source's, from that of its line on, and the weights of its first tap. */
+/* Results of a line, and lines, that a depthwise kernel has in registers at once at most. */
+#define FC_DEPTH_TILE 7
+#define FC_DEPTH_LINES 4
+
+/* Taps of a row that the tiles of a depthwise kernel know at most. */
+#define FC_DEPTH_TAPS 5
+
+/* A row of taps of a depthwise layer: which of the source's rows it reads, from that of its line on, and its weights. */
 typedef struct fc_depth_row {
   int64_t at;
   const void *wei;
@@ -114,23 +121,22 @@ typedef struct fc_depth {
   int64_t sources, line_step;
   const fc_depth_row *row;
   int64_t rows, taps, step, spacing, first;
+  int even;                  /* the rows follow each other in the source, spacing is 1, and line_step is step */
   int64_t length, pixel;     /* of a source row: positions (those beyond are padding), elements from one to the next */
-  const void *zeros;         /* so many lanes */
+  const void *zeros;         /* so many lanes, FC_DEPTH_TAPS - 1 pixels further too */
+  void *raw;                 /* scratch: so many lanes of FC_DEPTH_LINES lines */
   const void **at;           /* scratch: sources times fc_depth_columns addresses */
-  int64_t wei_tap;           /* elements between the weights of a row's taps */
   int64_t block;             /* elements between the weights, or sums, of one vector of lanes and the next */
   void *out;                 /* depth: the results; depth_weight: dy */
   const void *add, *bias;
   int64_t out_step, out_line, add_step, add_line;
   const fc_act *act;
-  const char *next;          /* what will be read next is fetched: so many bytes for each vector of a tile */
-  int64_t ahead;
   void *sums;                /* depth_weight: for each vector of lanes, row and tap a vector */
 } fc_depth;
 
-/* The positions of a row that a tile reads, with those between. */
-static inline int64_t fc_depth_columns(int64_t taps, int64_t step, int64_t spacing) {
-  return (FC_DEPTH_TILE - 1) * step + (taps - 1) * spacing + 1;
+/* The positions of a row that so many results read, with those between. */
+static inline int64_t fc_depth_columns(int64_t count, int64_t taps, int64_t step, int64_t spacing) {
+  return (count - 1) * step + (taps - 1) * spacing + 1;
 }
 
 /* Rows of an image, VL channels of each pixel: strip[(i columns + j) VL] is pixel (top + i, left + j), zeros beyond the
