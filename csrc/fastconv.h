@@ -107,7 +107,8 @@ int fc_pool_plan_create(const fc_pool_desc *desc, fc_pool_plan **plan);
 void fc_pool_plan_destroy(fc_pool_plan *plan);
 int64_t fc_pool_plan_workspace(const fc_pool_plan *plan, const fc_pool_strides *strides, int nthreads);
 int fc_pool_plan_threads(const fc_pool_plan *plan, int nthreads);
-/* Arrays that the direction does not have are NULL; so may be indices. */
+/* Arrays that the direction does not have are NULL; so may be indices. FC_ERROR_ARGUMENT, and some dx, if given indices are
+ * not all inside a channel plane. */
 int fc_pool_run(const fc_pool_plan *plan, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
                 void *workspace, int nthreads);
 

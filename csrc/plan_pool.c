@@ -13,6 +13,9 @@
 #define FC_POOL_SPAN (16 * 1024)
 #define FC_POOL_LANES 1024
 
+/* Bytes of a dx that is written past the caches. */
+#define FC_POOL_STREAM (4 << 20)
+
 /* Bytes of a box of source positions. */
 #define FC_POOL_BOX_BYTES (96 * 1024)
 
@@ -24,6 +27,8 @@ struct fc_pool_plan {
   fc_pool_even even[3];
   int op, divide, partition;
   int64_t most_rows, most_taps;
+  fc_pool_around around[3];    /* of a maximum's gradient */
+  int64_t most_around;         /* rows of windows that reach a row of dx, if dx can be gathered, else 0 */
   int64_t plane;               /* height times width of a source whose planes become one element, else 0 */
   int64_t *ranges;             /* every axis' from and to */
   double *numbers;             /* every axis' divisor and share */
@@ -31,9 +36,10 @@ struct fc_pool_plan {
 
 /* How one call is cut: units are blocks of channels of an image; a piece is some units, or some rows of one. */
 typedef struct pool_cut {
-  int form, gather;
+  int form;
+  void (*gradient)(const fc_pool_tile *t); /* of maxima, in rows of dx */
   fc_pool_axis axis[3];
-  int64_t lanes, blocks, units, units_per_piece, rows, rows_per_piece, pieces, columns, span, scratch;
+  int64_t lanes, blocks, most_rows, units, units_per_piece, rows, rows_per_piece, pieces, columns, span, scratch;
 } pool_cut;
 
 typedef struct pool_job {
@@ -43,6 +49,8 @@ typedef struct pool_job {
   const char *x;
   char *y, *dx, *workspace;
   int64_t *indices;
+  int stream;                  /* dx goes past the caches */
+  int wrong;                   /* indices are not all inside a plane */
 } pool_job;
 
 /* ------------------------------------------------------------------------------------------------ planning */
@@ -58,15 +66,20 @@ static void axis_forward(fc_pool_axis *a, const int64_t *windows, int64_t *from,
   }
 }
 
-/* Targets are input positions: each one's outputs are those that end after it, up to the last that starts before. */
-static void axis_backward(fc_pool_axis *a, const int64_t *windows, int64_t *from, int64_t *to, double *share) {
+/* The outputs that each input position is in: those that end after it, up to the last that starts before. */
+static void find_around(const int64_t *windows, int64_t in, int64_t out, int64_t *from, int64_t *to) {
   int64_t first = 0, last = 0;
-  for (int64_t i = 0; i < a->target; i++) {
-    while (first < a->source && windows[3 * first + 1] <= i) first++;
-    while (last < a->source && windows[3 * last] <= i) last++;
+  for (int64_t i = 0; i < in; i++) {
+    while (first < out && windows[3 * first + 1] <= i) first++;
+    while (last < out && windows[3 * last] <= i) last++;
     from[i] = first;
     to[i] = fc_max(first, last);
   }
+}
+
+/* Targets are input positions. */
+static void axis_backward(fc_pool_axis *a, const int64_t *windows, int64_t *from, int64_t *to, double *share) {
+  find_around(windows, a->target, a->source, from, to);
   for (int64_t o = 0; o < a->source; o++) share[o] = (double)windows[3 * o + 2];
 }
 
@@ -80,6 +93,19 @@ static int64_t longest(const fc_pool_axis *a) {
   int64_t most = 0;
   for (int64_t i = 0; i < a->target; i++) most = fc_max(most, fc_div_up(a->to[i] - a->from[i], a->dil));
   return most;
+}
+
+/* Rows of windows that reach a row of dx, if comparing all windows around a position is faster than adding to the places
+ * of the maxima, else 0. */
+static int64_t around_rows(const fc_pool_plan *p) {
+  const fc_pool_desc *d = &p->d;
+  int64_t most[3] = {0};
+  for (int i = 1; i < 3; i++)
+    for (int64_t j = 0; j < d->in[i]; j++) most[i] = fc_max(most[i], p->around[i].to[j] - p->around[i].from[j]);
+  const int64_t plane = d->in[1] * d->in[2];
+  return d->in[0] * d->out[0] == 1 && d->dil[1] * d->dil[2] == 1 && plane < 1 << 24 && most[1] * most[2] <= FC_POOL_GROUP
+             ? most[1]
+             : 0;
 }
 
 static int takes_all(const fc_pool_axis *a) {
@@ -105,7 +131,7 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
   }
   fc_pool_plan *p = calloc(1, sizeof *p);
   if (p) {
-    p->ranges = malloc(2 * (size_t)total * sizeof *p->ranges);
+    p->ranges = malloc(4 * (size_t)total * sizeof *p->ranges);
     p->numbers = malloc(2 * (size_t)total * sizeof *p->numbers);
   }
   if (!p || !p->ranges || !p->numbers) {
@@ -137,6 +163,11 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
       p->even[i] = (fc_pool_even){1, d->ker[i] - 1 - d->pad[i], d->ker[i]};
     ranges += 2 * size;
     numbers += 2 * size;
+    if (max && backward) {
+      p->around[i] = (fc_pool_around){ranges, ranges + size};
+      find_around(d->windows[i], d->in[i], outs, ranges, ranges + size);
+      ranges += 2 * size;
+    }
   }
   p->divide = d->kind == FC_AVG;
   p->op = max ? d->indices || backward ? FC_POOL_ARGMAX : FC_POOL_MAXIMUM : FC_POOL_TOTAL;
@@ -150,6 +181,7 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
   p->most_rows = longest(&p->axis[0]) * longest(&p->axis[1]);
   p->most_taps = longest(&p->axis[2]);
   p->partition = is_partition(&p->axis[0]) && is_partition(&p->axis[1]) && is_partition(&p->axis[2]);
+  if (max && backward) p->most_around = around_rows(p);
   if (takes_all(&p->axis[1]) && takes_all(&p->axis[2])) p->plane = p->axis[1].source * p->axis[2].source;
   *plan = p;
   return FC_OK;
@@ -187,7 +219,8 @@ static int large_windows(const fc_pool_plan *p) {
 static pool_cut cut_gradient(const fc_pool_plan *p, int nthreads) {
   const int64_t rows = p->d.in[0] * p->d.in[1], row = p->d.in[2] * p->d.c;
   const int few = p->d.n < 2 * nthreads && nthreads > 1, flat = p->d.in[0] == 1;
-  pool_cut c = {.gather = 1, .lanes = few && !flat ? fc_min(p->d.c, FC_POOL_LANES / p->es) : p->d.c, .rows = rows};
+  pool_cut c = {
+      .gradient = p->kn->pool_gradient, .lanes = few && !flat ? fc_min(p->d.c, FC_POOL_LANES / p->es) : p->d.c, .rows = rows};
   memcpy(c.axis, p->axis, sizeof c.axis);
   c.blocks = fc_div_up(p->d.c, c.lanes);
   c.units = p->d.n * c.blocks;
@@ -196,6 +229,21 @@ static pool_cut cut_gradient(const fc_pool_plan *p, int nthreads) {
   c.pieces = fc_div_up(c.units, c.units_per_piece) * fc_div_up(rows, c.rows_per_piece);
   c.columns = c.axis[2].target;
   c.scratch = fc_round_up(5 * FC_ALIGN + 16 * p->most_rows * (1 + p->most_taps), FC_ALIGN);
+  return c;
+}
+
+/* A gradient of maxima of which the positions are given: a piece makes some rows of dx out of all windows that reach them. */
+static pool_cut cut_gather(const fc_pool_plan *p, int nthreads) {
+  const int64_t rows = p->d.in[1], row = p->d.in[2] * p->d.c;
+  pool_cut c = {.gradient = p->kn->pool_gather, .lanes = p->d.c, .blocks = 1, .units = p->d.n, .rows = rows};
+  memcpy(c.axis, p->axis, sizeof c.axis);
+  c.columns = p->d.out[2];
+  c.most_rows = p->most_around;
+  c.span = c.most_rows * c.columns * c.lanes + p->kn->vl;
+  c.units_per_piece = fc_max(1, FC_PIECE_POOL / (rows * row));
+  c.rows_per_piece = c.units < 2 * nthreads && nthreads > 1 ? fc_max(8 * p->most_around, FC_PIECE_POOL / row) : rows;
+  c.pieces = fc_div_up(c.units, c.units_per_piece) * fc_div_up(rows, c.rows_per_piece);
+  c.scratch = fc_round_up(2 * FC_ALIGN + 2 * c.span * p->es, FC_ALIGN);
   return c;
 }
 
@@ -251,6 +299,8 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nt
   if (p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT && !p->d.indices && p->d.c > 1 && s->x[1] == 1 && s->y[1] == 1 &&
       s->dx[1] == 1 && !large_windows(p))
     return cut_gradient(p, nthreads);
+  if (p->d.indices && p->most_around && p->d.c > 1 && s->y[1] == 1 && s->dx[1] == 1 && s->indices[1] == 1)
+    return cut_gather(p, nthreads);
   pool_cut c = {.lanes = 1};
   if (boxes_pay(p)) return cut_boxes(p, ss[1] == 1 && ss[4] != 1);
   static const int64_t zero = 0, one = 1;
@@ -327,7 +377,7 @@ static void clear(char *p, const fc_pool_desc *d, const int64_t s[5], int64_t la
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
-  const pool_job *j = ctx;
+  pool_job *j = ctx;
   const fc_pool_plan *p = j->plan;
   const pool_cut *c = &j->cut;
   const fc_pool_strides *s = j->strides;
@@ -339,7 +389,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                     .channels = p->d.c,
                     .lanes = c->lanes,
                     .blocks = c->blocks,
-                    .most_rows = p->most_rows,
+                    .most_rows = c->most_rows ? c->most_rows : p->most_rows,
                     .most_taps = p->most_taps,
                     .source = forward ? j->x : j->y,
                     .target = scatter   ? 0
@@ -348,6 +398,8 @@ static void piece(void *ctx, int64_t index, int worker) {
                     .indices = j->indices,
                     .dy = scatter ? j->y : 0,
                     .grad = scatter ? j->dx : 0,
+                    .stream = j->stream,
+                    .wrong = &j->wrong,
                     .partition = p->partition,
                     .source_stride = forward ? s->x : s->y,
                     .target_stride = forward ? s->y : s->dx,
@@ -357,12 +409,13 @@ static void piece(void *ctx, int64_t index, int worker) {
                     .work = j->workspace + worker * c->scratch};
   memcpy(t.axis, c->axis, sizeof t.axis);
   memcpy(t.even, p->even, sizeof t.even);
+  memcpy(t.around, p->around, sizeof t.around);
   t.unit0 = index / row_pieces * c->units_per_piece;
   t.unit1 = fc_min(c->units, t.unit0 + c->units_per_piece);
   t.row0 = index % row_pieces * c->rows_per_piece;
   t.row1 = fc_min(c->rows, t.row0 + c->rows_per_piece);
-  if (c->gather) {
-    p->kn->pool_gradient(&t);
+  if (c->gradient) {
+    c->gradient(&t);
     return;
   }
   if (scatter)
@@ -376,8 +429,16 @@ static void piece(void *ctx, int64_t index, int worker) {
   }
 }
 
+/* Whether dx, with the channels of a position next to each other, is more than caches keep; in vectors as vstream wants them. */
+static int streams(const fc_pool_plan *p, const fc_pool_strides *s, const void *dx) {
+  int64_t bits = (int64_t)(uintptr_t)dx;
+  for (int i = 0; i < 5; i++) bits |= i == 1 ? 0 : s->dx[i] * p->es;
+  return s->dx[1] == 1 && bits % 16 == 0 && p->d.n * p->d.c * p->d.in[0] * p->d.in[1] * p->d.in[2] * p->es >= FC_POOL_STREAM;
+}
+
 int fc_pool_run(const fc_pool_plan *p, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
                 void *workspace, int nthreads) {
-  pool_job j = {p, strides, cut_call(p, strides, nthreads), x, y, dx, fc_aligned(workspace), indices};
-  return fc_parallel_for(nthreads, j.cut.pieces, piece, &j);
+  pool_job j = {p, strides, cut_call(p, strides, nthreads), x, y, dx, fc_aligned(workspace), indices, streams(p, strides, dx), 0};
+  const int status = fc_parallel_for(nthreads, j.cut.pieces, piece, &j);
+  return status == FC_OK && j.wrong ? FC_ERROR_ARGUMENT : status;
 }

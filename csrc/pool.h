@@ -36,6 +36,11 @@ typedef struct fc_pool_axis {
   const double *share;         /* of each source position, for FC_POOL_SHARES */
 } fc_pool_axis;
 
+/* The windows that each source position is in: from[i] to to[i]. */
+typedef struct fc_pool_around {
+  const int64_t *from, *to;
+} fc_pool_around;
+
 /* A dimension whose window o has `taps` positions from o step - pad on, in the padding perhaps; step is 0 if not so. */
 typedef struct fc_pool_even {
   int64_t step, pad, taps;
@@ -49,12 +54,15 @@ typedef struct fc_pool_tile {
   int64_t unit0, unit1, row0, row1, col0, col1;
   fc_pool_axis axis[3];
   fc_pool_even even[3];
+  fc_pool_around around[3];    /* with indices and grad */
   int64_t most_rows, most_taps; /* source rows of a target row, columns of a window */
   const void *source;
   void *target;                /* FC_POOL_ARGMAX: may be NULL */
   int64_t *indices;            /* may be NULL */
   const void *dy;              /* with grad, of which the elements at the maxima += dy; strides are the target's */
   void *grad;
+  int stream;                  /* grad is so large that its rows had better go past the caches */
+  int *wrong;                  /* set to 1 if given indices are not positions of grad */
   int partition;               /* every position of grad is in one window */
   const int64_t *source_stride, *target_stride, *index_stride, *grad_stride;
   int64_t span;                /* elements of a row buffer */

@@ -480,6 +480,9 @@ _POOLS = {
     "even columns, stride 2": ((1, 3, 9, 131), {"kernel_size": (3, 2), "stride": 2}),
     "columns": ((1, 3, 9, 97), {"kernel_size": 3, "stride": 3, "padding": 1}),
     "large windows": ((1, 17, 19, 33), {"kernel_size": 9, "stride": 4, "padding": 4}),
+    "3x3 around": ((2, 33, 9, 12), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "5x5 of stride 2 around": ((3, 8, 11, 9), {"kernel_size": 5, "stride": 2, "padding": 2}),
+    "few around": ((1, 19, 12, 13), {"kernel_size": 2, "stride": 3, "ceil_mode": True}),
     "dilation": ((1, 9, 11, 35), {"kernel_size": 3, "stride": 1, "dilation": (2, 5), "padding": 1}),
     "long rows": ((1, 1, 2, 4099), {"kernel_size": 2, "stride": 1}),
     "long rows, stride 2": ((1, 1, 3, 8195), {"kernel_size": 3, "stride": 2, "padding": 1}),
@@ -503,10 +506,26 @@ def test_ties_and_nan_of_maxima_at_every_border(pooling_target: Target, dtype: s
         got, at = testing.proven(pooling_target, fc.max_pool2d, x, **kw, return_indices=True)
         plain = testing.proven(pooling_target, fc.max_pool2d, x, **kw)
         back = testing.proven(pooling_target, fc.max_pool2d_backward, dy, x, **kw)
+        given_back = testing.proven(pooling_target, fc.max_pool2d_backward, dy, x, **kw, indices=np.maximum(at, 0))
     testing.assert_exact(got, y, "y")
     testing.assert_exact(plain, y, "y without indices")
     testing.assert_exact(at, indices, "indices")
     testing.assert_exact(back, dx, "dx")
+    testing.assert_exact(given_back, dx, "dx of indices")
+
+
+@pytest.mark.parametrize("c", [16, 17])
+def test_a_gradient_of_given_maxima_that_fills_the_caches(pooling_target: Target, dtype: str, c: int) -> None:
+    rng, kw = np.random.default_rng(25), {"kernel_size": 3, "stride": 2, "padding": 1, "layout": "NHWC"}
+    x = testing.integers(rng, (1, 19, 21, c), dtype)
+    with fc.use_backend("reference"):
+        y, indices = fc.max_pool2d(x, **kw, return_indices=True)
+        dy = testing.integers(rng, y.shape, dtype)
+        dx = fc.max_pool2d_backward(dy, x, **kw)
+    x, dy, indices, dx = (np.repeat(a, 170, axis=0) for a in (x, dy, indices, dx))
+    with testing.on(pooling_target):
+        got = testing.proven(pooling_target, fc.max_pool2d_backward, dy, x, **kw, indices=indices)
+    testing.assert_exact(got, dx, "dx")
 
 
 @pytest.mark.parametrize("kind", ["global_max", "adaptive_max"])

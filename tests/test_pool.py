@@ -59,6 +59,18 @@ def test_forward_backward_and_indices(pooling_target: Target, dtype: str, last: 
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("kernel", [2, 5])
+def test_indices_outside_the_plane(pooling_target: Target, dtype: str, last: bool, kernel: int) -> None:
+    layout = layouts.name(last, 2)
+    x = layouts.to(testing.integers(np.random.default_rng(9), (3, 17, 9, 11), dtype), last)
+    y, indices = fc.max_pool2d(x, kernel, 1, layout=layout, return_indices=True)
+    for wrong in (-1, 99, 2**32, 2**62, -(2**63)):
+        indices.flat[777] = wrong
+        with testing.on(pooling_target), pytest.raises(ValueError, match=r"indices .* 0 to 98"):
+            fc.max_pool2d_backward(y, x, kernel, 1, layout=layout, indices=indices)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 def test_nan_and_infinity(pooling_target: Target, dtype: str, last: bool) -> None:
     rng = np.random.default_rng(8)
     x = rng.choice([np.nan, np.inf, -np.inf, 1.0, 2.0], (2, 17, 9, 11), p=[0.1, 0.1, 0.4, 0.2, 0.2])

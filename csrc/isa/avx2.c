@@ -40,6 +40,17 @@ static inline __m256 fc_evens32(__m256 a, __m256 b) {
 
 static inline __m256d fc_evens64(__m256d a, __m256d b) { return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8); }
 
+/* Arrays are aligned to 16 bytes. */
+static inline void fc_stream32(float *p, __m256 v) {
+  _mm_stream_ps(p, _mm256_castps256_ps128(v));
+  _mm_stream_ps(p + 4, _mm256_extractf128_ps(v, 1));
+}
+
+static inline void fc_stream64(double *p, __m256d v) {
+  _mm_stream_pd(p, _mm256_castpd256_pd128(v));
+  _mm_stream_pd(p + 2, _mm256_extractf128_pd(v, 1));
+}
+
 /* Interleave rows, then pairs, then halves. */
 static inline __attribute__((always_inline)) void fc_transpose32(__m256 r[8]) {
   __m256 t[8], u[8];
@@ -100,6 +111,8 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vany(m) _mm256_movemask_epi8(m)
 #define vsum(v) fc_sum32(v)
 #define vevens(a, b) fc_evens32(a, b)
+#define vstream(p, v) fc_stream32(p, v)
+#define vfence() _mm_sfence()
 #define vtranspose(r) fc_transpose32(r)
 #include "bodies.h"
 
@@ -135,6 +148,8 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vany(m) _mm256_movemask_epi8(m)
 #define vsum(v) fc_sum64(v)
 #define vevens(a, b) fc_evens64(a, b)
+#define vstream(p, v) fc_stream64(p, v)
+#define vfence() _mm_sfence()
 #define vtranspose(r) fc_transpose64(r)
 #include "bodies.h"
 

@@ -110,6 +110,8 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vany(m) ((m) != 0)
 #define vsum(v) _mm512_reduce_add_ps(v)
 #define vevens(a, b) _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b)
+#define vstream(p, v) vstore(p, v)
+#define vfence() ((void)0)
 #define vtranspose(r) fc_transpose32(r)
 #include "bodies.h"
 
@@ -145,6 +147,8 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vany(m) ((m) != 0)
 #define vsum(v) _mm512_reduce_add_pd(v)
 #define vevens(a, b) _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b)
+#define vstream(p, v) vstore(p, v)
+#define vfence() ((void)0)
 #define vtranspose(r) fc_transpose64(r)
 #include "bodies.h"
 

@@ -69,4 +69,6 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef vany
 #undef vsum
 #undef vevens
+#undef vstream
+#undef vfence
 #undef vtranspose

@@ -80,6 +80,8 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vany(m) (vmaxvq_u32(m) != 0)
 #define vsum(v) vaddvq_f32(v)
 #define vevens(a, b) vuzp1q_f32(a, b)
+#define vstream(p, v) vstore(p, v)
+#define vfence() ((void)0)
 #define vtranspose(r) fc_transpose32(r)
 #include "bodies.h"
 
@@ -115,6 +117,8 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vany(m) (vmaxvq_u32(vreinterpretq_u32_u64(m)) != 0)
 #define vsum(v) vaddvq_f64(v)
 #define vevens(a, b) vuzp1q_f64(a, b)
+#define vstream(p, v) vstore(p, v)
+#define vfence() ((void)0)
 #define vtranspose(r) fc_transpose64(r)
 #include "bodies.h"
 #else

@@ -29,4 +29,6 @@
 #define vany(m) (m)
 #define vsum(v) (v)
 #define vevens(a, b) (a)
+#define vstream(p, v) vstore(p, v)
+#define vfence() ((void)0)
 #define vtranspose(r) ((void)(r))

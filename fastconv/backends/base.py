@@ -24,7 +24,8 @@ class Kernel(Protocol):
     * ``ConvSpec`` fwd: ``kernel(x, w, b, residual, out)``, bwd_input: ``kernel(dy, w, b, residual, out)``,
       bwd_weight: ``kernel(x, dy, None, None, out)``;
     * ``PoolSpec`` fwd: ``kernel(x, out, indices)``, bwd: ``kernel(dy, x, indices, out)``
-      (``x`` and ``indices``: for max only; ``indices``, int64 or None, are flat positions inside a channel plane);
+      (``x`` and ``indices``: for max only; ``indices``, int64 or None, are flat positions inside a channel plane:
+      bwd raises IndexError if one is not);
     * ``GemmSpec``: ``kernel(a, b, bias, c, out)`` with a (batch, m, k), b (batch, k, n), out (batch, m, n).
 
     Absent operands are None. No dimension of a spec is zero: the operators settle empty problems themselves.

@@ -58,24 +58,25 @@ def _backward(choice: Choice, dy: Any, x: np.ndarray, unbatched: bool, indices: 
     if dy.shape != wanted:
         raise ValueError(f"dy has shape {dy.shape}: allowed is {wanted}")
     if indices is not None:
-        _check_indices(indices, wanted, prod(spec.in_size))
+        _check_indices(indices, wanted)
     dx = as_output(out, x.shape[1:] if unbatched else x.shape, x.dtype, x, dy, indices)
     if dx.size:
         arrays = (dy, indices, dx)
         dy, flat, result = (a if a is None or not unbatched else a[None] for a in arrays)
-        choice.kernel(dy, x if spec.kind == "max" else None, flat, result)
+        try:
+            choice.kernel(dy, x if spec.kind == "max" else None, flat, result)
+        except IndexError:
+            allowed = f"0 to {prod(spec.in_size) - 1}"
+            raise ValueError(f"indices runs from {indices.min()} to {indices.max()}: allowed is {allowed}") from None
     return dx
 
 
-def _check_indices(indices: Any, shape: tuple[int, ...], plane: int) -> None:
+def _check_indices(indices: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(indices, np.ndarray) or indices.dtype != np.int64:
         given = indices.dtype if isinstance(indices, np.ndarray) else type(indices).__name__
         raise TypeError(f"indices is of {given}: allowed is an array of int64, as return_indices=True gives it")
     if indices.shape != shape:
         raise ValueError(f"indices has shape {indices.shape}: allowed is {shape}")
-    # As unsigned numbers the negative ones are the largest: one pass over an array that may be as large as x.
-    if indices.size and indices.view(np.uint64).max() >= plane:
-        raise ValueError(f"indices runs from {indices.min()} to {indices.max()}: allowed is 0 to {plane - 1}")
 
 
 def _regular(
@@ -142,7 +143,8 @@ _BACKWARD = """Gradient of ``{f}(x, ...)`` in x: dy, of the shape of its result 
     The arguments after dy are those of ``{f}``.{more} Errors likewise."""
 
 _INDICES = """ ``indices``, as ``return_indices=True`` gave them, save finding the maxima again;
-    ``return_indices`` itself changes nothing here."""
+    ``return_indices`` itself changes nothing here. ValueError if they are outside the plane, which is found out while
+    ``out`` is written."""
 
 
 def _named(function: Callable[..., Any], name: str, ndim: int, doc: str) -> Callable[..., Any]:

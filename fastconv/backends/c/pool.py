@@ -103,4 +103,6 @@ class PoolKernel:
             self._plan, strides, address(x), address(y), positions, address(dx), scratch(nbytes), n
         )
         if status:
+            if status == lib.FC_ERROR_ARGUMENT:
+                raise IndexError
             check(status)

@@ -464,6 +464,9 @@ class PoolKernel:
     def __call__(self, *arrays: np.ndarray | None) -> None:
         """fwd: (x, out, indices); bwd: (dy, x, indices, out)."""
         spec = self.spec
+        # As unsigned numbers the negative ones are the largest.
+        if spec.direction == "bwd" and spec.indices and arrays[2].view(np.uint64).max() >= prod(spec.in_size):
+            raise IndexError
         # Kernels want what they walk through to be contiguous, and where they add to, all of it.
         forward_ = spec.direction == "fwd"
         result, indices = arrays[1 if forward_ else 3], arrays[2]

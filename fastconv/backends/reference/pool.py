@@ -42,6 +42,8 @@ class PoolKernel(ReferenceKernel):
                 position = self._max(self._channels_first(x).astype(np.float64))[1]
             else:
                 position = self._channels_first(indices)
+                if position.min() < 0 or position.max() >= np.prod(spec.in_size):
+                    raise IndexError
             planes = dx.reshape(spec.n * spec.c, -1)
             rows = np.arange(spec.n * spec.c)[:, None]
             np.add.at(planes, (rows, position.reshape(planes.shape[0], -1)), dy.reshape(planes.shape[0], -1))
