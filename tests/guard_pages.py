@@ -54,6 +54,9 @@ def _pools(dtype: str, last: bool, side: str) -> None:
             y = testing.guarded(forward(x, **kw), side)
             forward(x, **kw, out=y)
             backward(y, x, **kw, out=testing.guarded(x, side))
+            if kind.endswith("max") and "return_indices" in forward.__code__.co_varnames:
+                indices = testing.guarded(forward(x, **kw, return_indices=True)[1], side)
+                backward(y, x, **kw, indices=indices, out=testing.guarded(x, side))
 
 
 def _products(dtype: str, side: str) -> None:
