@@ -1,10 +1,13 @@
-/* Depthwise layers whose channels are contiguous (NHWC), in all three directions: vectors run over channels, a run of results
- * along a row of pixels. */
+/* Depthwise layers in all three directions: vectors run over channels, results along lines of pixels. Where channels are not
+ * contiguous, they are brought into strips of a vector of them, a block of lines at a time. */
 #include "conv.h"
 
 /* What the addresses of a block of lines may take, and the sums of filters: parts of L1. */
 #define FC_DEPTH_TABLE (16 * 1024)
 #define FC_DEPTH_SUMS (16 * 1024)
+
+/* What the strips of a block of lines may take of L2. */
+#define FC_DEPTH_STRIPS (128 * 1024)
 
 /* Sums over at least so many pixels are made before they are added to those of the others, for the sake of rounding. */
 enum { SUM_PIXELS = 512 };
@@ -90,8 +93,8 @@ static int64_t lines_at_once(const fc_conv_plan *p) {
   return lines;
 }
 
-static int64_t zeros_bytes(const fc_conv_plan *p, int64_t channels) {
-  return fc_round_up(((fc_min(p->d.ker[2], FC_DEPTH_TAPS) - 1) * p->ss[4] + channels) * p->es, FC_ALIGN);
+static int64_t zeros_bytes(const fc_conv_plan *p, int64_t pixel, int64_t channels) {
+  return fc_round_up(((fc_min(p->d.ker[2], FC_DEPTH_TAPS) - 1) * pixel + channels) * p->es, FC_ALIGN);
 }
 
 /* Scratch of a block of so many lines: zeros for the padding, a tile's results, taps, rows, addresses. */
@@ -99,24 +102,36 @@ static int64_t raw_bytes(const fc_conv_plan *p, int64_t channels) {
   return fc_round_up(FC_DEPTH_LINES * channels * p->es, FC_ALIGN);
 }
 
-static int64_t block_bytes(const fc_conv_plan *p, int64_t lines, int64_t channels) {
+static int64_t block_bytes(const fc_conv_plan *p, int64_t lines, int64_t pixel, int64_t channels) {
   const int64_t taps = p->d.ker[0] * p->d.ker[1], rows = sources(p, lines);
-  return zeros_bytes(p, channels) + raw_bytes(p, channels) +
+  return zeros_bytes(p, pixel, channels) + raw_bytes(p, channels) +
          fc_round_up(taps * (int64_t)sizeof(fc_depth_row) + rows * (1 + columns(p)) * (int64_t)sizeof(void *), FC_ALIGN);
 }
 
-static fc_depth block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t channels) {
-  char *raw = zeros + zeros_bytes(p, channels);
+static fc_depth block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t pixel, int64_t channels) {
+  char *raw = zeros + zeros_bytes(p, pixel, channels);
   fc_depth_row *row = (fc_depth_row *)(raw + raw_bytes(p, channels));
   const void **src = (const void **)(row + p->d.ker[0] * p->d.ker[1]);
-  memset(zeros, 0, (size_t)zeros_bytes(p, channels));
-  return (fc_depth){
-      .lanes = channels, .row = row, .src = src, .at = src + sources(p, lines), .zeros = zeros, .raw = raw, .act = &p->d.act};
+  memset(zeros, 0, (size_t)zeros_bytes(p, pixel, channels));
+  return (fc_depth){.lanes = channels,
+                    .pixel = pixel,
+                    .row = row,
+                    .src = src,
+                    .at = src + sources(p, lines),
+                    .zeros = zeros,
+                    .raw = raw,
+                    .act = &p->d.act};
 }
 
+/* Where row 0 of slice 0 would be, and which rows there are; strides. */
+typedef struct source {
+  const char *at;
+  int64_t low, high, slice, row;
+} source;
+
 /* Lines h to h1 of a phase, slice d: the rows of taps that they see, whose weights are at wei, and where what these read lies
- * in the image at src. */
-static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, const char *src, const char *wei, int64_t d,
+ * in src. */
+static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, const source *src, const char *wei, int64_t d,
                         int64_t h, int64_t h1) {
   const fc_axis *ax = ph->ax;
   const int64_t es = p->es, height = (h1 - h - 1) * ax[1].src_step + reach(&ax[1]);
@@ -130,7 +145,6 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
   t->line_step = ax[1].src_step;
   t->step = ax[2].src_step;
   t->length = p->src[2];
-  t->pixel = p->ss[4];
   t->block = block_elements(p);
   if (!phase_taps(ph)) return;
   const int64_t low = ax[1].off[nth(&ax[1], 0)];
@@ -140,8 +154,8 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
       *row++ = (fc_depth_row){t->sources + ax[1].off[nth(&ax[1], k)] - low, wei + t->rows * ax[2].ntap * p->kn->vl * es};
     for (int64_t y = 0; y < height; y++) {
       const int64_t sh = h * ax[1].src_step + low + y;
-      const int inside = (uint64_t)sd < (uint64_t)p->src[0] && (uint64_t)sh < (uint64_t)p->src[1];
-      at[t->sources++] = inside ? src + (sd * p->ss[2] + sh * p->ss[3]) * es : 0;
+      const int inside = (uint64_t)sd < (uint64_t)p->src[0] && sh >= src->low && sh < src->high;
+      at[t->sources++] = inside ? src->at + (sd * src->slice + sh * src->row) * es : 0;
     }
   }
   t->first = ax[2].off[nth(&ax[2], 0)];
@@ -162,7 +176,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   j->pieces_m = fc_div_up(most, j->piece_m);
   j->pieces_n = fc_max(1, fc_min(p->d.groups / whole, few / (slices * j->pieces_m)));
   j->piece_n = j->pieces_n > 1 ? p->d.groups / j->pieces_n / whole * whole : p->d.groups;
-  j->scratch = block_bytes(p, j->piece_m, p->d.groups);
+  j->scratch = block_bytes(p, j->piece_m, p->ss[4], p->d.groups);
   return slices * j->pieces_m * j->pieces_n;
 }
 
@@ -175,14 +189,15 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t m = index / j->pieces_n % j->pieces_m, slice = index / j->pieces_n / j->pieces_m;
   const int64_t b = slice / slices, d = slice % slices;
   const char *wei = j->packed + c / p->kn->vl * block_elements(p) * es;
-  fc_depth t = block_scratch(p, j->workspace + worker * j->scratch, j->piece_m, channels);
+  const source src = {j->first + (b * ss[0] + c) * es, 0, p->src[1], ss[2], ss[3]};
+  fc_depth t = block_scratch(p, j->workspace + worker * j->scratch, j->piece_m, ss[4], channels);
   t.bias = j->bias ? j->bias + c * es : 0;
   for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * p->kn->vl * es) {
     const fc_phase *ph = &p->phases[f];
     const fc_axis *ax = ph->ax;
     const int64_t h0 = ax[1].count * m / j->pieces_m, h1 = ax[1].count * (m + 1) / j->pieces_m;
     if (d >= ax[0].count || h0 == h1) continue;
-    place_block(&t, p, ph, j->first + (b * ss[0] + c) * es, wei, d, h0, h1);
+    place_block(&t, p, ph, &src, wei, d, h0, h1);
     const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step;
     t.out = j->result + (b * ds[0] + c + od * ds[2] + oh * ds[3] + ax[2].dst_base * ds[4]) * es;
     t.out_step = ax[2].dst_step * ds[4];
@@ -191,6 +206,99 @@ static void piece(void *ctx, int64_t index, int worker) {
     t.add_step = ax[2].dst_step * as[4];
     t.add_line = ax[1].dst_step * as[3];
     p->kn->depth(&t);
+  }
+}
+
+/* ---- the same by strips of a vector of channels: a piece is a block of lines of one ---- */
+
+static int64_t strip_bytes(const fc_conv_plan *p, int64_t rows, int64_t width) {
+  return fc_round_up(rows * width * p->kn->vl * p->es, FC_ALIGN);
+}
+
+static int64_t source_rows(const fc_conv_plan *p, int64_t lines) {
+  return (lines - 1) * p->phases[0].ax[1].src_step + p->span[1];
+}
+
+/* Lines whose strips stay in L2, in blocks of much the same size. */
+static int64_t strip_blocks(const fc_conv_plan *p, int64_t *lines) {
+  const int64_t most = most_lines(p), step = p->phases[0].ax[1].dst_step;
+  *lines = fc_round_up(most, FC_DEPTH_LINES);
+  while (*lines > FC_DEPTH_LINES &&
+         strip_bytes(p, source_rows(p, *lines), p->src[2]) + strip_bytes(p, *lines * step, p->dst[2]) > FC_DEPTH_STRIPS)
+    *lines -= FC_DEPTH_LINES;
+  return fc_div_up(most, *lines);
+}
+
+/* Channels of a block that are new: the last block overlaps the one before. Its first channel is at most groups - vl. */
+static int64_t block_channel(const fc_conv_plan *p, int64_t block) {
+  return fc_max(0, fc_min(block * p->kn->vl, p->d.groups - p->kn->vl));
+}
+
+/* Rows top to top + rows of an image (planes at src, strides like p->ss) as a strip; zeros beyond. */
+static void fill_strip(const fc_conv_plan *p, char *strip, const char *src, const int64_t *stride, int64_t high, int64_t wide,
+                       int64_t top, int64_t rows) {
+  const int64_t es = p->es, low = fc_max(0, -top), end = fc_max(low, fc_min(rows, high - top)), pixel = p->kn->vl * es;
+  const int vl = p->kn->vl, lanes = (int)fc_min(vl, p->d.groups), dense = stride[4] == 1 && stride[3] == wide;
+  int64_t off[FC_MAX_LANES];
+  for (int l = 0; l < vl; l++) off[l] = l * stride[1];
+  memset(strip, 0, (size_t)(fc_min(low, rows) * wide * pixel));
+  for (int64_t y = low; y < end; y += dense ? end - low : 1)
+    p->kn->pack(strip + y * wide * pixel, vl, lanes, src + (top + y) * stride[3] * es, off, stride[4],
+                dense ? (end - low) * wide : wide);
+  if (end < rows) memset(strip + end * wide * pixel, 0, (size_t)((rows - end) * wide * pixel));
+}
+
+static int64_t strip_pieces(fc_conv_call *j, int nthreads) {
+  const fc_conv_plan *p = j->p;
+  (void)nthreads;
+  j->pieces_m = strip_blocks(p, &j->piece_m);
+  j->pieces_n = blocks(p, p->d.groups);
+  j->scratch = strip_bytes(p, source_rows(p, j->piece_m), p->src[2]) +
+               strip_bytes(p, j->piece_m * p->phases[0].ax[1].dst_step, p->dst[2]) +
+               block_bytes(p, j->piece_m, p->kn->vl, p->kn->vl);
+  return p->d.n * j->pieces_n * j->pieces_m;
+}
+
+static void strip_piece(void *ctx, int64_t index, int worker) {
+  const fc_conv_call *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const int64_t es = p->es, vl = p->kn->vl, *ss = p->ss, *ds = p->ds, *as = p->d.as, wide = p->dst[2];
+  const int64_t m = index % j->pieces_m, block = index / j->pieces_m % j->pieces_n, b = index / j->pieces_m / j->pieces_n;
+  const int64_t c = block_channel(p, block), most = most_lines(p);
+  const int64_t h0 = most * m / j->pieces_m, h1 = most * (m + 1) / j->pieces_m, step = p->phases[0].ax[1].dst_step;
+  const int64_t top = h0 * p->phases[0].ax[1].src_step + p->low[1], rows = source_rows(p, h1 - h0);
+  char *strip = j->workspace + worker * j->scratch;
+  char *out = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src[2]);
+  fc_depth t = block_scratch(p, out + strip_bytes(p, j->piece_m * step, wide), j->piece_m, vl, vl);
+  const source src = {strip - top * p->src[2] * vl * es, top, top + rows, 0, p->src[2] * vl};
+  const char *wei = j->packed + block * block_elements(p) * es;
+  fill_strip(p, strip, j->first + (b * ss[0] + c * ss[1]) * es, ss, p->src[1], p->src[2], top, rows);
+  const fc_act none = {FC_ACT_NONE, 0, 0};
+  t.act = &none;
+  for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * vl * es) {
+    const fc_axis *ax = p->phases[f].ax;
+    if (h0 >= ax[1].count) continue;
+    place_block(&t, p, &p->phases[f], &src, wei, 0, h0, fc_min(h1, ax[1].count));
+    t.out = out + (ax[1].dst_base * wide + ax[2].dst_base) * vl * es;
+    t.out_step = ax[2].dst_step * vl;
+    t.out_line = step * wide * vl;
+    p->kn->depth(&t);
+  }
+  const int64_t y0 = h0 * step, lines = fc_min(p->dst[1], h1 * step) - y0, fresh = block * vl;
+  const int dense = ds[3] == wide && (!j->add || as[3] == wide);
+  fc_depth_planes w = {.strip = out,
+                       .lane = (int)(fresh - c),
+                       .channels = (int)fc_min(vl, p->d.groups - fresh),
+                       .count = dense ? lines * wide : wide,
+                       .plane = ds[1],
+                       .add_plane = as[1],
+                       .bias = j->bias ? j->bias + fresh * es : 0,
+                       .act = &p->d.act};
+  for (int64_t y = 0; y < lines; y += dense ? lines : 1) {
+    w.strip = out + y * wide * vl * es;
+    w.out = j->result + (b * ds[0] + fresh * ds[1] + (y0 + y) * ds[3]) * es;
+    w.add = j->add ? j->add + (b * as[0] + fresh * as[1] + (y0 + y) * as[3]) * es : 0;
+    p->kn->depth_planes(&w);
   }
 }
 
@@ -207,9 +315,15 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   j->piece_m = fc_min(fc_max(2 * line, most), fc_max(line, p->d.groups / nthreads / line * line));
   j->pieces_m = fc_max(1, p->d.groups / j->piece_m);
   const int64_t channels = p->d.groups - (j->pieces_m - 1) * j->piece_m;
-  j->scratch = block_bytes(p, lines_at_once(p), channels) + 2 * sums_bytes(p, channels) +
-               fc_round_up(fc_product3(p->d.ker) * (int64_t)sizeof(int64_t), FC_ALIGN);
+  j->scratch = block_bytes(p, lines_at_once(p), p->ss[4], channels) + 2 * sums_bytes(p, channels);
   return j->pieces_m;
+}
+
+static void copy_element(int64_t es, void *to, const void *from) {
+  if (es == 4)
+    *(float *)to = *(const float *)from;
+  else
+    *(double *)to = *(const double *)from;
 }
 
 static void add_sums(int64_t es, void *total, void *sums, int64_t bytes) {
@@ -220,50 +334,101 @@ static void add_sums(int64_t es, void *total, void *sums, int64_t bytes) {
   memset(sums, 0, (size_t)bytes);
 }
 
+/* A gradient's sums, a block of channels after another: those on their own, and those of all. */
+typedef struct sums {
+  char *now, *all;
+  int64_t bytes, pixels;
+} sums;
+
+static sums place_sums(const fc_conv_plan *p, char *memory, int64_t channels) {
+  const int64_t bytes = sums_bytes(p, channels);
+  memset(memory, 0, (size_t)(2 * bytes));
+  return (sums){memory, memory + bytes, bytes, 0};
+}
+
+static void count_pixels(const fc_conv_plan *p, sums *s, int64_t pixels) {
+  s->pixels += pixels;
+  if (s->pixels < SUM_PIXELS) return;
+  add_sums(p->es, s->all, s->now, s->bytes);
+  s->pixels = 0;
+}
+
+/* Writes the filters of so many channels from c on; of a block, which starts at lane, the lanes from there. */
+static void put_sums(const fc_conv_call *j, const char *from, int64_t lane, int64_t c, int64_t channels) {
+  const fc_conv_desc *d = &j->p->d;
+  const int64_t es = j->p->es, vl = j->p->kn->vl, taps = fc_product3(d->ker);
+  char *to = j->result + c * d->ws[0] * es;
+  for (int64_t l = 0; l < channels; l++)
+    for (int64_t tap = 0; tap < taps; tap++)
+      copy_element(es, to + (l * d->ws[0] + fc_tap_stride(d, tap)) * es, from + (tap * vl + lane + l) * es);
+}
+
 static void weight_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
-  const int64_t es = p->es, c0 = index * j->piece_m, vl = p->kn->vl;
-  const int64_t channels = index == j->pieces_m - 1 ? d->groups - c0 : j->piece_m;
-  const int64_t bytes = sums_bytes(p, channels), taps = fc_product3(d->ker), lines = lines_at_once(p);
-  const fc_phase *ph = &p->phases[0];
-  int64_t *off = (int64_t *)(j->workspace + worker * j->scratch), summed = 0;
-  char *sums = (char *)off + fc_round_up(taps * (int64_t)sizeof *off, FC_ALIGN), *total = sums + bytes;
-  memset(sums, 0, (size_t)(2 * bytes));
-  fc_depth t = block_scratch(p, total + bytes, lines, channels);
-  t.sums = sums;
+  const int64_t es = p->es, c = index * j->piece_m, vl = p->kn->vl;
+  const int64_t channels = index == j->pieces_m - 1 ? d->groups - c : j->piece_m, lines = lines_at_once(p);
+  char *memory = j->workspace + worker * j->scratch;
+  sums s = place_sums(p, memory, channels);
+  fc_depth t = block_scratch(p, memory + 2 * s.bytes, lines, d->xs[4], channels);
+  t.sums = s.now;
   t.out_step = d->ys[4];
   t.out_line = d->ys[3];
   for (int64_t b = 0; b < d->n; b++)
     for (int64_t z = 0; z < d->out[0]; z++)
       for (int64_t h = 0; h < d->out[1]; h += lines) {
-        const char *image = j->first + b * d->xs[0] * es;
         const int64_t h1 = fc_min(d->out[1], h + lines);
-        place_block(&t, p, ph, image + c0 * es, sums, z, h, h1);
-        t.out = (char *)j->second + (b * d->ys[0] + c0 + z * d->ys[2] + h * d->ys[3]) * es;
+        const source src = {j->first + (b * d->xs[0] + c) * es, 0, d->in[1], d->xs[2], d->xs[3]};
+        place_block(&t, p, &p->phases[0], &src, s.now, z, h, h1);
+        t.out = (char *)j->second + (b * d->ys[0] + c + z * d->ys[2] + h * d->ys[3]) * es;
         p->kn->depth_weight(&t);
-        summed += (h1 - h) * d->out[2];
-        if (summed < SUM_PIXELS) continue;
-        add_sums(es, total, sums, bytes);
-        summed = 0;
+        count_pixels(p, &s, (h1 - h) * d->out[2]);
       }
-  add_sums(es, total, sums, bytes);
-  /* Of the last block, only the channels which are not in the one before. */
-  const int dense = d->ws[0] == taps && d->ws[4] == 1 && taps_even(d) && taps >= vl;
-  const char *from = total;
-  for (int64_t tap = 0; tap < taps; tap++) off[tap] = tap * vl;
-  for (int64_t i = 0; i < channels; i += vl, from += block_elements(p) * es) {
-    const int64_t lanes = fc_min(vl, channels - i);
-    const char *lane = from + (i ? vl - lanes : 0) * es;
-    char *to = j->result + (c0 + i) * d->ws[0] * es;
-    if (dense)
-      p->kn->pack(to, (int)taps, (int)taps, lane, off, 1, lanes);
-    else
-      for (int64_t l = 0; l < lanes; l++)
-        for (int64_t tap = 0; tap < taps; tap++)
-          memcpy(to + (l * d->ws[0] + fc_tap_stride(d, tap)) * es, lane + (tap * vl + l) * es, (size_t)es);
+  add_sums(es, s.all, s.now, s.bytes);
+  for (int64_t i = 0; i < channels; i += vl) {
+    const int64_t fresh = fc_min(vl, channels - i);
+    put_sums(j, s.all + i * fc_product3(d->ker) * es, i ? vl - fresh : 0, c + i, fresh);
   }
+}
+
+/* By strips, a piece is a vector of channels. */
+static int64_t strip_weight_pieces(fc_conv_call *j, int nthreads) {
+  const fc_conv_plan *p = j->p;
+  const int64_t vl = p->kn->vl;
+  (void)nthreads;
+  j->pieces_m = strip_blocks(p, &j->piece_m);
+  j->scratch = strip_bytes(p, source_rows(p, j->piece_m), p->src[2]) + strip_bytes(p, j->piece_m, p->dst[2]) +
+               2 * sums_bytes(p, vl) + block_bytes(p, j->piece_m, vl, vl);
+  return blocks(p, p->d.groups);
+}
+
+static void strip_weight_piece(void *ctx, int64_t index, int worker) {
+  const fc_conv_call *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const fc_conv_desc *d = &p->d;
+  const int64_t es = p->es, vl = p->kn->vl, c = block_channel(p, index), step = d->stride[1];
+  char *strip = j->workspace + worker * j->scratch;
+  char *dy = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src[2]);
+  sums s = place_sums(p, dy + strip_bytes(p, j->piece_m, p->dst[2]), vl);
+  fc_depth t = block_scratch(p, s.now + 2 * s.bytes, j->piece_m, vl, vl);
+  t.sums = s.now;
+  t.out = dy;
+  t.out_step = vl;
+  t.out_line = d->out[2] * vl;
+  for (int64_t b = 0; b < d->n; b++)
+    for (int64_t m = 0; m < j->pieces_m; m++) {
+      const int64_t h0 = d->out[1] * m / j->pieces_m, h1 = d->out[1] * (m + 1) / j->pieces_m;
+      const int64_t top = h0 * step + p->low[1], rows = source_rows(p, h1 - h0);
+      const source src = {strip - top * d->in[2] * vl * es, top, top + rows, 0, d->in[2] * vl};
+      fill_strip(p, strip, j->first + (b * d->xs[0] + c * d->xs[1]) * es, d->xs, d->in[1], d->in[2], top, rows);
+      fill_strip(p, dy, j->second + (b * d->ys[0] + c * d->ys[1]) * es, d->ys, d->out[1], d->out[2], h0, h1 - h0);
+      place_block(&t, p, &p->phases[0], &src, s.now, 0, h0, h1);
+      p->kn->depth_weight(&t);
+      count_pixels(p, &s, (h1 - h0) * d->out[2]);
+    }
+  add_sums(es, s.all, s.now, s.bytes);
+  put_sums(j, s.all, index * vl - c, index * vl, fc_min(vl, d->groups - index * vl));
 }
 
 /* ---- */
@@ -290,4 +455,45 @@ const fc_algorithm fc_conv_weight_depthwise = {
     .refuse = refuse_weight,
     .pieces = weight_pieces,
     .run = weight_piece,
+};
+
+/* ---- */
+
+static void prepare_strips(fc_conv_plan *p) {
+  int64_t most[3];
+  fc_reach(p, most);
+}
+
+static const char *strip_shape(const fc_conv_plan *p) {
+  const fc_conv_desc *d = &p->d;
+  if (d->icg != 1 || d->ocg != 1 || d->groups == 1) return "the layer is not depthwise";
+  if (d->in[0] != 1 || d->out[0] != 1 || d->ker[0] != 1) return "there are slices";
+  return p->ds[4] == 1 && (!d->has_add || d->as[4] == 1) ? 0 : "the pixels of the result are not contiguous";
+}
+
+static const char *refuse_strips(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : strip_shape(p); }
+
+static const char *refuse_weight_strips(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? strip_shape(p) : ""; }
+
+static const char *slow_strips(const fc_conv_plan *p) {
+  return 2 * p->d.groups < p->kn->vl ? "the channels do not fill half a vector" : 0;
+}
+
+const fc_algorithm fc_conv_depthwise_strips = {
+    .name = "depthwise_strips",
+    .refuse = refuse_strips,
+    .prepare = prepare_strips,
+    .packed = packed_elements,
+    .pack = pack,
+    .pieces = strip_pieces,
+    .run = strip_piece,
+    .slow = slow_strips,
+};
+const fc_algorithm fc_conv_weight_depthwise_strips = {
+    .name = "depthwise_strips",
+    .refuse = refuse_weight_strips,
+    .prepare = prepare_strips,
+    .pieces = strip_weight_pieces,
+    .run = strip_weight_piece,
+    .slow = slow_strips,
 };

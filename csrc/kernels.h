@@ -134,6 +134,16 @@ typedef struct fc_depth {
   void *sums;                /* depth_weight: for each vector of lanes, row and tap a vector */
 } fc_depth;
 
+/* Pixels of a strip of vectors, as planes of channels: act(strip + add + bias). */
+typedef struct fc_depth_planes {
+  const void *strip;
+  int lane, channels;        /* the lanes that are written, from that on */
+  int64_t count, plane, add_plane; /* pixels; elements between planes */
+  void *out;
+  const void *add, *bias;
+  const fc_act *act;
+} fc_depth_planes;
+
 /* The positions of a row that so many results read, with those between. */
 static inline int64_t fc_depth_columns(int64_t count, int64_t taps, int64_t step, int64_t spacing) {
   return (count - 1) * step + (taps - 1) * spacing + 1;

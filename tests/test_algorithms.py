@@ -14,7 +14,7 @@ from typing import Any
 import layouts
 import numpy as np
 import pytest
-from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, LINES, PIXELS, ROWS, TYPICAL, WINOGRADS, Group, OfC
+from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, LINES, PIXELS, ROWS, STRIPS, TYPICAL, WINOGRADS, Group, OfC
 from cases.conv import Conv
 
 import fastconv as fc
@@ -88,7 +88,7 @@ def _named(target: Target, algorithm: str) -> set[str]:
     product = {"implicit_gemm"}
     if isinstance(algorithm, OfC):
         return product
-    return {ROWS: product, PIXELS: product, LINES: product | {"direct"}}.get(
+    return {ROWS: product, PIXELS: product, LINES: product | {"direct"}, STRIPS: {"direct"}}.get(
         algorithm, {algorithm.removesuffix("_filters")}
     )
 

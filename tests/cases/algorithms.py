@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .conv import Conv, conv
 
 WINOGRAD, WINOGRAD_5X5 = "winograd_4x4_3x3", "winograd_2x2_5x5"
-DIRECT, DEPTHWISE = "direct", "depthwise_channels"
+DIRECT, DEPTHWISE, STRIPS = "direct", "depthwise_channels", "depthwise_strips"
 ROWS, PIXELS, LINES = "implicit_gemm_rows", "implicit_gemm_pixels", "direct_lines"
 
 
@@ -44,7 +44,8 @@ ALGORITHMS = {
     "stem": {"y": (DIRECT, LINES), "dx": (DIRECT, DIRECT), "dw": (PIXELS, LINES)},
     "groups": {"y": (PIXELS, LINES), "dx": (PIXELS, LINES), "dw": (PIXELS, LINES)},
     "groups of 8": {"y": (DIRECT, LINES), "dx": (DIRECT, LINES), "dw": (PIXELS, LINES)},
-    "depthwise": {"y": (DIRECT, DEPTHWISE), "dx": (DIRECT, DEPTHWISE), "dw": (DIRECT, DEPTHWISE)},
+    "depthwise": dict.fromkeys(("y", "dx", "dw"), (STRIPS, DEPTHWISE)),
+    "depthwise volumes": dict.fromkeys(("y", "dx", "dw"), (DIRECT, DEPTHWISE)),
 }
 
 
@@ -413,7 +414,23 @@ _depthwise = [
         conv("stride 3,2 dilation 2", 2, 18, 18, (19, 21), 3, 18, stride=(3, 2), dilation=2, padding=3),
         conv("stride 4 over 3", 1, 20, 20, (17, 18), 3, 20, stride=4),
         conv("negative pads", 1, 20, 20, (17, 18), 3, 20, padding=((-2, 4), (3, -5))),
+        conv("pads beyond the image", 1, 18, 18, (3, 2), 5, 18, stride=(1, 2), padding=7),
+    ),
+    group(
+        "depthwise",
+        "lines and tiles of each form",
+        *[
+            conv(f"{k} by {s}, {h} lines", 2, 16, 16, (h, 9), k, 16, stride=s, padding=1)
+            for k in ((3, 3), (5, 5), (3, 5), (1, 3))
+            for s in (1, 2)
+            for h in range(3, 14)
+        ],
+    ),
+    group(
+        "depthwise volumes",
+        "slices",
         conv("3-D", 1, 19, 19, (5, 6, 7), 3, 19, stride=(1, 2, 1), padding=1),
+        conv("3-D, flat", 1, 8, 8, (5, 9, 8), (1, 3, 3), 8, padding=(0, 1, 1)),
     ),
 ]
 
