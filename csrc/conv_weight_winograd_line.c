@@ -157,11 +157,14 @@ static void piece(void *ctx, int64_t index, int worker) {
   }
 }
 
+static const char *refuse(const fc_conv_plan *p, int points) {
+  if (p->d.direction != FC_BWD_WEIGHT || (p->d.ker[1] > 1 && p->d.ker[2] > 1)) return "";
+  return fc_line_refuse(p, points);
+}
+
 /* The same for each number of points. */
 #define FC_LINE_ALGORITHM(number)                                                               \
-  static const char *refuse_##number(const fc_conv_plan *p) {                                   \
-    return p->d.direction != FC_BWD_WEIGHT ? "" : fc_line_refuse(p, number);                    \
-  }                                                                                             \
+  static const char *refuse_##number(const fc_conv_plan *p) { return refuse(p, number); }       \
   static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }   \
   static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                 \
   const fc_algorithm fc_conv_weight_winograd_line_##number = {.name = "winograd_line_" #number, \

@@ -1,19 +1,25 @@
-/* Layers whose kernel is long along one axis alone (1x3, 7x1, 3x1x1, conv1d), of stride 1, by one-dimensional Winograd:
- * 6, 8 or 10 products of transformed patches and filters make 7, 9 or 11 less taps results. As in two dimensions, a piece is
- * a number of tiles; backward-input is the same with the filters turned. */
+/* Layers of stride 1 whose kernel is long along one axis alone (1x3, 7x1, 3x1x1, conv1d), or along h and w where it is
+ * too large for Winograd in two dimensions (7x7), by one-dimensional Winograd: 6, 8 or 10 products of transformed patches and
+ * filters make 7, 9 or 11 less taps results. A piece is a number of tiles, or a rectangle of them where kernels have rows;
+ * backward-input is the same with the filters turned. */
 #include "winograd_line.h"
 
 /* Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters. */
 #define FC_LINE_BYTES (1024 * 1024)
+
+/* Tiles of a line in a rectangle, at most. */
+#define FC_LINE_WIDE 16
 
 /* ---- what all directions share ---- */
 
 const char *fc_line_refuse(const fc_conv_plan *p, int points) {
   const fc_conv_desc *d = &p->d;
   const int axis = fc_line_axis(d);
-  if (axis < 0 || d->ker[axis] < 2 || d->ker[axis] > points - 1) return "";
-  for (int i = 0; i < 3; i++)
-    if (i != axis && (d->stride[i] != 1 || d->pad[i] != 0 || d->in[i] != d->out[i])) return "";
+  if (axis < 0 || d->ker[axis] > points - 1) return "";
+  for (int i = 0; i < 3; i++) {
+    if (i == axis) continue;
+    if (d->stride[i] != 1 || (d->ker[i] == 1 && (d->pad[i] != 0 || d->in[i] != d->out[i]))) return "";
+  }
   if (d->stride[axis] != 1 || d->dil[axis] != 1) return "stride or dilation is not 1";
   if (d->strict) return "strict precision takes direct algorithms only";
   return 0;
@@ -22,7 +28,7 @@ const char *fc_line_refuse(const fc_conv_plan *p, int points) {
 /* What a channel costs, in products: those of all tiles, and as much as its filters' transform takes. The most points
  * cost most rounding. */
 static double cost(const fc_conv_plan *p, int points) {
-  if (points <= fc_product3(p->d.ker)) return 1e300;
+  if (points <= p->d.ker[fc_line_axis(&p->d)]) return 1e300;
   return points * (double)(fc_line_tiles(p, points, p->dst).all + (p->d.packed ? 2 : 8)) * (points == FC_LINE_POINTS ? 1.1 : 1);
 }
 
@@ -31,6 +37,7 @@ const char *fc_line_slow(const fc_conv_plan *p, int points) {
   const int weight = p->d.direction == FC_BWD_WEIGHT;
   const int64_t taps = fc_product3(p->d.ker), channels = p->ds[1] == 1 ? fc_max(16, (weight ? 80 : 160) / taps) : 16;
   const int64_t results = weight ? 500 / (taps * taps) : (p->d.packed ? 36 : 96) / taps;
+  if (p->d.ker[1] == p->d.ker[2] && (taps == 9 || taps == 25)) return "two-dimensional Winograd takes fewer products";
   if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
   if (p->d.n * fc_product3(p->dst) < results) return "too few results to pay for transforming the filters";
   for (int i = 6; i <= FC_LINE_POINTS; i += 2)
@@ -116,26 +123,40 @@ fc_strip fc_line_read(const fc_line_grid *g, const fc_line_run *r, int64_t low, 
 typedef struct sizes {
   int64_t sc, dc;             /* channels, whole vectors */
   fc_line_grid grid;
-  int64_t piece;              /* tiles of a piece */
-  int64_t columns;            /* vectors of a strip's rows */
+  int64_t high, wide; /* tiles of a piece: lines and tiles of a line; 1 and any of all lines' if the kernel is one row */
+  int64_t reach; /* lines that a piece reads more than it writes */
+  int64_t columns; /* vectors of a strip's rows */
   int64_t v, m, strip, tables, total;
 } sizes;
 
 static int points_of(const fc_conv_plan *p);
 
+/* The rows of the kernel: those along h if the axis is w, else one, as along w. */
+static const fc_axis *rows_of(const fc_conv_plan *p) { return &p->phases[0].ax[fc_line_axis(&p->d) == 2 ? 1 : 2]; }
+
+static int64_t least(const fc_axis *a) { return fc_min(a->off[0], a->off[a->ntap - 1]); }
+
 static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_kernels *kn = p->kn;
   const int points = points_of(p);
+  const fc_axis *rows = rows_of(p);
   sizes s = {.sc = fc_round_up(p->sc, kn->vl), .dc = fc_round_up(p->dc, kn->nr), .grid = fc_line_tiles(p, points, p->dst)};
   int64_t most = FC_LINE_BYTES / (points * (s.sc + s.dc) * p->es) / kn->mr * kn->mr;
   most = fc_max(most, fc_round_up(36, kn->mr));
   const int64_t share = fc_div_up(s.grid.all * p->d.groups, nthreads > 1 ? 3 * nthreads : 1);
-  s.piece = fc_max(kn->mr, fc_min(most, fc_round_up(share, kn->mr)));
-  s.columns = fc_line_columns(&s.grid, s.piece);
-  s.v = points * fc_wino_stride(s.piece * s.sc, p->es) * p->es;
-  s.m = points * fc_wino_stride(s.piece * s.dc, p->es) * p->es;
-  s.strip = fc_round_up(fc_line_strip(&s.grid, s.piece) * kn->vl * p->es, FC_ALIGN);
-  s.tables = fc_round_up(s.piece * (int64_t)sizeof(void *), FC_ALIGN);
+  s.high = 1;
+  s.wide = fc_max(kn->mr, fc_min(most, fc_round_up(share, kn->mr)));
+  s.reach = llabs(rows->off[rows->ntap - 1] - rows->off[0]);
+  if (rows->ntap > 1) {
+    s.high = fc_min(p->dst[1], fc_max(1, s.wide / fc_min(s.grid.wide, FC_LINE_WIDE)));
+    s.wide = fc_min(s.grid.wide, FC_LINE_WIDE);
+  }
+  const int64_t tiles = s.high * s.wide;
+  s.columns = fc_line_columns(&s.grid, s.wide);
+  s.v = points * fc_wino_stride((s.high + s.reach) * s.wide * s.sc, p->es) * p->es;
+  s.m = points * fc_wino_stride(tiles * s.dc, p->es) * p->es;
+  s.strip = fc_round_up(fc_line_strip(&s.grid, s.wide) * kn->vl * p->es, FC_ALIGN);
+  s.tables = fc_round_up(rows->ntap * tiles * (int64_t)sizeof(void *), FC_ALIGN);
   s.total = s.v + s.m + s.strip + s.tables;
   return s;
 }
@@ -148,44 +169,46 @@ typedef struct filter_call {
 
 /* Elements of a point's filters. */
 static int64_t point_elements(const fc_conv_plan *p) {
-  return fc_wino_stride(fc_packed_elements(p->dc, p->kn->nr, p->sc), p->es);
+  return fc_wino_stride(fc_packed_elements(p->dc, p->kn->nr, p->phases[0].k / p->d.ker[fc_line_axis(&p->d)]), p->es);
 }
 
 static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * points_of(p) * point_elements(p); }
 
-/* Some source channels' filters, for all lanes. */
+/* Some source channels' filters, for all lanes. The reduction goes over the rows of the kernel, then channels. */
 static void filter_piece(void *ctx, int64_t index, int worker) {
   (void)worker;
   const filter_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
-  const int nr = kn->nr, points = points_of(p), taps = (int)fc_product3(p->d.ker);
-  const int64_t es = p->es, step = fc_filter_step(p), parts = fc_div_up(p->sc, step);
-  const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step), kstep = fc_product_kstep(kn, p->sc);
-  const fc_axis *a = &p->phases[0].ax[fc_line_axis(&p->d)];
+  const int nr = kn->nr, points = points_of(p), axis = fc_line_axis(&p->d), taps = (int)p->d.ker[axis];
+  const int64_t es = p->es, step = fc_filter_step(p), parts = fc_div_up(p->sc, step), whole = fc_product3(p->d.ker);
+  const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step);
+  const int64_t all = p->phases[0].k / taps, kstep = fc_product_kstep(kn, all);
+  const fc_axis *a = &p->phases[0].ax[axis], *rows = rows_of(p);
   const int turned = a->off[0] > a->off[1];
-  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
+  double filters[FC_FILTER_ROWS * FC_MAX_LANES];
   for (int64_t l = 0; l < p->dc; l += nr) {
-    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, rows);
-    for (int64_t c = c0, run; c < c1; c += run) {
-      const int64_t k0 = c / kstep * kstep, k1 = fc_min(p->sc, k0 + kstep);
-      run = fc_min(c1, k1) - c;
-      const int64_t at = g * points * point_elements(p) + fc_packed_at(p->dc, nr, l, k0, k1 - k0) + (c - k0) * nr;
-      const int64_t first = ((c - c0) * taps + (turned ? taps - 1 : 0)) * nr;
-      for (int64_t v = 0; v < nr; v += kn->vl) {
-        const fc_line t = {.from = (char *)rows + (first + v) * es,
-                           .matrix = fc_line_matrix(p, FC_LINE_FILTERS),
-                           .to = j->packed + (at + v) * es,
-                           .from_element = turned ? -nr : nr,
-                           .from_tile = taps * nr,
-                           .to_element = point_elements(p),
-                           .to_tile = nr,
-                           .tiles = run,
-                           .points = points,
-                           .count = taps};
-        kn->line_to(&t);
+    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, filters);
+    for (int y = 0; y < rows->ntap; y++)
+      for (int64_t c = c0, run; c < c1; c += run) {
+        const int64_t k = y * p->sc + c, k0 = k / kstep * kstep, k1 = fc_min(all, k0 + kstep);
+        run = fc_min(c1 - c, k1 - k);
+        const int64_t at = g * points * point_elements(p) + fc_packed_at(p->dc, nr, l, k0, k1 - k0) + (k - k0) * nr;
+        const int64_t first = ((c - c0) * whole + rows->tap[y] * taps + (turned ? taps - 1 : 0)) * nr;
+        for (int64_t v = 0; v < nr; v += kn->vl) {
+          const fc_line t = {.from = (char *)filters + (first + v) * es,
+                             .matrix = fc_line_matrix(p, FC_LINE_FILTERS),
+                             .to = j->packed + (at + v) * es,
+                             .from_element = turned ? -nr : nr,
+                             .from_tile = whole * nr,
+                             .to_element = point_elements(p),
+                             .to_tile = nr,
+                             .tiles = run,
+                             .points = points,
+                             .count = taps};
+          kn->line_to(&t);
+        }
       }
-    }
   }
 }
 
@@ -194,16 +217,16 @@ static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads
   return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->d.groups * fc_div_up(p->sc, fc_filter_step(p)), filter_piece, &j);
 }
 
-/* A run's patches, VL channels from one of a group's on, to v. */
+/* A run's patches, VL channels from one of a group's on, to v: zeros if its line is none of the image's. */
 static void patches(const fc_conv_call *j, const sizes *s, const fc_line_run *r, int64_t group, int64_t channel, char *v,
                     int64_t apart, char *strip) {
   const fc_conv_plan *p = j->p;
-  const fc_axis *a = &p->phases[0].ax[s->grid.axis];
-  const int64_t vl = p->kn->vl, at = fc_line_at(&s->grid, r, p->ss) + (group * p->sc + channel) * p->ss[1];
-  fc_strip f = fc_line_read(&s->grid, r, fc_min(a->off[0], a->off[a->ntap - 1]), s->grid.points, s->columns, p->src, p->ss);
+  const int inside = r->line[1] >= 0 && r->line[1] < p->src[1];
+  const int64_t vl = p->kn->vl, at = inside ? fc_line_at(&s->grid, r, p->ss) + (group * p->sc + channel) * p->ss[1] : 0;
+  fc_strip f = fc_line_read(&s->grid, r, least(&p->phases[0].ax[s->grid.axis]), s->grid.points, s->columns, p->src, p->ss);
   f.strip = strip;
   f.src = j->first + at * p->es;
-  f.channels = (int)fc_min(vl, p->sc - channel);
+  f.channels = inside ? (int)fc_min(vl, p->sc - channel) : 0;
   p->kn->wino_strip(&f);
   const fc_line t = {.from = strip,
                      .matrix = fc_line_matrix(p, FC_LINE_PATCHES),
@@ -252,35 +275,73 @@ static void results(const fc_conv_call *j, const sizes *s, const fc_line_run *r,
   }
 }
 
+/* Some tiles: count from the first one on, or, where kernels have rows, those of a rectangle: so many lines of wide tiles. */
+typedef struct region {
+  int64_t first, count;
+  int64_t image, depth, line, column, wide;
+} region;
+
+/* The run of a region's tiles that starts with number i. */
+static fc_line_run run_at(const sizes *s, const region *q, int64_t i) {
+  if (!q->wide) return fc_line_run_at(&s->grid, q->first + i, q->first + q->count);
+  return (fc_line_run){.image = q->image,
+                       .line = {q->depth, q->line + i / q->wide},
+                       .column = q->column + i % q->wide,
+                       .n = q->wide - i % q->wide};
+}
+
+static int64_t regions(const sizes *s, const fc_conv_plan *p) {
+  if (rows_of(p)->ntap == 1) return fc_div_up(s->grid.all, s->wide);
+  return p->d.n * p->dst[0] * fc_div_up(p->dst[1], s->high) * fc_div_up(s->grid.wide, s->wide);
+}
+
+static region region_at(const sizes *s, const fc_conv_plan *p, int64_t i) {
+  if (rows_of(p)->ntap == 1) return (region){.first = i * s->wide, .count = fc_min(s->grid.all - i * s->wide, s->wide)};
+  const int64_t across = fc_div_up(s->grid.wide, s->wide), down = fc_div_up(p->dst[1], s->high), plane = i / across / down;
+  region q = {.image = plane / p->dst[0],
+              .depth = plane % p->dst[0],
+              .line = i / across % down * s->high,
+              .column = i % across * s->wide};
+  q.wide = fc_min(s->wide, s->grid.wide - q.column);
+  q.count = q.wide * fc_min(s->high, p->dst[1] - q.line);
+  return q;
+}
+
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
   const sizes s = size(p, j->threads);
-  const int64_t es = p->es, per = fc_div_up(s.grid.all, s.piece), g = index / per;
-  const int64_t t0 = index % per * s.piece, t1 = fc_min(s.grid.all, t0 + s.piece), n = t1 - t0;
+  const fc_axis *taps = rows_of(p);
+  const int64_t es = p->es, per = regions(&s, p), g = index / per;
+  const region to = region_at(&s, p, index % per);
+  region from = to;
+  from.line += least(taps);
+  from.count += s.reach * to.wide;
   char *v = j->workspace + worker * j->scratch, *m = v + s.v, *strip = m + s.m;
   const void **at = (const void **)(strip + s.strip);
-  const int64_t from = fc_wino_stride(n * s.sc, es), to = fc_wino_stride(n * s.dc, es); /* a point */
+  const int64_t n = to.count, patch = fc_wino_stride(from.count * s.sc, es), result = fc_wino_stride(n * s.dc, es); /* a point */
   fc_line_run r;
-  for (int64_t t = t0; t < t1; t += r.n) {
-    r = fc_line_run_at(&s.grid, t, t1);
-    for (int64_t c = 0; c < p->sc; c += kn->vl) patches(j, &s, &r, g, c, v + ((t - t0) * s.sc + c) * es, from, strip);
+  for (int64_t i = 0; i < from.count; i += r.n) {
+    r = run_at(&s, &from, i);
+    for (int64_t c = 0; c < p->sc; c += kn->vl) patches(j, &s, &r, g, c, v + (i * s.sc + c) * es, patch, strip);
   }
-  const fc_product prod = {kn, es, n, fc_round_up(p->dc, kn->vl), p->sc, fc_product_kstep(kn, p->sc)};
+  const int64_t k = taps->ntap * p->sc;
+  const fc_product prod = {kn, es, n, fc_round_up(p->dc, kn->vl), k, fc_product_kstep(kn, k)};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   const fc_view none = {0};
   for (int64_t f = 0; f < s.grid.points; f++) {
-    for (int64_t i = 0; i < n; i++) at[i] = v + (f * from + i * s.sc) * es;
+    for (int y = 0; y < taps->ntap; y++)
+      for (int64_t i = 0; i < n; i++) at[y * n + i] = v + (f * patch + (i + (taps->off[y] - least(taps)) * to.wide) * s.sc) * es;
     const fc_rows rows = {at, p->sc, n};
-    const fc_view out = {.p = m + f * to * es, .rs = s.dc, .cs = 1};
+    const fc_view out = {.p = m + f * result * es, .rs = s.dc, .cs = 1};
     const char *filters = j->packed + (g * s.grid.points + f) * point_elements(p) * es;
     fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = filters}, 0, n, 0, prod.n, &out, &none, &plain,
                      strip);
   }
-  for (int64_t t = t0; t < t1; t += r.n) {
-    r = fc_line_run_at(&s.grid, t, t1);
-    for (int64_t c = 0; c < p->dc; c += kn->vl) results(j, &s, &r, g, c, m + ((t - t0) * s.dc + c) * es, to, strip);
+  for (int64_t i = 0; i < n; i += r.n) {
+    r = run_at(&s, &to, i);
+    for (int64_t c = 0; c < p->dc; c += kn->vl) results(j, &s, &r, g, c, m + (i * s.dc + c) * es, result, strip);
   }
 }
 
@@ -288,7 +349,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const sizes s = size(j->p, nthreads);
   j->threads = nthreads;
   j->scratch = s.total;
-  return j->p->d.groups * fc_div_up(s.grid.all, s.piece);
+  return j->p->d.groups * regions(&s, j->p);
 }
 
 /* The same for each number of points. */

@@ -1,4 +1,5 @@
-/* What the one-dimensional Winograd algorithms share: layers whose kernel is longer than 1 along one axis alone. */
+/* What the one-dimensional Winograd algorithms share: layers whose kernel is longer than 1 along one axis alone, or along w
+ * and h: then it is applied along w, and the sum goes over the rows of the kernel as it does over channels. */
 #ifndef FC_WINOGRAD_LINE_H
 #define FC_WINOGRAD_LINE_H
 
@@ -17,13 +18,8 @@ typedef struct fc_line_grid {
 
 /* The axis; -1 where there is none. */
 static inline int fc_line_axis(const fc_conv_desc *d) {
-  int axis = -1;
-  for (int i = 0; i < 3; i++) {
-    if (d->ker[i] == 1) continue;
-    if (axis >= 0) return -1;
-    axis = i;
-  }
-  return axis;
+  const int long_d = d->ker[0] > 1, long_h = d->ker[1] > 1, long_w = d->ker[2] > 1;
+  return long_d ? (long_h || long_w ? -1 : 0) : long_w ? 2 : long_h ? 1 : -1;
 }
 
 static inline fc_line_grid fc_line_tiles(const fc_conv_plan *p, int points, const int64_t size[3]) {

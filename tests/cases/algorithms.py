@@ -38,6 +38,10 @@ ALGORITHMS = {
         "dw": (OfC(WINOGRAD),) * 2,
     },
     **{f"winograd line {n}": dict.fromkeys(("y", "dx", "dw"), (OfC(f"winograd_line_{n}"),) * 2) for n in (6, 8, 10)},
+    "winograd line rows 10": {
+        **dict.fromkeys(("y", "dx"), (OfC("winograd_line_10"),) * 2),
+        "dw": (PIXELS, PIXELS),
+    },
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
@@ -297,6 +301,27 @@ _wino_line = [
     )
 ]
 
+_wino_line += [
+    group(
+        "winograd line rows 10",
+        "rectangles of tiles",
+        *[conv(f"{h}x{w}", 1, 65, 66, (h, w), 7, padding=3) for h, w in ((9, 63), (10, 64), (11, 65), (23, 9))],
+        conv("of images", 3, 18, 19, (7, 10), 7, padding=3),
+        conv("of slices", 2, 18, 19, (3, 7, 10), (1, 7, 7), padding=(0, 3, 3)),
+    ),
+    group(
+        "winograd line rows 10",
+        "kernels, pads and channels",
+        *[conv(f"{kernel}", 1, 19, 18, (11, 14), kernel, padding=1) for kernel in ((2, 7), (5, 6), (11, 9), (3, 5))],
+        conv("none", 1, 18, 19, (11, 14), 7),
+        conv("over the kernel", 1, 18, 19, (5, 6), 7, padding=8),
+        conv("asymmetric", 1, 18, 19, (9, 11), 7, padding=((5, 2), (1, 4))),
+        conv("negative", 1, 18, 19, (14, 15), 7, padding=((-2, 1), (-1, 3))),
+        conv("dilation of rows", 1, 18, 19, (19, 15), (3, 7), padding=(4, 3), dilation=(4, 1)),
+        conv("2 groups of 65 to 67", 1, 130, 134, (9, 10), 7, 2, padding=3),
+    ),
+]
+
 _product = [
     group(
         "product",
@@ -305,7 +330,7 @@ _product = [
         conv("3 tiles", 3, 24, 24, (4, 4), 3, padding=1),
         conv("stride 1,2", 1, 24, 24, (16, 31), 3, stride=(1, 2), padding=1),
         conv("empty tiles", 1, 24, 24, (11, 7), 3, dilation=4, padding=4),
-        conv("3x2", 1, 24, 24, (16, 16), (3, 2), padding=1),
+        conv("3x2, 15 channels out", 1, 24, 15, (16, 16), (3, 2), padding=1),
         conv("1x3, 15 channels out", 1, 24, 15, (16, 16), (1, 3), padding=(0, 1)),
         conv("1x3, 31 results", 1, 64, 64, (1, 31), (1, 3), padding=(0, 1)),
         conv("1x3, padding beside", 1, 64, 64, (16, 16), (1, 3), padding=1),
@@ -497,6 +522,7 @@ TYPICAL = {
         )
         for points, ((taps, _), *_others) in _LINES.items()
     },
+    "winograd line rows 10": conv("typical", 3, 34, 33, (11, 18), 7, padding=3),
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),
