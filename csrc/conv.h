@@ -63,6 +63,7 @@ struct fc_conv_plan {
   double line[3 * FC_LINE_POINTS * FC_LINE_POINTS];
   /* backward-weight: the output's size, with rows that lie one after another in dy (for x: in a 1x1 layer) merged */
   int64_t dy_rows[3], x_rows[3];
+  int pointwise;              /* backward-weight: one tap, stride 1, no padding */
 };
 
 /* One call of a plan. */

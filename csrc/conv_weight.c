@@ -105,10 +105,26 @@ static void pack_patches(void *work, void *dst, int64_t l0, int64_t l1, int64_t 
       pack_patch(t, (char *)dst + ((l - l0) * (k1 - k0) + (k - k0) * tile) * t->p->es, l, l1, k, fc_min(k1, k + step));
 }
 
+/* Are the channels of a pixel contiguous, and all pixels at the same distance? */
+static int pixels_in_row(const fc_conv_plan *p, const int64_t rows[3], const int64_t strides[5]) {
+  return strides[1] == 1 && rows[0] * rows[1] == 1 && (p->d.n == 1 || strides[0] == rows[2] * strides[4]);
+}
+
+/* Then few channels are read where they are, so few pixels at a time that those stay in the caches for all tiles. Rows of x
+ * must not be so far apart that a panel finds room in few sets of L1. */
+enum { PIXELS_IN_PLACE = 96, BYTES_IN_PLACE = 2048, ROW_IN_PLACE = 1024 };
+
+static int in_place(const fc_conv_plan *p) {
+  const fc_conv_desc *d = &p->d;
+  return p->pointwise && pixels_in_row(p, p->x_rows, d->xs) && pixels_in_row(p, p->dy_rows, d->ys) &&
+         fc_whole_vectors(p->kn, d->icg) && d->xs[4] * p->es < ROW_IN_PLACE && (d->xs[4] + d->ys[4]) * p->es <= BYTES_IN_PLACE;
+}
+
 static fc_product weight_product(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
   const int64_t k = d->n * fc_product3(d->out);
-  return (fc_product){p->kn, p->es, d->ocg, d->icg * fc_product3(d->ker), k, fc_product_kstep(p->kn, k)};
+  return (fc_product){
+      p->kn, p->es, d->ocg, d->icg * fc_product3(d->ker), k, in_place(p) ? PIXELS_IN_PLACE : fc_product_kstep(p->kn, k)};
 }
 
 static int one_tap(const fc_conv_plan *p) { return fc_product3(p->d.ker) == 1; }
@@ -116,7 +132,7 @@ static int one_tap(const fc_conv_plan *p) { return fc_product3(p->d.ker) == 1; }
 static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   const fc_product prod = weight_product(p);
-  fc_partition(prod.m, prod.n, p->kn->mr, p->kn->nr, 2 * p->kn->mc, 2 * FC_PIECE_LANES / p->kn->nr * p->kn->nr, p->d.groups,
+  fc_partition(prod.m, prod.n, p->kn->mr, p->kn->nr, 8 * p->kn->mc, 2 * FC_PIECE_LANES / p->kn->nr * p->kn->nr, p->d.groups,
                nthreads, &j->piece_m, &j->piece_n);
   j->pieces_m = fc_div_up(prod.m, j->piece_m);
   j->pieces_n = fc_div_up(prod.n, j->piece_n);
@@ -144,8 +160,17 @@ static void piece(void *ctx, int64_t index, int worker) {
                                  : (fc_view){.p = sums, .rs = ld, .cs = 1},
                 none = {0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  fc_product_piece(&prod, (fc_operand){.pack = pack_dy, .work = &t}, (fc_operand){.pack = pack_patches, .work = &t}, m0, m1, n0,
-                   n1, &out, &none, &plain, scratch);
+  fc_operand a = {.pack = pack_dy, .work = &t, .in_place = in_place(p)},
+             b = {.pack = pack_patches, .work = &t, .in_place = a.in_place};
+  if (pixels_in_row(p, p->dy_rows, d->ys)) {
+    a.at = t.dy;
+    a.step = d->ys[4];
+  }
+  if (p->pointwise && pixels_in_row(p, p->x_rows, d->xs)) {
+    b.at = t.x;
+    b.step = d->xs[4];
+  }
+  fc_product_piece(&prod, a, b, m0, m1, n0, n1, &out, &none, &plain, scratch);
   if (one_tap(p)) return;
   int64_t *coff = scratch;
   int32_t *crun = (int32_t *)(coff + ld);
@@ -164,9 +189,9 @@ static void prepare(fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
   merge_rows(d->out, d->ys, p->dy_rows);
   memcpy(p->x_rows, d->out, sizeof p->x_rows);
-  int pointwise = 1;
-  for (int i = 0; i < 3; i++) pointwise &= d->ker[i] == 1 && d->stride[i] == 1 && d->in[i] == d->out[i] && d->pad[i] == 0;
-  if (pointwise) merge_rows(d->out, d->xs, p->x_rows);
+  p->pointwise = 1;
+  for (int i = 0; i < 3; i++) p->pointwise &= d->ker[i] == 1 && d->stride[i] == 1 && d->in[i] == d->out[i] && d->pad[i] == 0;
+  if (p->pointwise) merge_rows(d->out, d->xs, p->x_rows);
 }
 
 static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }

@@ -38,9 +38,18 @@ static const void *bias_at(const void *bias, int64_t i, int64_t es) { return bia
 static const void *operand(const fc_operand *o, void *buffer, int64_t lanes, int tile, int64_t l0, int64_t l1, int64_t k0,
                            int64_t k1, int64_t es) {
   if (o->rows) return 0;
+  if (o->in_place) return o->at + (l0 + k0 * o->step) * es;
   if (o->packed) return (const char *)o->packed + fc_packed_at(lanes, tile, l0, k0, k1 - k0) * es;
   o->pack(o->work, buffer, l0, l1, k0, k1);
   return buffer;
+}
+
+/* What a part of the work on one block of the reduction fetches of the next, k0 .. k1. */
+static void fetch(fc_block *block, int which, const fc_operand *o, int64_t k0, int64_t k1, int64_t part, int64_t parts,
+                  int64_t es) {
+  if (!o->at) return;
+  block->ahead[which] = (k1 - k0) * o->step * es / parts;
+  block->next[which] = o->at + k0 * o->step * es + part * block->ahead[which];
 }
 
 void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
@@ -49,11 +58,13 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
   char *bbuf = fc_aligned(scratch);
   char *abuf = fc_aligned(bbuf + (b.packed ? 0 : fc_round_up(n1 - n0, kn->nr) * fc_min(p->kstep, p->k) * p->es));
   /* Rows that are read where they are take no buffer: more of them make more use of the other operand. */
-  const int64_t mc = a.rows ? m1 - m0 : kn->mc;
+  const int64_t mc = a.rows || a.in_place ? m1 - m0 : kn->mc;
   /* With one block of rows a few panels of b at a time are packed, used, and forgotten while they are in the cache. */
-  const int64_t nc = m1 - m0 <= mc && !b.packed ? FC_FEW_PANELS * kn->nr : n1 - n0;
+  const int64_t nc = m1 - m0 <= mc && !b.packed && !b.in_place ? FC_FEW_PANELS * kn->nr : n1 - n0;
+  const int64_t parts = fc_div_up(n1 - n0, nc) * fc_div_up(m1 - m0, mc);
   for (int64_t k0 = 0; k0 == 0 || k0 < p->k; k0 += p->kstep) {
-    const int64_t k1 = fc_min(p->k, k0 + p->kstep);
+    const int64_t k1 = fc_min(p->k, k0 + p->kstep), k2 = fc_min(p->k, k1 + p->kstep);
+    int64_t part = 0;
     const void *ap = 0;
     for (int64_t j = n0; j < n1; j += nc) {
       const int64_t j1 = fc_min(n1, j + nc);
@@ -69,6 +80,8 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
             .n = j1 - j,
             .k = k1 - k0,
             .b = bp,
+            .a_step = a.in_place ? a.step : 0,
+            .b_row = b.in_place ? b.step : 0,
             .a = ap,
             .out = view_at(out, i - m0, j - n0, p->es),
             .add = view_at(add, i - m0, j - n0, p->es),
@@ -79,6 +92,10 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
             .first = k0 == 0,
             .last = k1 == p->k,
         };
+        /* Of other pieces' lanes there must not be many. */
+        if (2 * (m1 - m0) >= a.step) fetch(&block, 0, &a, k1, k2, part, parts, p->es);
+        if (2 * (n1 - n0) >= b.step) fetch(&block, 1, &b, k1, k2, part, parts, p->es);
+        part++;
         kn->block(&block);
       }
     }

@@ -11,13 +11,22 @@
 typedef void (*fc_pack_fn)(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1);
 
 /* An operand is packed beforehand, or in blocks as the product goes along, or (a only) read row by row where it is; the
- * rows are those of the piece. */
+ * rows are those of the piece. If at is set, lane l of depth k is at[l + k step]: that is fetched ahead, and read where it is
+ * if in_place says so, for which the lanes of b must be fc_whole_vectors. */
 typedef struct fc_operand {
   const void *packed;
   fc_pack_fn pack;
   void *work;
   const fc_rows *rows;
+  const char *at;
+  int64_t step;
+  int in_place;
 } fc_operand;
+
+/* Can so many lanes of b be read where they are? The last tile reads a whole panel or one vector. */
+static inline int fc_whole_vectors(const fc_kernels *kn, int64_t lanes) {
+  return lanes % kn->nr == 0 || lanes % kn->nr == kn->vl;
+}
 
 typedef struct fc_product {
   const fc_kernels *kn;

@@ -364,6 +364,16 @@ _product = [
     ),
     group(
         "product",
+        "channels read in place",
+        *[conv(f"{p} pixels", 1, 16, 18, p, 1) for p in (95, 96, 97, 191, 192, 193)],
+        *[
+            conv(f"{c} to {k}", 2, c, k, (7, 9), 1)
+            for c, k in ((8, 24), (24, 16), (32, 17), (40, 25), (48, 80), (64, 19), (120, 21), (136, 18), (248, 20), (256, 22))
+        ],
+        conv("2 groups of 16", 2, 32, 36, (7, 9), 1, 2),
+    ),
+    group(
+        "product",
         "images",
         *[conv(f"{n} of 5", n, 16, 18, 5, 3, padding=1) for n in (12, 13, 38, 39, 51, 52, 64, 65)],
         *[conv(f"{n} of 3x5", n, 16, 18, (3, 5), 3, stride=2, padding=1) for n in (7, 17, 33)],
