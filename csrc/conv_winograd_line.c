@@ -1,5 +1,5 @@
-/* Layers of stride 1 whose kernel is long along one axis alone (1x3, 7x1, 3x1x1, conv1d), or along h and w where it is
- * too large for Winograd in two dimensions (7x7), by one-dimensional Winograd: 6, 8 or 10 products of transformed patches and
+/* Layers of stride 1 whose kernel is long along one axis alone (1x3, 7x1, 3x1x1, conv1d), or along h and w and
+ * larger than 3x3 (5x5, 7x7), by one-dimensional Winograd: 6, 8 or 10 products of transformed patches and
  * filters make 7, 9 or 11 less taps results. A piece is a number of tiles, or a rectangle of them where kernels have rows;
  * backward-input is the same with the filters turned. */
 #include "winograd_line.h"
@@ -37,7 +37,7 @@ const char *fc_line_slow(const fc_conv_plan *p, int points) {
   const int weight = p->d.direction == FC_BWD_WEIGHT;
   const int64_t taps = fc_product3(p->d.ker), channels = p->ds[1] == 1 ? fc_max(16, (weight ? 80 : 160) / taps) : 16;
   const int64_t results = weight ? 500 / (taps * taps) : (p->d.packed ? 36 : 96) / taps;
-  if (p->d.ker[1] == p->d.ker[2] && (taps == 9 || taps == 25)) return "two-dimensional Winograd takes fewer products";
+  if (p->d.ker[1] == 3 && p->d.ker[2] == 3) return "two-dimensional Winograd takes fewer products";
   if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
   if (p->d.n * fc_product3(p->dst) < results) return "too few results to pay for transforming the filters";
   for (int i = 6; i <= FC_LINE_POINTS; i += 2)

@@ -531,7 +531,7 @@ WINOGRADS = tuple(family for family, names in ALGORITHMS.items() if names["y"][0
 #: One of each family, with more than one image, rests everywhere, and enough to do for several threads.
 TYPICAL = {
     "winograd": conv("typical", 3, 26, 25, (11, 18), 3, padding=1),
-    "winograd 5x5": conv("typical", 3, 26, 25, (11, 18), 5, padding=2),
+    "winograd 5x5": conv("typical", 3, 15, 13, (11, 18), 5, padding=2),
     "winograd by filters": conv("typical", 3, 130, 121, (11, 18), 3, padding=1),
     "winograd 5x5 by filters": conv("typical", 2, 122, 129, (11, 18), 5, padding=2),
     "winograd dilated": conv("typical", 3, 26, 25, (22, 37), 3, padding=2, dilation=2),
