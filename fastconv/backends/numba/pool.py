@@ -27,12 +27,16 @@ from .simd import (
     divide,
     fetch_add,
     fill_line,
+    give_back,
     jit,
     lanes,
     part,
+    plain,
     pointer,
     reduce_max,
     reduce_sum,
+    total_max,
+    total_sum,
     vector_lanes,
 )
 
@@ -43,12 +47,14 @@ _i8 = np.int64
 PROBLEM = np.dtype(
     [
         ("n", _i8), ("c", _i8), ("block", _i8), ("channels_inside", _i8),
-        ("maximum", _i8), ("indexed", _i8), ("counted", _i8),
+        ("maximum", _i8), ("indexed", _i8), ("counted", _i8), ("whole", _i8),
         ("in0", _i8), ("in1", _i8), ("in2", _i8), ("out0", _i8), ("out1", _i8), ("out2", _i8),
         ("dilation0", _i8), ("dilation1", _i8), ("dilation2", _i8),
         # Of the width of regular windows (stride 0: they are not): stride, margin before, columns, and the room of the
         # columns with one remainder by the stride.
         ("stride", _i8), ("lo", _i8), ("kernel", _i8), ("pitch", _i8),
+        # Where the line has room for a row of maxima that nobody wants.
+        ("spare", _i8),
     ]
 )  # fmt: skip
 
@@ -106,42 +112,58 @@ def _argmax(x, base, step, job, w0, w1, w2):
 
 
 @part
-def _split(line, at, src, source, job, outside):
-    """A row of x with margins, the columns with the same remainder by the stride side by side."""
+def _lay_out(job, windows, places, begin):
+    """Where in a split row each tap of the kernel begins; then for each remainder the range that is not margin.
+
+    ``begin``: where each window begins, as if its place in the row were the first."""
+    for o2 in range(job.out2):
+        begin[o2] = windows[job.out0 + job.out1 + o2][0] - o2 * job.stride
+    for t in range(job.kernel):
+        column = t * job.dilation2
+        places[t] = column % job.stride * job.pitch + column // job.stride
     for phase in range(job.stride):
         first = phase - job.lo
         j0, j1 = max(0, -(first // job.stride)), min(job.pitch, -((first - job.in2) // job.stride))
-        fill_row(line, at + phase * job.pitch, src, source + first, job.stride, j0, max(j0, j1), job.pitch, outside)
+        places[job.kernel + 2 * phase] = j0
+        places[job.kernel + 2 * phase + 1] = max(j0, j1)
 
 
 @part
-def _plane_positions(x, xb, xs, line, positions, job, o0, o1, windows, offsets, numbers):
-    """The maxima's positions in a row of windows."""
+def _split(line, at, src, source, job, places, outside):
+    """A row of x with margins, the columns with the same remainder by the stride side by side."""
+    for phase in range(job.stride):
+        j0, j1 = places[job.kernel + 2 * phase], places[job.kernel + 2 * phase + 1]
+        first = source + phase - job.lo
+        fill_row(line, at + phase * job.pitch, src, first, job.stride, j0, j1, job.pitch, outside)
+
+
+@part
+def _plane_positions(x, xb, xs, line, positions, p, y, yb, job, o0, o1, windows, offsets, numbers, places, begin):
+    """The maxima of a row of windows to y, and where they are."""
     compact()
     w0, w1 = windows[o0], windows[job.out0 + o1]
-    first = (w0[0] * job.in1 + w1[0]) * job.in2
-    for o2 in range(job.out2):
-        w2 = windows[job.out0 + job.out1 + o2]
-        positions[o2] = first + w2[0] - o2 * job.stride if job.stride else _argmax(x, xb, xs, job, w0, w1, w2)
-    if job.stride:
-        taps, size = 0, job.stride * job.pitch
-        for p0 in range(w0[0], w0[1], job.dilation0):
-            for p1 in range(w1[0], w1[1], job.dilation1):
-                at = taps // job.kernel * size
-                _split(line, at, x, xb + _at(xs, p0, p1, 0), job, -np.inf)
-                for t in range(job.kernel):
-                    column = t * job.dilation2
-                    offsets[taps] = at + column % job.stride * job.pitch + column // job.stride
-                    numbers[taps] = (p0 * job.in1 + p1) * job.in2 + column - job.lo
-                    taps += 1
-        arg_max(positions, line, 0, offsets, numbers, taps, job.out2)
+    if not job.stride:
         for o2 in range(job.out2):
-            positions[o2] += o2 * job.stride
+            position = _argmax(x, xb, xs, job, w0, w1, windows[job.out0 + job.out1 + o2])
+            positions[p + o2] = position
+            y[yb + o2] = x[xb + position * xs.s2]
+        return
+    taps, at, size = 0, 0, job.stride * job.pitch
+    for p0 in range(w0[0], w0[1], job.dilation0):
+        for p1 in range(w1[0], w1[1], job.dilation1):
+            _split(line, at, x, xb + _at(xs, p0, p1, 0), job, places, -np.inf)
+            for t in range(job.kernel):
+                offsets[taps] = at + places[t]
+                numbers[taps] = (p0 * job.in1 + p1) * job.in2 + t * job.dilation2 - job.lo
+                taps += 1
+            at += size
+    first = (w0[0] * job.in1 + w1[0]) * job.in2
+    arg_max(positions, p, y, yb, line, 0, offsets, numbers, taps, begin, first, job.stride, job.out2)
 
 
 @part
 def _plane_forward(
-    x, xb, xs, y, yb, ys, indices, ib, js, line, positions, job, windows, start, divisor, offsets, numbers
+    x, xb, xs, y, yb, ys, indices, ib, js, line, job, windows, start, divisor, offsets, numbers, places, begin
 ):
     compact()
     lane, row, margin = vector_lanes(line), job.stride * job.pitch, job.lo
@@ -153,10 +175,10 @@ def _plane_forward(
             w1 = windows[job.out0 + o1]
             target = yb + _at(ys, o0, o1, 0)
             if job.indexed:
-                _plane_positions(x, xb, xs, line, positions, job, o0, o1, windows, offsets, numbers)
-                for o2 in range(job.out2):
-                    indices[ib + _at(js, o0, o1, o2)] = positions[o2]
-                    y[target + o2] = x[xb + positions[o2] * xs.s2]
+                _plane_positions(
+                    x, xb, xs, line, indices, ib + _at(js, o0, o1, 0), y, target, job, o0, o1, windows, offsets,
+                    numbers, places, begin,
+                )  # fmt: skip
                 continue
             rows, src, at = _rows_of(xs, job, w0, w1, offsets), line, margin if job.stride == 1 else row
             if rows == 1 and job.stride != 1:
@@ -165,25 +187,22 @@ def _plane_forward(
                 _reduce(job.maximum, line, at, x, xb, offsets, 0, rows, job.in2)
             if job.stride:
                 if job.stride > 1:
-                    _split(line, 0, src, at, job, start)
-                for t in range(job.kernel):
-                    column = t * job.dilation2
-                    offsets[t] = column % job.stride * job.pitch + column // job.stride
-                _reduce(job.maximum, y, target, line, 0, offsets, 0, job.kernel, job.out2)
+                    _split(line, 0, src, at, job, places, start)
+                _reduce(job.maximum, y, target, line, 0, places, 0, job.kernel, job.out2)
             else:
                 for t in range(job.in2 // lane):
                     offsets[t] = t * lane
                 for o2 in range(job.out2):
                     w2 = windows[job.out0 + job.out1 + o2]
-                    total, begin = start, w2[0]
+                    total, head = start, w2[0]
                     times = (w2[1] - w2[0]) // lane if job.dilation2 == 1 else 0
                     if times > 1:
                         # A long window becomes one vector, and the rest.
-                        _reduce(job.maximum, line, row + job.in2, src, at + begin, offsets, 0, times, lane)
+                        _reduce(job.maximum, line, row + job.in2, src, at + head, offsets, 0, times, lane)
                         for k in range(lane):
                             total = _larger(line[row + job.in2 + k], total, job.maximum)
-                        begin += times * lane
-                    for p2 in range(begin, w2[1], job.dilation2):
+                        head += times * lane
+                    for p2 in range(head, w2[1], job.dilation2):
                         total = _larger(src[at + p2], total, job.maximum)
                     y[target + o2] = total
             if job.counted:
@@ -194,23 +213,36 @@ def _plane_forward(
 
 
 @part
+def _scatter(dx, d, step, lane, indices, i, dy, y, count, plane):
+    """``dx[d + indices[i + k] step + k lane] += dy[y + k]``; returns how many indices are not 0 to plane - 1."""
+    compact()
+    wrong = 0
+    for k in range(count):
+        position = indices[i + k]
+        if 0 <= position < plane:
+            dx[d + position * step + k * lane] += dy[y + k]
+        else:
+            wrong += 1
+    return wrong
+
+
+@part
 def _plane_backward(
-    dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, line, positions, job, windows, divisor, offsets, numbers
+    dy, yb, ys, x, xb, xs, dx, db, ds, line, positions, job, windows, divisor, offsets, numbers, places, begin
 ):
     compact()
-    fill_line(dx, db, job.in0 * job.in1 * job.in2, 0)
     for o0 in range(job.out0):
         w0 = windows[o0]
         for o1 in range(job.out1):
             w1 = windows[job.out0 + o1]
             if job.maximum:
-                if job.indexed:
-                    for o2 in range(job.out2):
-                        positions[o2] = indices[ib + _at(js, o0, o1, o2)]
-                else:
-                    _plane_positions(x, xb, xs, line, positions, job, o0, o1, windows, offsets, numbers)
-                for o2 in range(job.out2):
-                    dx[db + positions[o2]] += dy[yb + _at(ys, o0, o1, o2)]
+                _plane_positions(
+                    x, xb, xs, line, positions, plain(0), line, job.spare, job, o0, o1, windows, offsets, numbers,
+                    places, begin,
+                )  # fmt: skip
+                plane = job.in0 * job.in1 * job.in2
+                source = yb + _at(ys, o0, o1, 0)
+                _scatter(dx, db, plain(1), plain(0), positions, plain(0), dy, source, job.out2, plane)
                 continue
             fill_line(line, 0, job.in2, 0)
             for o2 in range(job.out2):
@@ -228,24 +260,20 @@ def _plane_backward(
 
 
 @part
-def _block_positions(x, xb, xs, count, positions, job, w0, w1, w2, offsets, numbers):
-    """The positions of a window's maxima in all channels."""
-    compact()
+def _taps(step, job, w0, w1, w2, offsets):
+    """Where the elements of a window are, to the table; how many they are."""
     taps = 0
     for p0 in range(w0[0], w0[1], job.dilation0):
         for p1 in range(w1[0], w1[1], job.dilation1):
             for p2 in range(w2[0], w2[1], job.dilation2):
-                offsets[taps] = _at(xs, p0, p1, p2)
-                numbers[taps] = (p0 * job.in1 + p1) * job.in2 + p2
+                offsets[taps] = _at(step, p0, p1, p2)
                 taps += 1
-    for c in range(count):
-        positions[c] = numbers[0]
-    arg_max(positions, x, xb, offsets, numbers, taps, count)
+    return taps
 
 
 @part
 def _block_forward(
-    x, xb, xs, y, yb, ys, indices, ib, js, count, line, positions, job, windows, start, divisor, offsets, numbers
+    x, xb, xs, y, yb, ys, indices, ib, js, count, line, job, windows, start, divisor, offsets, numbers, begin
 ):
     compact()
     # Where pixels adjoin a row is one line.
@@ -265,10 +293,11 @@ def _block_forward(
                 w2 = windows[job.out0 + job.out1 + o2]
                 target = yb + _at(ys, o0, o1, o2)
                 if job.indexed:
-                    _block_positions(x, xb, xs, count, positions, job, w0, w1, w2, offsets, numbers)
-                    for c in range(count):
-                        indices[ib + _at(js, o0, o1, o2) + c * js.c] = positions[c]
-                        y[target + c] = x[xb + positions[c] * xs.s2 + c]
+                    taps = _taps(xs, job, w0, w1, w2, offsets)
+                    for t in range(taps):
+                        numbers[t] = offsets[t] // xs.s2
+                    at = ib + _at(js, o0, o1, o2)
+                    arg_max(indices, at, y, target, x, xb, offsets, numbers, taps, begin, numbers[0], 0, count)
                     continue
                 taps = (w2[1] - w2[0] + job.dilation2 - 1) // job.dilation2
                 _reduce(job.maximum, y, target, line, w2[0] * count, numbers, 0, taps, count)
@@ -279,14 +308,9 @@ def _block_forward(
 
 
 @part
-def _block_backward(
-    dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, count, line, positions, job, windows, divisor, offsets, numbers
-):
+def _block_backward(dy, yb, ys, x, xb, dx, db, ds, count, line, job, windows, divisor, offsets):
     compact()
     dense = ds.s2 == count
-    pixels = job.in0 * job.in1 * job.in2
-    for p in range(1 if dense else pixels):
-        fill_line(dx, db + p * ds.s2, pixels * count if dense else count, 0)
     for o0 in range(job.out0):
         w0 = windows[o0]
         for o1 in range(job.out1):
@@ -297,13 +321,8 @@ def _block_backward(
                 w2 = windows[job.out0 + job.out1 + o2]
                 source = yb + _at(ys, o0, o1, o2)
                 if job.maximum:
-                    if job.indexed:
-                        for c in range(count):
-                            positions[c] = indices[ib + _at(js, o0, o1, o2) + c * js.c]
-                    else:
-                        _block_positions(x, xb, xs, count, positions, job, w0, w1, w2, offsets, numbers)
-                    for c in range(count):
-                        dx[db + positions[c] * ds.s2 + c] += dy[source + c]
+                    taps = _taps(ds, job, w0, w1, w2, offsets)
+                    give_back(dx, db, x, xb, dy, source, offsets, taps, count)
                 else:
                     if job.counted:
                         divisor = divisor * 0 + w0[2] * w1[2] * w2[2]
@@ -328,33 +347,46 @@ def forward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer,
     x, y, indices = pointer(addresses[0], buffer), pointer(addresses[1], buffer), pointer(addresses[2], windows)
     line, start, divisor = data_of(buffer), scalars[0], scalars[1]
     blocks = (job.c + job.block - 1) // job.block
+    if job.stride:
+        _lay_out(job, windows, tables[2], positions[1])
     piece = fetch_add(counter)
     while piece < pieces:
         n, c = piece // blocks, piece % blocks * job.block
         count = min(job.block, job.c - c)
         xb, yb, ib = n * xs.n + c * xs.c, n * ys.n + c * ys.c, n * js.n + c * js.c
-        if job.channels_inside:
+        if job.whole:
+            for i in range(count):
+                if job.maximum:
+                    y[yb + i * ys.c] = total_max(x, xb + i * xs.c, job.in2)
+                else:
+                    y[yb + i * ys.c] = total_sum(x, xb + i * xs.c, job.in2) / divisor
+        elif job.channels_inside:
             _block_forward(
-                x, xb, xs, y, yb, ys, indices, ib, js, count, line, positions, job, windows, start, divisor, tables[0],
-                tables[1],
+                x, xb, xs, y, yb, ys, indices, ib, js, count, line, job, windows, start, divisor, tables[0], tables[1],
+                positions[1],
             )  # fmt: skip
         else:
             for i in range(count):
                 _plane_forward(
-                    x, xb + i * xs.c, xs, y, yb + i * ys.c, ys, indices, ib + i * js.c, js, line, positions, job,
-                    windows, start, divisor, tables[0], tables[1],
+                    x, xb + i * xs.c, xs, y, yb + i * ys.c, ys, indices, ib + i * js.c, js, line, job, windows, start,
+                    divisor, tables[0], tables[1], tables[2], positions[1],
                 )  # fmt: skip
         piece = fetch_add(counter)
 
 
 @jit
 def backward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer, positions, tables):
-    """dy, x, indices and dx (addresses and strides in this order): take pieces until none is left."""
+    """dy, x, indices and dx (addresses and strides in this order): take pieces until none is left.
+
+    Returns how many indices are no positions of dx."""
     job, ys, xs, js, ds = jobs[0], strides[0], strides[1], strides[2], strides[3]
     dy, x = pointer(addresses[0], buffer), pointer(addresses[1], buffer)
     indices, dx = pointer(addresses[2], windows), pointer(addresses[3], buffer)
     line, divisor = data_of(buffer), scalars[1]
     blocks = (job.c + job.block - 1) // job.block
+    if job.stride:
+        _lay_out(job, windows, tables[2], positions[1])
+    plane, outs, wrong = job.in0 * job.in1 * job.in2, job.out0 * job.out1 * job.out2, 0
     piece = fetch_add(counter)
     while piece < pieces:
         n, c = piece // blocks, piece % blocks * job.block
@@ -362,17 +394,31 @@ def backward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer
         yb, xb = n * ys.n + c * ys.c, n * xs.n + c * xs.c
         ib, db = n * js.n + c * js.c, n * ds.n + c * ds.c
         if job.channels_inside:
-            _block_backward(
-                dy, yb, ys, x, xb, xs, indices, ib, js, dx, db, ds, count, line, positions, job, windows, divisor,
-                tables[0], tables[1],
-            )  # fmt: skip
+            dense = ds.s2 == count
+            for p in range(1 if dense else plane):
+                fill_line(dx, db + p * ds.s2, plane * count if dense else count, 0)
+            if job.indexed:
+                for p in range(outs):
+                    wrong += _scatter(
+                        dx, db, ds.s2, plain(1), indices, ib + p * js.s2, dy, yb + p * ys.s2, count, plane
+                    )  # fmt: skip
+            else:
+                _block_backward(dy, yb, ys, x, xb, dx, db, ds, count, line, job, windows, divisor, tables[0])
         else:
             for i in range(count):
-                _plane_backward(
-                    dy, yb + i * ys.c, ys, x, xb + i * xs.c, xs, indices, ib + i * js.c, js, dx, db + i * ds.c, ds,
-                    line, positions, job, windows, divisor, tables[0], tables[1],
-                )  # fmt: skip
+                yi, di = yb + i * ys.c, db + i * ds.c
+                fill_line(dx, di, plane, dy[yi] / divisor if job.whole and not job.maximum else divisor * 0)
+                if job.indexed:
+                    wrong += _scatter(
+                        dx, di, plain(1), plain(0), indices, ib + i * js.c, dy, yi, outs, plane
+                    )  # fmt: skip
+                elif not job.whole or job.maximum:
+                    _plane_backward(
+                        dy, yi, ys, x, xb + i * xs.c, xs, dx, di, ds, line, data_of(positions), job, windows, divisor,
+                        tables[0], tables[1], tables[2], positions[1],
+                    )  # fmt: skip
         piece = fetch_add(counter)
+    return wrong
 
 
 # ----------------------------------------------------------------------------------------------------- the kernel
@@ -393,11 +439,13 @@ class PoolKernel:
         tables = [((0, 1, 1),)] * (3 - spec.ndim) + list(spec.windows)
         self._sizes = (*fill, *spec.in_size, *fill, *spec.out_size, *fill, *dilation)
         whole = [((0, size, size),) for size in spec.in_size]
+        self._whole = False
         if not spec.channels_last and list(spec.windows) == whole and max(dilation) == 1:
             # A plane that is one window is one row.
             size = prod(spec.in_size)
             tables = [*[((0, 1, 1),)] * 2, ((0, size, size),)]
             self._sizes = (1, 1, size, 1, 1, 1, 1, 1, 1)
+            self._whole = not spec.indices
         self._windows = np.array([window for table in tables for window in table], np.int64)
         average = spec.kind == "avg"
         start = -np.inf if spec.kind == "max" else 0.0
@@ -437,17 +485,17 @@ class PoolKernel:
     def workspace_bytes(self) -> int:
         threads = self._threads()
         line, positions, table = self._space(self._block(threads))
-        return threads * (line * self.dtype.itemsize + (positions + 2 * table) * 8)
+        return threads * (line * self.dtype.itemsize + (2 * positions + 3 * table) * 8)
 
     def _space(self, block: int) -> tuple[int, int, int]:
-        """Elements of the lines, of the positions, and of each of two tables."""
+        """Elements of the lines, of each of two lists of positions, and of each of three tables."""
         spec, rows = self.spec, self._spans[0] * self._spans[1]
         stride, _, kernel, pitch = self._regular
         width, vector = self._sizes[2], lanes(spec.dtype)
-        table = max(rows * max(self._spans[2], kernel), width)
+        table = max(rows * max(self._spans[2], kernel), width, kernel + 2 * stride)
         if spec.channels_last:
             return (width + 1) * block, block + vector, table
-        return rows * stride * pitch + width + vector, spec.out_size[-1] + vector, table
+        return rows * stride * pitch + width + vector + spec.out_size[-1], spec.out_size[-1] + vector, table
 
     def _make_strides(self, *strides: tuple[int, ...] | None) -> np.ndarray:
         records = []
@@ -464,14 +512,13 @@ class PoolKernel:
     def __call__(self, *arrays: np.ndarray | None) -> None:
         """fwd: (x, out, indices); bwd: (dy, x, indices, out)."""
         spec = self.spec
-        # As unsigned numbers the negative ones are the largest.
-        if spec.direction == "bwd" and spec.indices and arrays[2].view(np.uint64).max() >= prod(spec.in_size):
-            raise IndexError
         # Kernels want what they walk through to be contiguous, and where they add to, all of it.
         forward_ = spec.direction == "fwd"
         result, indices = arrays[1 if forward_ else 3], arrays[2]
         out = result if result.flags.c_contiguous else np.empty(result.shape, result.dtype)
         read = [None if a is None else np.ascontiguousarray(a) for a in (arrays[:1] if forward_ else arrays[:2])]
+        if not forward_ and indices is not None:
+            indices = np.ascontiguousarray(indices)
         given = (*read, out, indices) if forward_ else (*read, indices, out)
         threads = self._threads()
         block = self._block(threads)
@@ -481,7 +528,7 @@ class PoolKernel:
             [
                 (
                     spec.n, spec.c, block, spec.channels_last, spec.kind == "max", indices is not None, self._counted,
-                    *self._sizes, *self._regular,
+                    self._whole, *self._sizes, *self._regular, self._space(block)[0] - spec.out_size[-1],
                 )
             ],
             PROBLEM,
@@ -491,13 +538,19 @@ class PoolKernel:
         counter = np.zeros(1, np.int64)
         run = forward if spec.direction == "fwd" else backward
 
+        wrong = []
+
         def work() -> None:
             line, positions, table = self._space(block)
-            run(
+            found = run(
                 counter, pieces, job, strides, self._windows, addresses, self._scalars, np.empty(line, self.dtype),
-                np.empty(positions, np.int64), np.empty((2, table), np.int64),
+                np.zeros((2, positions), np.int64), np.empty((3, table), np.int64),
             )  # fmt: skip
+            if found:
+                wrong.append(found)
 
         workers.run(work, threads)
         if out is not result:
             result[...] = out
+        if wrong:
+            raise IndexError

@@ -46,6 +46,7 @@ __all__ = [
     "divide",
     "fetch_add",
     "fill_line",
+    "give_back",
     "inlined",
     "jit",
     "lanes",
@@ -59,6 +60,8 @@ __all__ = [
     "reduce_max",
     "reduce_sum",
     "tile_columns",
+    "total_max",
+    "total_sum",
     "transpose_vectors",
     "vector_lanes",
     "weigh_pixel",
@@ -204,13 +207,17 @@ class Emit:
         return self.call(f"llvm.fma.{self.suffix}", self.vector, x, y, z)
 
     def sum(self, value: ir.Value) -> ir.Value:
-        """The sum of the lanes, halves first."""
+        """The sum of the lanes."""
+        return self.across(value, self.b.fadd)
+
+    def across(self, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+        """The lanes joined, halves first."""
         width, i32 = self.width, ir.IntType(32)
         while width > 1:
             width //= 2
             halves = [ir.Constant(ir.VectorType(i32, width), list(range(b, b + width))) for b in (0, width)]
             low, high = (self.b.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), h) for h in halves)
-            value = self.b.fadd(low, high)
+            value = join(low, high)
         return self.b.extract_element(value, i32(0))
 
     def between(self, lo: ir.Value, hi: ir.Value) -> ir.Value:
@@ -745,6 +752,97 @@ def reduce_sum(typingctx, dst, d, src, s, offsets, first, taps, count):
     return _reduce_types(dst, src, offsets), _reduce(maximum=False)
 
 
+def _total(maximum: bool) -> Callable[..., ir.Value]:
+    """The maximum or the sum of ``src[s + j]``, for j below count."""
+
+    def codegen(context, builder, signature, args):
+        src, s, count = args
+        e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
+        src, join = e.at(src, s), e.larger if maximum else builder.fadd
+        start = e.constant(float("-inf") if maximum else 0.0)
+        totals, at = [start] * ABREAST, i64(0)
+        for wide in (ABREAST, 1):
+            first, step = at, i64(wide * e.width)
+            times = builder.sdiv(builder.sub(count, first), step)
+
+            def block(i: ir.Value, acc: list[ir.Value], wide=wide, first=first, step=step) -> list[ir.Value]:
+                places = _at_each(e, src, builder.add(first, builder.mul(i, step)), wide)
+                return [join(e.load(p), a) for p, a in zip(places, acc, strict=True)]
+
+            totals = e.loop(times, totals[:wide], block) + totals[wide:]
+            at = builder.add(first, builder.mul(times, step))
+        mask = e.between(i64(0), builder.sub(count, at))
+        total = builder.select(mask, e.load_masked(e.at(src, at), mask), start)
+        for one in totals:
+            total = join(one, total)
+        return e.across(total, join)
+
+    return codegen
+
+
+@intrinsic
+def total_max(typingctx, src, s, count):
+    """The maximum of a line."""
+    return src.dtype(src, _i64, _i64), _total(maximum=True)
+
+
+@intrinsic
+def total_sum(typingctx, src, s, count):
+    """The sum of a line."""
+    return src.dtype(src, _i64, _i64), _total(maximum=False)
+
+
+@intrinsic
+def give_back(typingctx, dx, d, x, s, dy, y, offsets, taps, count):
+    """``dx[d + offsets[t] + j] += dy[y + j]`` for the first t with the maximum of ``x[s + offsets[t] + j]``, or the
+    last NaN.
+    """
+
+    def codegen(context, builder, signature, args):
+        dx, d, x, s, dy, y, offsets, taps, count = args
+        e, i32 = Emit(builder, signature.args[0]), ir.IntType(32)
+        table = context.make_array(signature.args[6])(context, builder, offsets).data
+        dx, x, dy = e.at(dx, d), e.at(x, s), e.at(dy, y)
+
+        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+            def load(base: ir.Value, t: ir.Value | None = None) -> list[ir.Value]:
+                begin = at if t is None else builder.add(at, builder.load(e.at(table, t)))
+                places = _at_each(e, base, begin, wide)
+                return [e.load(p) if mask is None else e.load_masked(p, mask) for p in places]
+
+            def find(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                number, out = e.splat(builder.trunc(t, i32)), []
+                for i, value in enumerate(load(x, t)):
+                    best, at_best = acc[2 * i : 2 * i + 2]
+                    nan = builder.fcmp_unordered("uno", value, value)
+                    taken = builder.or_(builder.fcmp_ordered(">", value, best), nan)
+                    out += [builder.select(taken, value, best), builder.select(taken, number, at_best)]
+                return out
+
+            begin = [e.constant(float("-inf")), e.splat(i32(0))] * wide
+            winners, shares = e.loop(taps, begin, find)[1::2], load(dy)
+
+            def give(t: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                number = e.splat(builder.trunc(t, i32))
+                places = _at_each(e, dx, builder.add(at, builder.load(e.at(table, t))), wide)
+                for winner, share, old, place in zip(winners, shares, load(dx, t), places, strict=True):
+                    value = builder.fadd(
+                        old, builder.select(builder.icmp_signed("==", winner, number), share, e.zero())
+                    )
+                    if mask is None:
+                        e.store(value, place)
+                    else:
+                        e.store_masked(value, place, mask)
+                return []
+
+            e.loop(taps, [], give)
+
+        e.spans(count, body)
+        return context.get_dummy_value()
+
+    return types.void(dx, _i64, x, _i64, dy, _i64, offsets, _i64, _i64), codegen
+
+
 def _combined(of: Callable[[Emit, ir.Value, list[ir.Value]], ir.Value]) -> Callable[..., ir.Value]:
     """``dst[d + j] = of(dst[d + j], src[s + j])``, for j below count."""
 
@@ -805,21 +903,23 @@ def fill_line(typingctx, dst, d, count, value):
 
 
 @intrinsic
-def arg_max(typingctx, positions, src, s, offsets, numbers, taps, count):
-    """``positions[j] = numbers[t]`` of the first t with the maximum of ``src[s + offsets[t] + j]``, or of the last NaN.
+def arg_max(typingctx, positions, p, dst, d, src, s, offsets, numbers, taps, begin, first, step, count):
+    """``dst[d + j]`` = the maximum over t of ``src[s + offsets[t] + j]``, and where it was.
 
-    Where all are -infinity, ``positions`` stays.
+    ``positions[p + j] = numbers[t] + j step`` of the first t that has the maximum, or of the last NaN.
+    Where all are -infinity the position is ``first + begin[j] + j step``.
     """
 
     def codegen(context, builder, signature, args):
-        positions, src, s, _, _, taps, count = args
-        e, i64, i32 = Emit(builder, signature.args[1]), ir.IntType(64), ir.IntType(32)
-        positions, *tables = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 3, 4))
-        src = e.at(src, s)
+        positions, p, dst, d, src, s, _, _, taps, _, first, step, count = args
+        e, i64, i32 = Emit(builder, signature.args[2]), ir.IntType(64), ir.IntType(32)
+        tables = [context.make_array(signature.args[i])(context, builder, args[i]).data for i in (6, 7, 9)]
+        positions, dst, src = e.at(positions, p), e.at(dst, d), e.at(src, s)
         long, short = (ir.VectorType(t, e.width) for t in (i64, i32))
+        steps = builder.mul(e.splat(step), ir.Constant(long, list(range(e.width))))
 
         def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
-            start, to = e.at(src, at), e.at(positions, at)
+            start = e.at(src, at)
 
             def tap(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
                 places = _at_each(e, start, builder.load(e.at(tables[0], t)), wide)
@@ -833,13 +933,26 @@ def arg_max(typingctx, positions, src, s, offsets, numbers, taps, count):
                     out += [builder.select(taken, value, best), builder.select(taken, number, at_best)]
                 return out
 
-            places = [builder.bitcast(e.at(to, i * e.width), long.as_pointer()) for i in range(wide)]
-            begin = [v for p in places for v in (e.constant(float("-inf")), builder.load(p, align=8))]
-            begin = [builder.trunc(v, short) if v.type == long else v for v in begin]
-            for place, value in zip(places, e.loop(taps, begin, tap)[1::2], strict=True):
-                builder.store(builder.sext(value, long), place, align=8)
+            def longs(base: ir.Value, i: int) -> ir.Value:
+                return builder.bitcast(e.at(base, builder.add(at, i64(i * e.width))), long.as_pointer())
+
+            firsts = e.splat(builder.trunc(first, i32))
+            begins = [builder.trunc(builder.load(longs(tables[2], i), align=8), short) for i in range(wide)]
+            start_with = [v for b in begins for v in (e.constant(float("-inf")), builder.add(b, firsts))]
+            found = e.loop(taps, start_with, tap)
+            for i, (value, place) in enumerate(zip(found[::2], _at_each(e, dst, at, wide), strict=True)):
+                base = builder.add(steps, e.splat(builder.mul(step, builder.add(at, i64(i * e.width)))))
+                position = builder.add(builder.sext(found[2 * i + 1], long), base)
+                if mask is None:
+                    e.store(value, place)
+                    builder.store(position, longs(positions, i), align=8)
+                else:
+                    e.store_masked(value, place, mask)
+                    name = f"llvm.masked.store.v{e.width}i64.p0v{e.width}i64"
+                    e.call(name, ir.VoidType(), position, longs(positions, i), i32(8), mask)
 
         e.spans(count, body)
         return context.get_dummy_value()
 
-    return types.void(positions, src, _i64, offsets, numbers, _i64, _i64), codegen
+    arrays = (offsets, numbers, _i64, begin, _i64, _i64, _i64)
+    return types.void(positions, _i64, dst, _i64, src, _i64, *arrays), codegen
