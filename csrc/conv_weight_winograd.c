@@ -1,6 +1,6 @@
 /* The gradient of 3x3 and 5x5 filters of stride 1 by Winograd: transformed patches times transformed gradients of the
- * result, summed over the tiles for each frequency, then transformed to filters. A piece is a block of filters; it walks
- * through all tiles, some at a time. */
+ * result, summed over the tiles for each frequency, then transformed to filters. A piece is a block of filters, of one tap
+ * along the depth; it walks through all tiles, some at a time. */
 #include "winograd.h"
 
 /* Input and output channels of a piece, at most: its sums, 36 blocks of them, stay within the last-level cache. */
@@ -35,7 +35,7 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   s.v = FC_WINO_FREQUENCIES * apart(p, s.ic, kn->nr, s.tiles) * p->es;
   s.z = FC_WINO_FREQUENCIES * apart(p, s.oc, kn->mr, s.tiles) * p->es;
   s.sums = FC_WINO_FREQUENCIES * fc_wino_stride(s.oc * s.ic, p->es) * p->es;
-  s.strip = fc_round_up(fc_max(FC_WINO_SIDE * s.columns * kn->vl, 2 * s.ic * fc_product3(d->ker)) * p->es, FC_ALIGN);
+  s.strip = fc_round_up(fc_max(FC_WINO_SIDE * s.columns * kn->vl, 2 * s.ic * d->ker[1] * d->ker[2]) * p->es, FC_ALIGN);
   s.total = s.v + s.z + s.sums + s.strip;
   return s;
 }
@@ -49,10 +49,10 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   j->pieces_n = fc_div_up(d->icg, s.ic);
   j->threads = nthreads;
   j->scratch = s.total;
-  return d->groups * j->pieces_m * j->pieces_n;
+  return d->groups * j->pieces_m * j->pieces_n * d->ker[0];
 }
 
-/* Tiles t0..t1 of the images x: panels of nr channels. */
+/* Tiles t0..t1 of the images x, of whichever slice: panels of nr channels. */
 static void transform_patches(const fc_conv_plan *p, const sizes *s, const char *x, int64_t channels, int64_t t0, int64_t t1,
                               char *v, char *strip) {
   const fc_conv_desc *d = &p->d;
@@ -66,7 +66,7 @@ static void transform_patches(const fc_conv_plan *p, const sizes *s, const char 
                           .columns = s->columns,
                           .rows = FC_WINO_SIDE,
                           .count = s->grid.step * (r.n - 1) + FC_WINO_SIDE,
-                          .src = x + (r.image * d->xs[0] + c * d->xs[1]) * es,
+                          .src = x + (r.image * d->xs[0] + c * d->xs[1] + r.slice * d->xs[2]) * es,
                           .channels = (int)fc_max(0, fc_min(kn->vl, channels - c)),
                           .high = d->in[1],
                           .wide = d->in[2],
@@ -103,7 +103,7 @@ static void transform_results(const fc_conv_plan *p, const sizes *s, const char 
                             .columns = s->columns,
                             .rows = s->grid.step,
                             .count = s->grid.step * r.n,
-                            .src = dy + (r.image * d->ys[0] + (c + l) * d->ys[1]) * es,
+                            .src = dy + (r.image * d->ys[0] + (c + l) * d->ys[1] + r.slice * d->ys[2]) * es,
                             .channels = (int)fc_max(0, fc_min(kn->vl, channels - c - l)),
                             .high = d->out[1],
                             .wide = d->out[2],
@@ -124,10 +124,10 @@ static void transform_results(const fc_conv_plan *p, const sizes *s, const char 
       }
 }
 
-void fc_wino_write_filters(const fc_conv_plan *p, char *vectors, int64_t channels, char *dw) {
+void fc_wino_write_filters(const fc_conv_plan *p, int64_t taps, char *vectors, int64_t channels, char *dw) {
   const fc_conv_desc *d = &p->d;
   const fc_kernels *kn = p->kn;
-  const int64_t es = p->es, taps = fc_product3(d->ker);
+  const int64_t es = p->es;
   int64_t off[FC_WINO_TAPS], coff[FC_WINO_TAPS];
   int32_t crun[FC_WINO_TAPS];
   for (int64_t t = 0; t < taps; t++) {
@@ -136,13 +136,13 @@ void fc_wino_write_filters(const fc_conv_plan *p, char *vectors, int64_t channel
   }
   fc_runs(coff, crun, taps);
   /* Filters that lie one after another are turned where they belong, unless vectors would reach beyond the last. */
-  const int whole = crun[0] == taps && d->ws[1] == taps, there = whole && 2 * taps >= kn->vl;
+  const int there = crun[0] == taps && d->ws[1] == taps && 2 * taps >= kn->vl;
   char *turned = there ? dw : vectors + fc_round_up(channels, kn->vl) * taps * es;
   for (int64_t c = 0; c < channels; c += kn->vl)
     kn->pack(turned + c * taps * es, (int)taps, (int)taps, vectors + c * taps * es, off, 1, fc_min(kn->vl, channels - c));
   if (there) return;
-  if (whole) {
-    memcpy(dw, turned, (size_t)(channels * taps * es));
+  if (crun[0] == taps) {
+    for (int64_t c = 0; c < channels; c++) memcpy(dw + c * d->ws[1] * es, turned + c * taps * es, (size_t)(taps * es));
     return;
   }
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
@@ -155,7 +155,7 @@ void fc_wino_write_filters(const fc_conv_plan *p, char *vectors, int64_t channel
   kn->write(turned, taps, &to);
 }
 
-/* Sums, 36 of each filter, to the filters of one output channel. */
+/* Sums, 36 of each filter, to a slice of the filters of one output channel. */
 static void write_filters(const fc_conv_plan *p, const char *sums, int64_t frequency, int64_t channels, char *dw, char *strip) {
   const fc_wino w = {.strip = strip,
                      .plane = (char *)sums,
@@ -164,7 +164,7 @@ static void write_filters(const fc_conv_plan *p, const char *sums, int64_t frequ
                      .tile = p->kn->vl,
                      .frequency = frequency};
   p->kn->wino_gradient(&w);
-  fc_wino_write_filters(p, strip, channels, dw);
+  fc_wino_write_filters(p, p->d.ker[1] * p->d.ker[2], strip, channels, dw);
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
@@ -173,15 +173,21 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_desc *d = &p->d;
   const fc_kernels *kn = p->kn;
   const sizes s = size(p, (int)j->threads);
-  const int64_t es = p->es, per = j->pieces_m * j->pieces_n, g = index / per;
-  const int64_t m0 = index % per % j->pieces_m * j->piece_m, m = fc_min(d->ocg - m0, j->piece_m);
-  const int64_t n0 = index % per / j->pieces_m * j->piece_n, n = fc_min(d->icg - n0, j->piece_n);
+  const int64_t es = p->es, per = j->pieces_m * j->pieces_n * d->ker[0], g = index / per, tap = index % d->ker[0],
+                block = index % per / d->ker[0];
+  const int64_t m0 = block % j->pieces_m * j->piece_m, m = fc_min(d->ocg - m0, j->piece_m);
+  const int64_t n0 = block / j->pieces_m * j->piece_n, n = fc_min(d->icg - n0, j->piece_n);
   const int64_t whole = fc_round_up(n, kn->vl), frequency = fc_wino_stride(m * whole, es);
   char *v = j->workspace + worker * j->scratch, *z = v + s.v, *sums = z + s.z, *strip = sums + s.sums;
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  for (int64_t t = 0, t1; t < s.grid.all; t = t1) {
-    t1 = fc_min(s.grid.all, t + s.tiles);
-    transform_patches(p, &s, j->first + (g * d->icg + n0) * d->xs[1] * es, n, t, t1, v, strip);
+  /* The results that do not find this tap in the padding. */
+  const int64_t shift = tap * d->dil[0] - d->pad[0], from = fc_max(0, -shift) * s.grid.slice,
+                to = fc_min(d->out[0], d->in[0] - shift) * s.grid.slice;
+  if (from >= to) memset(sums, 0, (size_t)s.sums);
+  for (int64_t t = from, t1; t < to; t = t1) {
+    t1 = fc_min(to, t + s.tiles);
+    transform_patches(p, &s, j->first + (g * d->icg + n0) * d->xs[1] * es, n, t + shift * s.grid.slice, t1 + shift * s.grid.slice,
+                      v, strip);
     transform_results(p, &s, j->second + (g * d->ocg + m0) * d->ys[1] * es, m, t, t1, z, strip);
     for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++) {
       const fc_block b = {.m = m,
@@ -191,14 +197,14 @@ static void piece(void *ctx, int64_t index, int worker) {
                           .b = v + f * apart(p, n, kn->nr, t1 - t) * es,
                           .out = {.p = sums + f * frequency * es, .rs = whole, .cs = 1},
                           .ep = &plain,
-                          .first = t == 0,
+                          .first = t == from,
                           .last = 1};
       kn->block(&b);
     }
   }
   for (int64_t o = 0; o < m; o++)
-    write_filters(p, sums + o * whole * es, frequency, n, j->result + ((g * d->ocg + m0 + o) * d->ws[0] + n0 * d->ws[1]) * es,
-                  strip);
+    write_filters(p, sums + o * whole * es, frequency, n,
+                  j->result + ((g * d->ocg + m0 + o) * d->ws[0] + n0 * d->ws[1] + tap * d->ws[2]) * es, strip);
 }
 
 static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3); }

@@ -153,7 +153,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                        .points = points,
                        .count = taps};
     kn->line_from(&w);
-    fc_wino_write_filters(p, strip, n, j->result + ((g * d->ocg + m0 + o) * d->ws[0] + n0 * d->ws[1]) * es);
+    fc_wino_write_filters(p, fc_product3(d->ker), strip, n, j->result + ((g * d->ocg + m0 + o) * d->ws[0] + n0 * d->ws[1]) * es);
   }
 }
 

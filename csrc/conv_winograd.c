@@ -1,6 +1,7 @@
 /* 3x3 and 5x5 layers of stride 1 by Winograd's F(4x4, 3x3) and F(2x2, 5x5): 36 products of transformed patches and filters
  * in the place of 144, or 100. A piece is a number of tiles of the result: their patches are transformed, multiplied by
- * each frequency's filters, and transformed back, all in cache. Backward-input is the same with the filters turned. */
+ * each frequency's filters, and transformed back, all in cache. Backward-input is the same with the filters turned. Taps
+ * along a depth are more of the products' reduction. */
 #include "winograd.h"
 
 /* Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters. */
@@ -11,22 +12,23 @@ typedef struct sizes {
   fc_wino_grid grid;
   int64_t piece;              /* tiles of a piece */
   int64_t columns;            /* pixels of a strip's rows */
-  int64_t v, m, strip, tables, total;
+  int64_t v, m, strip, tables, zeros, total;
 } sizes;
 
 static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_kernels *kn = p->kn;
   sizes s = {.sc = fc_round_up(p->sc, kn->vl), .dc = fc_round_up(p->dc, kn->nr), .grid = fc_wino_tiles(p)};
-  int64_t most = FC_WINO_BYTES / (FC_WINO_FREQUENCIES * (s.sc + s.dc) * p->es) / kn->mr * kn->mr;
+  int64_t most = FC_WINO_BYTES / (FC_WINO_FREQUENCIES * (p->d.ker[0] * s.sc + s.dc) * p->es) / kn->mr * kn->mr;
   most = fc_max(most, fc_round_up(36, kn->mr));
   const int64_t share = fc_div_up(s.grid.all * p->d.groups, nthreads > 1 ? 3 * nthreads : 1);
   s.piece = fc_max(kn->mr, fc_min(most, fc_round_up(share, kn->mr)));
   s.columns = fc_wino_columns(&s.grid, s.piece);
-  s.v = FC_WINO_FREQUENCIES * fc_wino_stride(s.piece * s.sc, p->es) * p->es;
+  s.v = FC_WINO_FREQUENCIES * fc_wino_stride(fc_wino_window_most(p, &s.grid, s.piece) * s.sc, p->es) * p->es;
   s.m = FC_WINO_FREQUENCIES * fc_wino_stride(s.piece * s.dc, p->es) * p->es;
   s.strip = fc_round_up(FC_WINO_SIDE * s.columns * kn->vl * p->es, FC_ALIGN);
-  s.tables = fc_round_up(s.piece * (int64_t)sizeof(void *), FC_ALIGN);
-  s.total = s.v + s.m + s.strip + s.tables;
+  s.tables = fc_round_up(p->d.ker[0] * s.piece * (int64_t)sizeof(void *), FC_ALIGN);
+  s.zeros = fc_round_up(s.sc * p->es, FC_ALIGN);
+  s.total = s.v + s.m + s.strip + s.tables + s.zeros;
   return s;
 }
 
@@ -60,7 +62,7 @@ void fc_wino_strip(const fc_conv_plan *p, fc_strip s) {
 
 void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
   const fc_conv_plan *p = j->p;
-  const int64_t at = r->image * p->ss[0] + (group * p->sc + channel) * p->ss[1];
+  const int64_t at = r->image * p->ss[0] + (group * p->sc + channel) * p->ss[1] + r->slice * p->ss[2];
   const fc_strip f = {.strip = w->strip,
                       .columns = w->columns,
                       .rows = FC_WINO_SIDE,
@@ -81,23 +83,86 @@ void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run 
 void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
   const fc_conv_plan *p = j->p;
   const int64_t es = p->es, *ds = p->ds, *as = p->d.as, *dil = p->d.dil, c = group * p->dc + channel, x = r->column;
+  const int64_t to = r->image * ds[0] + c * ds[1] + r->slice * ds[2], more = r->image * as[0] + c * as[1] + r->slice * as[2];
   const int64_t columns = fc_min(w->step * r->n, fc_div_up(p->dst[2] - x, dil[2])),
                 rows = fc_min(w->step, fc_div_up(p->dst[1] - r->row, dil[1]));
   const fc_epilogue ep = {1, 1, 0, j->bias ? j->bias + c * es : 0, p->d.act.kind, p->d.act.p0, p->d.act.p1};
   p->kn->wino_output(w);
   for (int64_t i = 0; i < rows; i++) {
     const int64_t y = r->row + i * dil[1];
-    fc_block t = {
-        .m = columns,
-        .n = fc_min(p->kn->vl, p->dc - channel),
-        .ep = &ep,
-        .first = 1,
-        .last = 1,
-        .out = {.p = j->result + (r->image * ds[0] + c * ds[1] + y * ds[3] + x * ds[4]) * es, .rs = dil[2] * ds[4], .cs = ds[1]}};
-    if (j->add)
-      t.add = (fc_view){
-          .p = (char *)j->add + (r->image * as[0] + c * as[1] + y * as[3] + x * as[4]) * es, .rs = dil[2] * as[4], .cs = as[1]};
+    fc_block t = {.m = columns,
+                  .n = fc_min(p->kn->vl, p->dc - channel),
+                  .ep = &ep,
+                  .first = 1,
+                  .last = 1,
+                  .out = {.p = j->result + (to + y * ds[3] + x * ds[4]) * es, .rs = dil[2] * ds[4], .cs = ds[1]}};
+    if (j->add) t.add = (fc_view){.p = (char *)j->add + (more + y * as[3] + x * as[4]) * es, .rs = dil[2] * as[4], .cs = as[1]};
     p->kn->write((char *)w->strip + i * w->columns * p->kn->vl * es, p->kn->vl, &t);
+  }
+}
+
+int64_t fc_wino_together(const fc_conv_plan *p) {
+  const int64_t blocks = fc_div_up(p->d.ker[0], fc_max(1, p->kn->kc / p->sc));
+  return fc_div_up(p->d.ker[0], blocks);
+}
+
+int64_t fc_wino_window(const fc_conv_plan *p, const fc_wino_grid *g, int64_t t0, int64_t t1, fc_wino_patch w[FC_WINO_DEPTH]) {
+  const int64_t all = p->src[0] * g->slice;
+  int64_t rows = 0, end = 0;
+  for (int64_t i = 0; i < p->d.ker[0]; i++) {
+    const int64_t shift = fc_wino_shift(p, i) * g->slice;
+    const int64_t a = fc_min(all, fc_max(0, t0 + shift)), b = fc_max(a, fc_min(all, t1 + shift)),
+                  source = fc_max(a, fc_min(b, end));
+    w[i] = (fc_wino_patch){source, b - source, rows, rows - source + t0 + shift, a - shift - t0, b - shift - t0};
+    rows += b - source;
+    end = fc_max(end, b);
+  }
+  return rows;
+}
+
+int64_t fc_wino_window_most(const fc_conv_plan *p, const fc_wino_grid *g, int64_t tiles) {
+  const int64_t far = fc_wino_shift(p, p->d.ker[0] - 1) - fc_wino_shift(p, 0);
+  return fc_min(p->d.ker[0] * tiles, tiles + far * g->slice);
+}
+
+void fc_wino_multiply(const fc_conv_plan *p, const fc_wino_grid *g, const fc_wino_product *m) {
+  const fc_kernels *kn = p->kn;
+  const int64_t es = p->es, taps = p->d.ker[0], together = fc_wino_together(p), all = m->t1 - m->t0;
+  const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  const fc_view none = {0};
+  for (int64_t i = 0, next; i < taps; i = next) {
+    next = fc_min(taps, i + together);
+    /* The slices that see any of these taps: as a whole, for the bits not to depend on where a piece is cut. */
+    int64_t from = p->dst[0], to = 0;
+    for (int64_t k = i; k < next; k++) {
+      const int64_t shift = fc_wino_shift(p, k), a = fc_max(0, -shift), b = fc_min(p->dst[0], p->src[0] - shift);
+      from = fc_min(from, a);
+      to = fc_max(to, b);
+    }
+    from = fc_min(all, fc_max(0, from * g->slice - m->t0));
+    to = fc_max(from, fc_min(all, to * g->slice - m->t0));
+    const int64_t n = to - from, k = (next - i) * p->sc;
+    const fc_product prod = {kn, es, n, m->columns, k, fc_product_kstep(kn, k), i > 0};
+    for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++) {
+      char *out = m->products + f * m->products_apart * es;
+      if (i == 0) {
+        memset(out, 0, (size_t)(from * m->product * es));
+        memset(out + to * m->product * es, 0, (size_t)((all - to) * m->product * es));
+      }
+      if (n == 0) continue;
+      for (int64_t t = i; t < next; t++) {
+        const fc_wino_patch *w = m->w + t;
+        for (int64_t r = from; r < to; r++)
+          m->at[(t - i) * n + r - from] = r < w->from || r >= w->to
+                                              ? m->zeros
+                                              : m->patches + (f * m->patches_apart + (w->first + r) * m->patch) * es;
+      }
+      const fc_rows rows = {m->at, p->sc, n};
+      const fc_view view = {.p = out + from * m->product * es, .rs = m->product, .cs = 1};
+      const char *filters = m->filters + (f * m->filters_apart + i * p->sc * fc_round_up(m->columns, kn->nr)) * es;
+      fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = filters}, 0, n, 0, prod.n, &view, &none, &plain,
+                       0);
+    }
   }
 }
 
@@ -110,7 +175,7 @@ typedef struct filter_call {
 } filter_call;
 
 static int64_t frequency_elements(const fc_conv_plan *p) {
-  return fc_wino_stride(fc_packed_elements(p->dc, p->kn->nr, p->sc), p->es);
+  return fc_wino_stride(fc_packed_elements(p->dc, p->kn->nr, p->d.ker[0] * p->sc), p->es);
 }
 
 static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * FC_WINO_FREQUENCIES * frequency_elements(p); }
@@ -121,26 +186,31 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   const filter_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const int nr = p->kn->nr;
-  const int64_t es = p->es, taps = fc_product3(p->d.ker), step = fc_filter_step(p), parts = fc_div_up(p->sc, step);
-  const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step),
-                kstep = fc_product_kstep(p->kn, p->sc);
+  const int64_t es = p->es, plane = p->d.ker[1] * p->d.ker[2], taps = fc_product3(p->d.ker), step = fc_filter_step(p),
+                parts = fc_div_up(p->sc, step), together = fc_wino_together(p);
+  const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step);
   double rows[FC_FILTER_ROWS * FC_MAX_LANES];
   int order[FC_WINO_TAPS];
   fc_wino_order(p, order);
   for (int64_t l = 0; l < p->dc; l += nr) {
     fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, rows);
-    for (int64_t c = c0, run; c < c1; c += run) {
-      const int64_t k0 = c / kstep * kstep, k1 = fc_min(p->sc, k0 + kstep);
-      run = fc_min(c1, k1) - c;
-      const int64_t at = g * FC_WINO_FREQUENCIES * frequency_elements(p) + fc_packed_at(p->dc, nr, l, k0, k1 - k0) +
-                         (c - k0) * nr;
-      const fc_wino t = {.strip = (char *)rows + (c - c0) * taps * nr * es,
-                         .plane = j->packed + at * es,
-                         .step = fc_wino_step(p),
-                         .tiles = run,
-                         .tile = nr,
-                         .frequency = frequency_elements(p)};
-      p->kn->wino_weights(&t, order);
+    for (int64_t i = 0; i < p->d.ker[0]; i++) {
+      const int64_t block = i / together * together, k = (fc_min(p->d.ker[0], block + together) - block) * p->sc,
+                    kstep = fc_product_kstep(p->kn, k), k_of = (i - block) * p->sc;
+      for (int64_t c = c0, run; c < c1; c += run) {
+        const int64_t k0 = (k_of + c) / kstep * kstep, k1 = fc_min(k, k0 + kstep);
+        run = fc_min(c1, k1 - k_of) - c;
+        const int64_t at = g * FC_WINO_FREQUENCIES * frequency_elements(p) + block * p->sc * fc_round_up(p->dc, nr) +
+                           fc_packed_at(p->dc, nr, l, k0, k1 - k0) + (k_of + c - k0) * nr;
+        const fc_wino t = {.strip = (char *)rows + ((c - c0) * taps + fc_wino_tap(p, i) * plane) * nr * es,
+                           .plane = j->packed + at * es,
+                           .columns = taps,
+                           .step = fc_wino_step(p),
+                           .tiles = run,
+                           .tile = nr,
+                           .frequency = frequency_elements(p)};
+        p->kn->wino_weights(&t, order);
+      }
     }
   }
 }
@@ -159,33 +229,40 @@ static void piece(void *ctx, int64_t index, int worker) {
   const sizes s = size(p, j->threads);
   const int64_t es = p->es, per = fc_div_up(s.grid.all, s.piece), g = index / per;
   const int64_t t0 = index % per * s.piece, t1 = fc_min(s.grid.all, t0 + s.piece), n = t1 - t0;
-  char *v = j->workspace + worker * j->scratch, *m = v + s.v, *strip = m + s.m;
-  const void **at = (const void **)(strip + s.strip);
-  const int64_t patches = fc_wino_stride(n * s.sc, es), products = fc_wino_stride(n * s.dc, es); /* of a frequency */
+  char *v = j->workspace + worker * j->scratch, *m = v + s.v, *strip = m + s.m, *zeros = strip + s.strip;
+  fc_wino_patch window[FC_WINO_DEPTH];
+  const int64_t patches = fc_wino_stride(fc_wino_window(p, &s.grid, t0, t1, window) * s.sc, es),
+                products = fc_wino_stride(n * s.dc, es); /* of a frequency */
   fc_wino_run r;
   for (int64_t c = 0; c < p->sc; c += kn->vl)
-    for (int64_t t = t0; t < t1; t += r.n) {
-      r = fc_wino_run_at(&s.grid, t, t1);
-      const fc_wino w = {.strip = strip,
-                         .plane = v + ((t - t0) * s.sc + c) * es,
-                         .columns = s.columns,
-                         .step = s.grid.step,
-                         .tiles = r.n,
-                         .tile = s.sc,
-                         .frequency = patches};
-      fc_wino_patches(j, &w, &r, g, c);
-    }
-  const fc_product prod = {kn, es, n, fc_round_up(p->dc, kn->vl), p->sc, fc_product_kstep(kn, p->sc)};
-  const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  const fc_view none = {0};
-  for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++) {
-    for (int64_t i = 0; i < n; i++) at[i] = v + (f * patches + i * s.sc) * es;
-    const fc_rows rows = {at, p->sc, n};
-    const fc_view out = {.p = m + f * products * es, .rs = s.dc, .cs = 1};
-    const char *filters = j->packed + (g * FC_WINO_FREQUENCIES + f) * frequency_elements(p) * es;
-    fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = filters}, 0, n, 0, prod.n, &out, &none, &plain,
-                     strip);
-  }
+    for (int64_t i = 0; i < p->d.ker[0]; i++)
+      for (int64_t t = 0; t < window[i].count; t += r.n) {
+        r = fc_wino_run_at(&s.grid, window[i].source + t, window[i].source + window[i].count);
+        const fc_wino w = {.strip = strip,
+                           .plane = v + ((window[i].at + t) * s.sc + c) * es,
+                           .columns = s.columns,
+                           .step = s.grid.step,
+                           .tiles = r.n,
+                           .tile = s.sc,
+                           .frequency = patches};
+        fc_wino_patches(j, &w, &r, g, c);
+      }
+  memset(zeros, 0, (size_t)s.zeros);
+  const fc_wino_product product = {.w = window,
+                                   .t0 = t0,
+                                   .t1 = t1,
+                                   .columns = fc_round_up(p->dc, kn->vl),
+                                   .patches = v,
+                                   .filters = j->packed + g * FC_WINO_FREQUENCIES * frequency_elements(p) * es,
+                                   .zeros = zeros,
+                                   .products = m,
+                                   .patch = s.sc,
+                                   .patches_apart = patches,
+                                   .filters_apart = frequency_elements(p),
+                                   .product = s.dc,
+                                   .products_apart = products,
+                                   .at = (const void **)(zeros + s.zeros)};
+  fc_wino_multiply(p, &s.grid, &product);
   for (int64_t c = 0; c < p->dc; c += kn->vl)
     for (int64_t t = t0; t < t1; t += r.n) {
       r = fc_wino_run_at(&s.grid, t, t1);

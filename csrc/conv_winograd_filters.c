@@ -17,7 +17,7 @@ typedef struct sizes {
   int64_t tiles, rounds;      /* of a round; how many */
   int64_t sc, columns;        /* source channels, whole vectors; pixels of a strip's rows */
   int64_t patches, filters, products; /* elements from frequency to frequency */
-  int64_t u, m, strip, tables;
+  int64_t u, m, strip, zeros, tables;
 } sizes;
 
 static sizes size(const fc_conv_plan *p, int packed) {
@@ -26,37 +26,43 @@ static sizes size(const fc_conv_plan *p, int packed) {
   s.rounds = fc_div_up(s.grid.all, FC_WINO_ROUND);
   s.tiles = fc_div_up(s.grid.all, s.rounds);
   s.columns = fc_wino_columns(&s.grid, s.tiles);
-  s.patches = fc_wino_stride(s.tiles * s.sc, p->es);
-  s.filters = fc_wino_stride(p->sc * kn->nr, p->es);
+  s.patches = fc_wino_stride(fc_wino_window_most(p, &s.grid, s.tiles) * s.sc, p->es);
+  s.filters = fc_wino_stride(p->d.ker[0] * p->sc * kn->nr, p->es);
   s.products = fc_wino_stride(s.tiles * kn->nr, p->es);
   s.u = packed ? 0 : FC_WINO_FREQUENCIES * s.filters * p->es;
   s.m = FC_WINO_FREQUENCIES * s.products * p->es;
   s.strip = fc_round_up(FC_WINO_SIDE * s.columns * kn->vl * p->es, FC_ALIGN);
-  s.tables = fc_round_up(FC_WINO_FREQUENCIES * s.tiles * (int64_t)sizeof(void *), FC_ALIGN);
+  s.zeros = fc_round_up(s.sc * p->es, FC_ALIGN);
+  s.tables = fc_round_up(p->d.ker[0] * s.tiles * (int64_t)sizeof(void *), FC_ALIGN);
   return s;
 }
 
 /* Elements of a panel's filters. */
-static int64_t panel_elements(const fc_conv_plan *p) { return FC_WINO_FREQUENCIES * fc_wino_stride(p->sc * p->kn->nr, p->es); }
+static int64_t panel_elements(const fc_conv_plan *p) {
+  return FC_WINO_FREQUENCIES * fc_wino_stride(p->d.ker[0] * p->sc * p->kn->nr, p->es);
+}
 
 static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * fc_div_up(p->dc, p->kn->nr) * panel_elements(p); }
 
 /* The filters of the result channels from l on, to u. */
 static void transform_filters(const fc_conv_plan *p, const char *w, int64_t group, int64_t l, char *u) {
-  const int64_t es = p->es, nr = p->kn->nr, step = fc_filter_step(p);
+  const int64_t es = p->es, nr = p->kn->nr, taps = fc_product3(p->d.ker), step = fc_filter_step(p);
   double rows[FC_FILTER_ROWS * FC_MAX_LANES];
   int order[FC_WINO_TAPS];
   fc_wino_order(p, order);
   for (int64_t c = 0; c < p->sc; c += step) {
     const int64_t c1 = fc_min(p->sc, c + step);
     fc_filter_rows(p, w + group * p->d.ocg * p->d.ws[0] * es, (int)nr, l, c, c1, rows);
-    const fc_wino t = {.strip = rows,
-                       .plane = u + c * nr * es,
-                       .step = fc_wino_step(p),
-                       .tiles = c1 - c,
-                       .tile = nr,
-                       .frequency = fc_wino_stride(p->sc * nr, es)};
-    p->kn->wino_weights(&t, order);
+    for (int64_t i = 0; i < p->d.ker[0]; i++) {
+      const fc_wino t = {.strip = (char *)rows + fc_wino_tap(p, i) * p->d.ker[1] * p->d.ker[2] * nr * es,
+                         .plane = u + (i * p->sc + c) * nr * es,
+                         .columns = taps,
+                         .step = fc_wino_step(p),
+                         .tiles = c1 - c,
+                         .tile = nr,
+                         .frequency = fc_wino_stride(p->d.ker[0] * p->sc * nr, es)};
+      p->kn->wino_weights(&t, order);
+    }
   }
 }
 
@@ -83,6 +89,7 @@ typedef struct job {
   const fc_conv_call *call;
   sizes s;
   int64_t group, t0, t1;
+  fc_wino_patch window[FC_WINO_DEPTH];
 } job;
 
 static char *scratch_of(const job *t, int worker) { return t->call->workspace + t->call->shared + worker * t->call->scratch; }
@@ -92,17 +99,18 @@ static void patches(void *ctx, int64_t index, int worker) {
   const fc_conv_plan *p = t->call->p;
   const int64_t c = index * p->kn->vl;
   fc_wino_run r;
-  for (int64_t i = t->t0; i < t->t1; i += r.n) {
-    r = fc_wino_run_at(&t->s.grid, i, t->t1);
-    const fc_wino w = {.strip = scratch_of(t, worker),
-                       .plane = t->call->workspace + ((i - t->t0) * t->s.sc + c) * p->es,
-                       .columns = t->s.columns,
-                       .step = t->s.grid.step,
-                       .tiles = r.n,
-                       .tile = t->s.sc,
-                       .frequency = t->s.patches};
-    fc_wino_patches(t->call, &w, &r, t->group, c);
-  }
+  for (const fc_wino_patch *x = t->window; x < t->window + p->d.ker[0]; x++)
+    for (int64_t i = 0; i < x->count; i += r.n) {
+      r = fc_wino_run_at(&t->s.grid, x->source + i, x->source + x->count);
+      const fc_wino w = {.strip = scratch_of(t, worker),
+                         .plane = t->call->workspace + ((x->at + i) * t->s.sc + c) * p->es,
+                         .columns = t->s.columns,
+                         .step = t->s.grid.step,
+                         .tiles = r.n,
+                         .tile = t->s.sc,
+                         .frequency = t->s.patches};
+      fc_wino_patches(t->call, &w, &r, t->group, c);
+    }
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
@@ -111,24 +119,29 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
   const sizes *s = &t->s;
-  const int64_t es = p->es, nr = kn->nr, l = index * nr, lanes = fc_min(nr, p->dc - l), n = t->t1 - t->t0;
-  char *strip = scratch_of(t, worker), *m = strip + s->strip, *u = m + s->m;
-  const void **at = (const void **)(u + s->u);
+  const int64_t es = p->es, nr = kn->nr, l = index * nr, lanes = fc_min(nr, p->dc - l);
+  char *strip = scratch_of(t, worker), *m = strip + s->strip, *zeros = m + s->m, *tables = zeros + s->zeros,
+       *u = tables + s->tables;
   if (j->packed)
     u = (char *)j->packed + (t->group * fc_div_up(p->dc, nr) + index) * panel_elements(p) * es;
   else
     transform_filters(p, j->second, t->group, l, u);
-  for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++)
-    for (int64_t i = 0; i < n; i++) at[f * n + i] = j->workspace + (f * s->patches + i * s->sc) * es;
-  const fc_product prod = {kn, es, n, fc_round_up(lanes, kn->vl), p->sc, fc_product_kstep(kn, p->sc)};
-  const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  const fc_view none = {0};
-  for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++) {
-    const fc_rows rows = {at + f * n, p->sc, n};
-    const fc_view out = {.p = m + f * s->products * es, .rs = nr, .cs = 1};
-    fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = u + f * s->filters * es}, 0, n, 0, prod.n, &out,
-                     &none, &plain, strip);
-  }
+  memset(zeros, 0, (size_t)s->zeros);
+  const fc_wino_product product = {.w = t->window,
+                                   .t0 = t->t0,
+                                   .t1 = t->t1,
+                                   .columns = fc_round_up(lanes, kn->vl),
+                                   .patches = j->workspace,
+                                   .filters = u,
+                                   .zeros = zeros,
+                                   .products = m,
+                                   .patch = s->sc,
+                                   .patches_apart = s->patches,
+                                   .filters_apart = s->filters,
+                                   .product = nr,
+                                   .products_apart = s->products,
+                                   .at = (const void **)tables};
+  fc_wino_multiply(p, &s->grid, &product);
   fc_wino_run r;
   for (int64_t c = 0; c < lanes; c += kn->vl)
     for (int64_t i = t->t0; i < t->t1; i += r.n) {
@@ -147,7 +160,7 @@ static void piece(void *ctx, int64_t index, int worker) {
 static int64_t pieces(fc_conv_call *j, int nthreads) {
   const sizes s = size(j->p, 0);
   (void)nthreads;
-  j->scratch = s.strip + s.u + s.m + s.tables;
+  j->scratch = s.strip + s.u + s.m + s.zeros + s.tables;
   j->shared = FC_WINO_FREQUENCIES * s.patches * j->p->es;
   return fc_div_up(j->p->dc, j->p->kn->nr);
 }
@@ -160,6 +173,7 @@ static int execute(fc_conv_call *j, int nthreads) {
   for (t.group = 0; t.group < p->d.groups; t.group++)
     for (t.t0 = 0; t.t0 < t.s.grid.all && !status; t.t0 = t.t1) {
       t.t1 = fc_min(t.s.grid.all, t.t0 + t.s.tiles);
+      fc_wino_window(p, &t.s.grid, t.t0, t.t1, t.window);
       status = fc_parallel_for(nthreads, t.s.sc / p->kn->vl, patches, &t);
       if (!status) status = fc_parallel_for(nthreads, n, piece, &t);
     }
@@ -173,7 +187,7 @@ static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == 
 static const char *slow(const fc_conv_plan *p) {
   const char *why = fc_wino_slow(p);
   if (why) return why;
-  const int64_t bytes = FC_WINO_FREQUENCIES * p->sc * p->dc * p->es, tiles = fc_wino_tiles(p).all;
+  const int64_t bytes = FC_WINO_FREQUENCIES * p->d.ker[0] * p->sc * p->dc * p->es, tiles = fc_wino_tiles(p).all;
   const int one = tiles <= FC_WINO_ROUND;
   if (p->d.packed ? !one || tiles < FC_WINO_SOME || bytes < FC_WINO_FEW : bytes < (one ? FC_WINO_FEW : FC_WINO_MANY))
     return "the transformed filters stay in cache, or are read too often";

@@ -166,7 +166,8 @@ typedef struct fc_strip {
 
 /* Tiles of one row that Winograd's transforms go through, VL channels at a time. Pixels lie in strips of vectors, columns
  * of them a row, step of them from tile to tile; transformed values in planes: element f of tile n at
- * plane[n tile + f frequency]. Filters have taps rows and columns, step + taps = 7. */
+ * plane[n tile + f frequency]. Filters have taps rows and columns, step + taps = 7; from filter to filter of wino_weights there
+ * are columns taps. */
 typedef struct fc_wino {
   void *strip, *plane;
   int64_t columns, step, tiles, tile, frequency;

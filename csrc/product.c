@@ -89,7 +89,7 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
             .rows = a.rows,
             .i0 = i - m0,
             .k0 = k0,
-            .first = k0 == 0,
+            .first = k0 == 0 && !p->sum,
             .last = k1 == p->k,
         };
         /* Of other pieces' lanes there must not be many. */

@@ -33,6 +33,7 @@ typedef struct fc_product {
   int64_t es;            /* bytes of an element */
   int64_t m, n, k;
   int64_t kstep;         /* depth of a block of the reduction: fixed by k alone, so that bits are */
+  int sum;               /* the result is added to */
 } fc_product;
 
 int64_t fc_product_kstep(const fc_kernels *kn, int64_t k);

@@ -7,6 +7,9 @@
 /* Sides of a patch: 4 x 4 results of 3 x 3 taps, or 2 x 2 of 5 x 5. */
 enum { FC_WINO_SIDE = 6, FC_WINO_FREQUENCIES = FC_WINO_SIDE * FC_WINO_SIDE, FC_WINO_TAPS = 25 };
 
+/* Taps along the depth, at most. */
+#define FC_WINO_DEPTH 7
+
 /* Results of a tile along a side. */
 static inline int64_t fc_wino_step(const fc_conv_plan *p) { return FC_WINO_SIDE + 1 - p->d.ker[1]; }
 
@@ -35,16 +38,17 @@ static inline int64_t fc_wino_side_at(const fc_wino_side *s, int64_t i, int64_t 
   return (i < first ? 0 : s->longer) + from / of + from % of * step * s->apart;
 }
 
-/* Tiles of an image: rows, columns; of all images. */
+/* Tiles: rows and columns of an image; a slice of all images; all slices, one after another. */
 typedef struct fc_wino_grid {
-  int64_t step, all;
+  int64_t step, images, slice, all;
   fc_wino_side high, wide;
 } fc_wino_grid;
 
 static inline fc_wino_grid fc_wino_tiles(const fc_conv_plan *p) {
   const int64_t step = fc_wino_step(p);
   const fc_wino_side high = fc_wino_side_of(p->dst[1], p->d.dil[1], step), wide = fc_wino_side_of(p->dst[2], p->d.dil[2], step);
-  return (fc_wino_grid){step, p->d.n * high.all * wide.all, high, wide};
+  const int64_t slice = p->d.n * high.all * wide.all;
+  return (fc_wino_grid){step, p->d.n, slice, p->dst[0] * slice, high, wide};
 }
 
 /* Pixels in a row of a strip for at most so many tiles. */
@@ -52,15 +56,17 @@ static inline int64_t fc_wino_columns(const fc_wino_grid *g, int64_t tiles) {
   return g->step * fc_min(g->wide.tiles[g->wide.longer > 0], tiles) + FC_WINO_SIDE - g->step;
 }
 
-/* n tiles side by side, whose first result is at (row, column) of an image. */
+/* n tiles side by side, whose first result is at (row, column) of an image's slice. */
 typedef struct fc_wino_run {
-  int64_t image, row, column, n;
+  int64_t slice, image, row, column, n;
 } fc_wino_run;
 
 static inline fc_wino_run fc_wino_run_at(const fc_wino_grid *g, int64_t tile, int64_t end) {
   const int64_t line = tile / g->wide.all;
   int64_t left;
-  fc_wino_run r = {.image = line / g->high.all, .row = fc_wino_side_at(&g->high, line % g->high.all, g->step, &left)};
+  fc_wino_run r = {.slice = tile / g->slice,
+                   .image = line / g->high.all % g->images,
+                   .row = fc_wino_side_at(&g->high, line % g->high.all, g->step, &left)};
   r.column = fc_wino_side_at(&g->wide, tile % g->wide.all, g->step, &left);
   r.n = fc_min(left, end - tile);
   return r;
@@ -69,9 +75,9 @@ static inline fc_wino_run fc_wino_run_at(const fc_wino_grid *g, int64_t tile, in
 /* Why taps x taps filters are not applied so; 0 where they can be. */
 static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps) {
   const fc_conv_desc *d = &p->d;
-  if (d->ker[0] != 1 || d->ker[1] != taps || d->ker[2] != taps || d->in[0] != 1 || d->out[0] != 1 || d->pad[0] != 0)
-    return taps == 3 ? "the kernel is not 3x3" : "";
-  if (d->stride[1] != 1 || d->stride[2] != 1) return "the stride is not 1";
+  const int slice = d->ker[0] == 1 && d->in[0] == 1 && d->out[0] == 1 && d->pad[0] == 0;
+  if (d->ker[0] > FC_WINO_DEPTH || d->ker[1] != taps || d->ker[2] != taps) return taps == 3 ? "the kernel is not 3x3" : "";
+  if ((d->stride[0] != 1 && !slice) || d->stride[1] != 1 || d->stride[2] != 1) return "the stride is not 1";
   if (d->strict) return "strict precision takes direct algorithms only";
   return 0;
 }
@@ -83,11 +89,48 @@ static inline const char *fc_wino_slow(const fc_conv_plan *p) {
   const int64_t all = fc_wino_tiles(p).all;
   if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
   if (all < tiles) return "too few tiles to pay for transforming the filters";
-  if (p->d.n * p->dst[1] * p->dst[2] * fc_product3(p->d.ker) < 2 * FC_WINO_FREQUENCIES * all) return "the tiles are mostly empty";
+  if (p->d.n * fc_product3(p->dst) * p->d.ker[1] * p->d.ker[2] < 2 * FC_WINO_FREQUENCIES * all)
+    return "the tiles are mostly empty";
   return 0;
 }
 
-/* Which tap is where in the filter that wino_weights transforms. */
+/* Taps along the depth are numbered by what they read: number i reads slices fc_wino_shift after the result's. */
+static inline int64_t fc_wino_tap(const fc_conv_plan *p, int64_t i) {
+  const fc_axis *a = &p->phases[0].ax[0];
+  return a->off[0] <= a->off[a->ntap - 1] ? i : a->ntap - 1 - i;
+}
+
+static inline int64_t fc_wino_shift(const fc_conv_plan *p, int64_t i) { return p->phases[0].ax[0].off[fc_wino_tap(p, i)]; }
+
+/* So many of them are reduced at a time: their blocks of filters are packed one after another. */
+int64_t fc_wino_together(const fc_conv_plan *p);
+
+/* Patches that tiles read, each slice's once: for each tap tiles source and after, count of them, from patch number at on.
+ * Tile i, from the first on, finds its patch for the tap at first + i, if from <= i < to: the others' are padding. */
+typedef struct fc_wino_patch {
+  int64_t source, count, at, first, from, to;
+} fc_wino_patch;
+
+/* Those of tiles t0..t1; returns how many patches. */
+int64_t fc_wino_window(const fc_conv_plan *p, const fc_wino_grid *g, int64_t t0, int64_t t1, fc_wino_patch w[FC_WINO_DEPTH]);
+
+/* How many there are at most, for so many tiles. */
+int64_t fc_wino_window_most(const fc_conv_plan *p, const fc_wino_grid *g, int64_t tiles);
+
+/* The products of tiles t0..t1 for all frequencies: patches of sc channels each, filters of columns lanes, and the results'
+ * lanes, each so many elements from frequency to frequency. zeros: sc of them; at: for each tile and tap an address. */
+typedef struct fc_wino_product {
+  const fc_wino_patch *w;
+  int64_t t0, t1, columns;
+  const char *patches, *filters, *zeros;
+  char *products;
+  int64_t patch, patches_apart, filters_apart, product, products_apart;
+  const void **at;
+} fc_wino_product;
+
+void fc_wino_multiply(const fc_conv_plan *p, const fc_wino_grid *g, const fc_wino_product *m);
+
+/* Which tap of a slice is where in the filter that wino_weights transforms. */
 void fc_wino_order(const fc_conv_plan *p, int order[FC_WINO_TAPS]);
 
 /* Fills a strip, as wino_strip does, with pixels as far apart as the taps are. */
@@ -99,8 +142,8 @@ void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run 
 /* A run's results likewise: from w's plane over its strip to the image, with bias, residual and activation. */
 void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel);
 
-/* One output channel's filters, a vector of channels a tap, to dw; behind the vectors there is room for one more than as
- * many. */
-void fc_wino_write_filters(const fc_conv_plan *p, char *vectors, int64_t channels, char *dw);
+/* One output channel's filters, or slices of so many taps, a vector of channels a tap, to dw; behind the vectors there is room
+ * for one more than as many. */
+void fc_wino_write_filters(const fc_conv_plan *p, int64_t taps, char *vectors, int64_t channels, char *dw);
 
 #endif
