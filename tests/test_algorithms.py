@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, reduce
 from importlib import import_module
 from math import prod
 from typing import Any
@@ -280,7 +280,7 @@ def test_any_strides_of_every_array(compiled: Target, dtype: str, family: str, l
             testing.proven(compiled, function, *operands, **kw, **more, out=out)
             testing.assert_close(out, expected[what], bounds[what], what)
         # A plan's weights are packed once, whatever the strides of the arrays that it is called with.
-        plan = fc.plan_conv2d(a["x"].shape, a["w"], a["b"], **kw, residual=True)
+        plan = getattr(fc, f"plan_conv{case.ndim}d")(a["x"].shape, a["w"], a["b"], **kw, residual=True)
         for x, residual in ((plain["x"], plain["residual"]), (a["x"], a["residual"])):
             for out in (
                 testing.nan_filled(plain["y"].shape, dtype),
@@ -314,6 +314,7 @@ def test_one_nan_reaches_its_windows_alone(compiled: Target, dtype: str, family:
     case, names = TYPICAL[family], ALGORITHMS["product" if family in WINOGRADS else family]
     for what, function in _functions(case.ndim).items():
         for at in ((0, 0), (5, 9), (-1, -1)):
+            at = (1,) * (case.ndim - 2) + at
             a, kw = _cast(_with(case, what, at, value), dtype, last), _arguments(case, last)
             with testing.on(compiled), fc.precision("strict"):
                 got = _ran(compiled, names[what][last], function, *_operands(case, a)[what], **kw)
@@ -329,9 +330,11 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
 ) -> None:
     case = TYPICAL[family]
     apart = case.arguments.get("dilation", 1)
+    depth = (1,) * (case.ndim - 2)
     points = int(family.split()[-1]) if "line" in family else 6
     for what in ("y", "dx"):
         for at in ((0, 0), (3, 4), (4, 5), (7, 12), (10, 17)):
+            at = (*depth, *at)
             problem = _with(case, what, at, value)
             a, kw, expected = _cast(problem, dtype, last), _arguments(case, last), problem[what]
             with testing.on(compiled):
@@ -344,10 +347,10 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
                 )
             got = np.moveaxis(got, -1, 1) if last else got
             # Along each dimension a tile makes its outputs of so many inputs, some on either side: dilated,
-            # inputs and outputs of one remainder.
+            # inputs and outputs of one remainder. Along a depth each result is made by itself.
             near = []
             for axis, (p, n, taps) in enumerate(zip(at, case.size, case.kernel, strict=True)):
-                along = taps > 1 and (axis == 1 or case.kernel[1] == 1 or "line" not in family)
+                along = taps > 1 and axis >= len(depth) and (axis == 1 or case.kernel[1] == 1 or "line" not in family)
                 step, more = points + 1 - taps if along else 1, taps // 2
                 near.append(
                     [
@@ -357,7 +360,7 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
                     ]
                 )
             reads = np.zeros(expected.shape, bool)
-            reads[1] = np.logical_and.outer(*near)
+            reads[1] = reduce(np.logical_and.outer, near)
             assert not np.isfinite(got[~np.isfinite(expected)]).any(), f"{what}, {at}: lost"
             testing.assert_close(got[~reads], expected[~reads], _NEARLY_WHOLE[dtype], f"{what}, {at}: it went too far")
 

@@ -33,6 +33,11 @@ ALGORITHMS = {
     },
     "winograd dilated": dict.fromkeys(("y", "dx", "dw"), (OfC(WINOGRAD),) * 2),
     "winograd 5x5 dilated": dict.fromkeys(("y", "dx", "dw"), (OfC(WINOGRAD_5X5),) * 2),
+    "winograd 3-D": dict.fromkeys(("y", "dx", "dw"), (OfC(WINOGRAD),) * 2),
+    "winograd 3-D by filters": {
+        **dict.fromkeys(("y", "dx"), (OfC(f"{WINOGRAD}_filters"),) * 2),
+        "dw": (OfC(WINOGRAD),) * 2,
+    },
     "winograd dilated by filters": {
         **dict.fromkeys(("y", "dx"), (OfC(f"{WINOGRAD}_filters"),) * 2),
         "dw": (OfC(WINOGRAD),) * 2,
@@ -246,6 +251,41 @@ _wino = [
             for h, w in ((13, 18), (7, 11), (2, 5))
         ],
     ),
+    group(
+        "winograd 3-D",
+        "slices",
+        conv("1x3x3", 2, 24, 25, (4, 9, 11), (1, 3, 3), padding=(0, 1, 1)),
+        *[conv(f"{s} slices", 2, 24, 25, (s, 5, 7), 3, padding=1) for s in (1, 2, 3, 5)],
+        *[conv(f"{k} taps", 1, 25, 24, (6, 9, 5), (k, 3, 3), padding=(k // 2, 1, 1)) for k in (2, 4, 5, 7)],
+        conv("many tiles", 1, 16, 17, (7, 16, 17), 3, padding=1),
+        conv("groups", 2, 50, 52, (4, 6, 9), (2, 3, 3), 2, padding=1),
+    ),
+    group(
+        "winograd 3-D",
+        "pads",
+        conv("none", 2, 24, 24, (5, 6, 9), 3),
+        conv("over the kernel", 1, 24, 24, (3, 6, 9), 3, padding=(4, 1, 1)),
+        conv("asymmetric", 2, 24, 24, (4, 6, 9), 3, padding=((0, 2), (1, 1), (0, 3))),
+        conv("cut away on one side", 2, 24, 24, (6, 6, 9), 3, padding=((-2, 1), (1, 1), (1, 1))),
+        conv("all cut away", 1, 24, 24, (1, 13, 14), (1, 3, 3), padding=((1, -1), (1, 1), (1, 1))),
+        conv("a tap that nothing sees", 2, 24, 24, (2, 9, 7), 3, padding=((2, 1), (1, 1), (1, 1)), dilation=(2, 1, 1)),
+        conv("slices between taps", 1, 24, 24, (2, 9, 7), (2, 3, 3), padding=(5, 1, 1), dilation=(5, 1, 1)),
+        conv("dilation", 1, 24, 24, (7, 9, 13), 3, padding=(3, 2, 1), dilation=(3, 2, 1)),
+    ),
+    group(
+        "winograd 3-D",
+        "blocks of the reduction",
+        *[conv(f"{c} channels", 1, c, 13, (3, 4, 9), 3, padding=1) for c in (85, 107, 127, 129, 170, 171, 257, 321)],
+        conv("513 channels", 1, 513, 12, (2, 4, 8), 3, padding=1),
+    ),
+    group(
+        "winograd 3-D by filters",
+        "rounds and channels",
+        conv("144 tiles", 2, 13, 17, (6, 11, 15), 3, padding=1),
+        conv("150 tiles", 1, 13, 17, (6, 19, 17), 3, padding=1),
+        *[conv(f"{c} channels", 2, c, 33, (3, 4, 9), 3, padding=1) for c in (127, 129, 171, 257, 513)],
+        conv("groups, pads", 1, 48, 50, (4, 9, 8), (4, 3, 3), 2, padding=((3, 0), (0, 2), (2, 1))),
+    ),
 ]
 
 #: Taps that as many points are for, and results of a tile then.
@@ -337,9 +377,9 @@ _product = [
         conv("1x3, stride beside", 1, 64, 64, (16, 16), (1, 3), stride=(2, 1), padding=(0, 1)),
         conv("3x1, dilation", 1, 64, 64, (16, 16), (3, 1), padding=(2, 0), dilation=(2, 1)),
         conv("1x11", 1, 64, 64, (3, 40), (1, 11), padding=(0, 5)),
-        conv("two slices", 1, 24, 24, (2, 13, 14), (1, 3, 3), padding=(0, 1, 1)),
+        conv("two slices, stride 2", 1, 24, 24, (3, 13, 14), (1, 3, 3), stride=(2, 1, 1), padding=(0, 1, 1)),
         conv("a slice in the padding", 1, 24, 24, (1, 13, 14), (1, 3, 3), stride=(3, 1, 1), padding=(1, 1, 1)),
-        conv("a slice cut away", 1, 24, 24, (1, 13, 14), (1, 3, 3), padding=((1, -1), (1, 1), (1, 1))),
+        conv("8 slices of a filter", 1, 24, 24, (8, 5, 7), (8, 3, 3), padding=1),
     ),
     group(
         "product",
@@ -544,6 +584,8 @@ TYPICAL = {
         for points, ((taps, _), *_others) in _LINES.items()
     },
     "winograd line rows 10": conv("typical", 3, 34, 33, (11, 18), 7, padding=3),
+    "winograd 3-D": conv("typical", 3, 26, 25, (3, 11, 18), 3, padding=1),
+    "winograd 3-D by filters": conv("typical", 2, 94, 97, (3, 11, 18), 3, padding=1),
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),
