@@ -28,7 +28,8 @@ const char *fc_line_refuse(const fc_conv_plan *p, int points) {
 /* What a channel costs, in products: those of all tiles, and as much as its filters' transform takes. The most points
  * cost most rounding. */
 static double cost(const fc_conv_plan *p, int points) {
-  if (points <= p->d.ker[fc_line_axis(&p->d)]) return 1e300;
+  const int axis = fc_line_axis(&p->d);
+  if (axis < 0 || points <= p->d.ker[axis]) return 1e300;
   return points * (double)(fc_line_tiles(p, points, p->dst).all + (p->d.packed ? 2 : 8)) * (points == FC_LINE_POINTS ? 1.1 : 1);
 }
 
