@@ -41,10 +41,11 @@ typedef struct fc_algorithm {
 } fc_algorithm;
 
 extern const fc_algorithm fc_conv_winograd_3x3, fc_conv_winograd_5x5, fc_conv_winograd_filters_3x3, fc_conv_winograd_filters_5x5,
-    fc_conv_depthwise, fc_conv_depthwise_strips, fc_conv_lines, fc_conv_direct, fc_conv_rows, fc_conv_pixels,
-    fc_conv_weight_winograd_3x3, fc_conv_weight_winograd_5x5, fc_conv_winograd_line_6, fc_conv_weight_winograd_line_6,
-    fc_conv_weight_winograd_line_8, fc_conv_weight_winograd_line_10, fc_conv_winograd_line_8, fc_conv_winograd_line_10,
-    fc_conv_weight_depthwise, fc_conv_weight_depthwise_strips, fc_conv_weight_lines, fc_conv_weight_direct, fc_conv_weight_pixels;
+    fc_conv_winograd_strided, fc_conv_depthwise, fc_conv_depthwise_strips, fc_conv_lines, fc_conv_direct, fc_conv_rows,
+    fc_conv_pixels, fc_conv_weight_winograd_3x3, fc_conv_weight_winograd_5x5, fc_conv_weight_winograd_strided,
+    fc_conv_winograd_line_6, fc_conv_weight_winograd_line_6, fc_conv_weight_winograd_line_8, fc_conv_weight_winograd_line_10,
+    fc_conv_winograd_line_8, fc_conv_winograd_line_10, fc_conv_weight_depthwise, fc_conv_weight_depthwise_strips,
+    fc_conv_weight_lines, fc_conv_weight_direct, fc_conv_weight_pixels;
 
 struct fc_conv_plan {
   fc_conv_desc d;

@@ -1,6 +1,6 @@
-/* The gradient of 3x3 and 5x5 filters of stride 1 by Winograd: transformed patches times transformed gradients of the
- * result, summed over the tiles for each frequency, then transformed to filters. A piece is a block of filters, of one tap
- * along the depth; it walks through all tiles, some at a time. */
+/* The gradient of 3x3 and 5x5 filters of stride 1, and of 3x3 filters of stride 2, by Winograd: transformed patches times
+ * transformed gradients of the result, summed over the tiles for each frequency, then transformed to filters. A piece is a
+ * block of filters, of one tap along the depth; it walks through all tiles, some at a time. */
 #include "winograd.h"
 
 /* Input and output channels of a piece, at most: its sums, 36 blocks of them, stay within the last-level cache. */
@@ -22,20 +22,27 @@ static int64_t apart(const fc_conv_plan *p, int64_t lanes, int64_t tile, int64_t
   return fc_wino_stride(fc_round_up(lanes, tile) * n + p->kn->vl, p->es);
 }
 
+static int strided(const fc_conv_plan *p) { return p->d.stride[1] == 2; }
+
+/* Pixels and values of a patch; pixels from one to the next. */
+static int side(const fc_conv_plan *p) { return strided(p) ? FC_WINO2_SIDE : FC_WINO_SIDE; }
+static int64_t values(const fc_conv_plan *p) { return strided(p) ? FC_WINO2_VALUES : FC_WINO_FREQUENCIES; }
+static int64_t step(const fc_conv_plan *p) { return p->d.stride[1] * fc_wino_step(p); }
+
 static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_kernels *kn = p->kn;
   const fc_conv_desc *d = &p->d;
   const int64_t most_ic = fc_min(fc_round_up(d->icg, kn->nr), FC_WINO_BLOCK),
                 most_oc = fc_round_up(fc_min(d->ocg, FC_WINO_BLOCK), kn->mr);
   sizes s = {.grid = fc_wino_tiles(p)};
-  s.tiles = fc_max(32, FC_WINO_WEIGHT_BYTES / (FC_WINO_FREQUENCIES * (most_ic + most_oc) * p->es) / 8 * 8);
+  s.tiles = fc_max(32, FC_WINO_WEIGHT_BYTES / (values(p) * (most_ic + most_oc) * p->es) / 8 * 8);
   s.tiles = fc_min(s.grid.all, fc_div_up(s.grid.all, fc_div_up(s.grid.all, s.tiles)));
   fc_partition(d->ocg, d->icg, kn->mr, kn->nr, most_oc, most_ic, d->groups, nthreads > 1 ? (nthreads + 1) / 2 : 1, &s.oc, &s.ic);
-  s.columns = fc_wino_columns(&s.grid, s.tiles);
-  s.v = FC_WINO_FREQUENCIES * apart(p, s.ic, kn->nr, s.tiles) * p->es;
-  s.z = FC_WINO_FREQUENCIES * apart(p, s.oc, kn->mr, s.tiles) * p->es;
+  s.columns = fc_wino_columns(&s.grid, s.tiles, step(p), side(p));
+  s.v = values(p) * apart(p, s.ic, kn->nr, s.tiles) * p->es;
+  s.z = values(p) * apart(p, s.oc, kn->mr, s.tiles) * p->es;
   s.sums = FC_WINO_FREQUENCIES * fc_wino_stride(s.oc * s.ic, p->es) * p->es;
-  s.strip = fc_round_up(fc_max(FC_WINO_SIDE * s.columns * kn->vl, 2 * s.ic * d->ker[1] * d->ker[2]) * p->es, FC_ALIGN);
+  s.strip = fc_round_up(fc_max(side(p) * s.columns * kn->vl, 2 * s.ic * d->ker[1] * d->ker[2]) * p->es, FC_ALIGN);
   s.total = s.v + s.z + s.sums + s.strip;
   return s;
 }
@@ -64,26 +71,29 @@ static void transform_patches(const fc_conv_plan *p, const sizes *s, const char 
       r = fc_wino_run_at(&s->grid, t, t1);
       const fc_strip f = {.strip = strip,
                           .columns = s->columns,
-                          .rows = FC_WINO_SIDE,
-                          .count = s->grid.step * (r.n - 1) + FC_WINO_SIDE,
+                          .rows = side(p),
+                          .count = step(p) * (r.n - 1) + side(p),
                           .src = x + (r.image * d->xs[0] + c * d->xs[1] + r.slice * d->xs[2]) * es,
                           .channels = (int)fc_max(0, fc_min(kn->vl, channels - c)),
                           .high = d->in[1],
                           .wide = d->in[2],
-                          .top = r.row - d->pad[1],
-                          .left = r.column - d->pad[2],
+                          .top = d->stride[1] * r.row - d->pad[1],
+                          .left = d->stride[2] * r.column - d->pad[2],
                           .channel = d->xs[1],
                           .row = d->xs[3],
                           .pixel = d->xs[4]};
       fc_wino_strip(p, f);
+      const int64_t from = c / kn->nr * kn->nr * n + (t - t0) * kn->nr;
       const fc_wino w = {.strip = strip,
-                         .plane = v + (c / kn->nr * kn->nr * n + (t - t0) * kn->nr + c % kn->nr) * es,
+                         .plane = v + ((strided(p) ? 0 : from) + c % kn->nr) * es,
+                         .from = from,
+                         .single = {1, 1},
                          .columns = s->columns,
-                         .step = s->grid.step,
+                         .step = step(p),
                          .tiles = r.n,
                          .tile = kn->nr,
                          .frequency = apart(p, channels, kn->nr, n)};
-      kn->wino_input(&w);
+      (strided(p) ? kn->wino2_input : kn->wino_input)(&w);
     }
 }
 
@@ -113,14 +123,16 @@ static void transform_results(const fc_conv_plan *p, const sizes *s, const char 
                             .row = d->ys[3],
                             .pixel = d->ys[4]};
         fc_wino_strip(p, f);
+        const int64_t from = c * n + (t - t0) * kn->mr;
         const fc_wino w = {.strip = strip,
-                           .plane = z + (c * n + (t - t0) * kn->mr + l) * es,
+                           .plane = z + ((strided(p) ? 0 : from) + l) * es,
+                           .from = from,
                            .columns = s->columns,
                            .step = s->grid.step,
                            .tiles = r.n,
                            .tile = kn->mr,
                            .frequency = apart(p, channels, kn->mr, n)};
-        kn->wino_result(&w);
+        (strided(p) ? kn->wino2_result : kn->wino_result)(&w);
       }
 }
 
@@ -163,7 +175,7 @@ static void write_filters(const fc_conv_plan *p, const char *sums, int64_t frequ
                      .tiles = fc_div_up(channels, p->kn->vl),
                      .tile = p->kn->vl,
                      .frequency = frequency};
-  p->kn->wino_gradient(&w);
+  (strided(p) ? p->kn->wino2_gradient : p->kn->wino_gradient)(&w);
   fc_wino_write_filters(p, p->d.ker[1] * p->d.ker[2], strip, channels, dw);
 }
 
@@ -189,12 +201,13 @@ static void piece(void *ctx, int64_t index, int worker) {
     transform_patches(p, &s, j->first + (g * d->icg + n0) * d->xs[1] * es, n, t + shift * s.grid.slice, t1 + shift * s.grid.slice,
                       v, strip);
     transform_results(p, &s, j->second + (g * d->ocg + m0) * d->ys[1] * es, m, t, t1, z, strip);
-    for (int64_t f = 0; f < FC_WINO_FREQUENCIES; f++) {
+    for (int f = 0; f < FC_WINO_FREQUENCIES; f++) {
+      const fc_wino_values of = fc_wino_values_of(p, f);
       const fc_block b = {.m = m,
                           .n = whole,
-                          .k = t1 - t,
-                          .a = z + f * apart(p, m, kn->mr, t1 - t) * es,
-                          .b = v + f * apart(p, n, kn->nr, t1 - t) * es,
+                          .k = of.high * of.wide * (t1 - t),
+                          .a = z + of.first * apart(p, m, kn->mr, t1 - t) * es,
+                          .b = v + of.first * apart(p, n, kn->nr, t1 - t) * es,
                           .out = {.p = sums + f * frequency * es, .rs = whole, .cs = 1},
                           .ep = &plain,
                           .first = t == from,
@@ -207,9 +220,13 @@ static void piece(void *ctx, int64_t index, int worker) {
                   j->result + ((g * d->ocg + m0 + o) * d->ws[0] + n0 * d->ws[1] + tap * d->ws[2]) * es, strip);
 }
 
-static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3); }
+static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }
 
-static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5); }
+static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5, 1); }
+
+static const char *refuse_strided(const fc_conv_plan *p) {
+  return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 2);
+}
 
 const fc_algorithm fc_conv_weight_winograd_3x3 = {
     .name = "winograd_4x4_3x3",
@@ -224,4 +241,11 @@ const fc_algorithm fc_conv_weight_winograd_5x5 = {
     .pieces = pieces,
     .run = piece,
     .slow = fc_wino_slow,
+};
+const fc_algorithm fc_conv_weight_winograd_strided = {
+    .name = "winograd_4x4_3x3_stride2",
+    .refuse = refuse_strided,
+    .pieces = pieces,
+    .run = piece,
+    .slow = fc_wino2_slow,
 };

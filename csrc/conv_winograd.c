@@ -22,7 +22,7 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   most = fc_max(most, fc_round_up(36, kn->mr));
   const int64_t share = fc_div_up(s.grid.all * p->d.groups, nthreads > 1 ? 3 * nthreads : 1);
   s.piece = fc_max(kn->mr, fc_min(most, fc_round_up(share, kn->mr)));
-  s.columns = fc_wino_columns(&s.grid, s.piece);
+  s.columns = fc_wino_columns(&s.grid, s.piece, s.grid.step, FC_WINO_SIDE);
   s.v = FC_WINO_FREQUENCIES * fc_wino_stride(fc_wino_window_most(p, &s.grid, s.piece) * s.sc, p->es) * p->es;
   s.m = FC_WINO_FREQUENCIES * fc_wino_stride(s.piece * s.dc, p->es) * p->es;
   s.strip = fc_round_up(FC_WINO_SIDE * s.columns * kn->vl * p->es, FC_ALIGN);
@@ -34,13 +34,10 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
 
 /* ---- what every form of the algorithm does ---- */
 
-/* Row i, column j of the filter as it is applied: the tap with the i-th offset, the j-th. */
+/* Backward-input, offsets fall as the taps rise. */
 void fc_wino_order(const fc_conv_plan *p, int order[FC_WINO_TAPS]) {
-  const fc_axis *h = &p->phases[0].ax[1], *w = &p->phases[0].ax[2];
-  const int side = (int)p->d.ker[1], last = side - 1;
-  for (int i = 0; i < side; i++)
-    for (int j = 0; j < side; j++)
-      order[side * i + j] = h->tap[h->off[0] < h->off[1] ? i : last - i] * side + w->tap[w->off[0] < w->off[1] ? j : last - j];
+  const int taps = (int)fc_product3(p->d.ker), back = p->d.direction == FC_BWD_INPUT;
+  for (int i = 0; i < taps; i++) order[i] = back ? taps - 1 - i : i;
 }
 
 static int64_t least(const fc_axis *a) { return fc_min(a->off[0], a->off[a->ntap - 1]); }
@@ -60,34 +57,39 @@ void fc_wino_strip(const fc_conv_plan *p, fc_strip s) {
   p->kn->wino_strip(&s);
 }
 
-void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
+void fc_wino_read(const fc_conv_call *j, const fc_wino *w, int side, const fc_wino_run *r, int64_t group, int64_t channel) {
   const fc_conv_plan *p = j->p;
   const int64_t at = r->image * p->ss[0] + (group * p->sc + channel) * p->ss[1] + r->slice * p->ss[2];
   const fc_strip f = {.strip = w->strip,
                       .columns = w->columns,
-                      .rows = FC_WINO_SIDE,
-                      .count = w->step * (r->n - 1) + FC_WINO_SIDE,
+                      .rows = side,
+                      .count = w->step * (r->n - 1) + side,
                       .src = j->first + at * p->es,
                       .channels = (int)fc_min(p->kn->vl, p->sc - channel),
                       .high = p->src[1],
                       .wide = p->src[2],
-                      .top = r->row + least(&p->phases[0].ax[1]),
-                      .left = r->column + least(&p->phases[0].ax[2]),
+                      .top = r->row,
+                      .left = r->column,
                       .channel = p->ss[1],
                       .row = p->ss[3],
                       .pixel = p->ss[4]};
   fc_wino_strip(p, f);
-  p->kn->wino_input(w);
 }
 
-void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
+void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
+  const fc_axis *ax = j->p->phases[0].ax;
+  const fc_wino_run from = {r->slice, r->image, r->row + least(&ax[1]), r->column + least(&ax[2]), r->n};
+  fc_wino_read(j, w, FC_WINO_SIDE, &from, group, channel);
+  j->p->kn->wino_input(w);
+}
+
+void fc_wino_write(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
   const fc_conv_plan *p = j->p;
   const int64_t es = p->es, *ds = p->ds, *as = p->d.as, *dil = p->d.dil, c = group * p->dc + channel, x = r->column;
   const int64_t to = r->image * ds[0] + c * ds[1] + r->slice * ds[2], more = r->image * as[0] + c * as[1] + r->slice * as[2];
   const int64_t columns = fc_min(w->step * r->n, fc_div_up(p->dst[2] - x, dil[2])),
                 rows = fc_min(w->step, fc_div_up(p->dst[1] - r->row, dil[1]));
   const fc_epilogue ep = {1, 1, 0, j->bias ? j->bias + c * es : 0, p->d.act.kind, p->d.act.p0, p->d.act.p1};
-  p->kn->wino_output(w);
   for (int64_t i = 0; i < rows; i++) {
     const int64_t y = r->row + i * dil[1];
     fc_block t = {.m = columns,
@@ -99,6 +101,11 @@ void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run 
     if (j->add) t.add = (fc_view){.p = (char *)j->add + (more + y * as[3] + x * as[4]) * es, .rs = dil[2] * as[4], .cs = as[1]};
     p->kn->write((char *)w->strip + i * w->columns * p->kn->vl * es, p->kn->vl, &t);
   }
+}
+
+void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
+  j->p->kn->wino_output(w);
+  fc_wino_write(j, w, r, group, channel);
 }
 
 int64_t fc_wino_together(const fc_conv_plan *p) {
@@ -178,7 +185,11 @@ static int64_t frequency_elements(const fc_conv_plan *p) {
   return fc_wino_stride(fc_packed_elements(p->dc, p->kn->nr, p->d.ker[0] * p->sc), p->es);
 }
 
-static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * FC_WINO_FREQUENCIES * frequency_elements(p); }
+int64_t fc_wino_packed(const fc_conv_plan *p) { return p->d.groups * FC_WINO_FREQUENCIES * frequency_elements(p); }
+
+const void *fc_wino_filters(const fc_conv_plan *p, const char *packed, int64_t group, int64_t frequency) {
+  return packed + (group * FC_WINO_FREQUENCIES + frequency) * frequency_elements(p) * p->es;
+}
 
 /* Some source channels' filters, for all lanes: read in the order in which they lie in memory. */
 static void filter_piece(void *ctx, int64_t index, int worker) {
@@ -209,13 +220,13 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
                            .tiles = run,
                            .tile = nr,
                            .frequency = frequency_elements(p)};
-        p->kn->wino_weights(&t, order);
+        (p->d.stride[1] == 2 ? p->kn->wino2_weights : p->kn->wino_weights)(&t, order);
       }
     }
   }
 }
 
-static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
+int fc_wino_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   filter_call j = {p, w, packed};
   return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->d.groups * fc_div_up(p->sc, fc_filter_step(p)), filter_piece, &j);
 }
@@ -284,15 +295,15 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   return j->p->d.groups * fc_div_up(s.grid.all, s.piece);
 }
 
-static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3); }
+static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }
 
-static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5); }
+static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5, 1); }
 
 const fc_algorithm fc_conv_winograd_3x3 = {
     .name = "winograd_4x4_3x3",
     .refuse = refuse_3x3,
-    .packed = packed_elements,
-    .pack = pack,
+    .packed = fc_wino_packed,
+    .pack = fc_wino_pack,
     .pieces = pieces,
     .run = piece,
     .slow = fc_wino_slow,
@@ -300,8 +311,8 @@ const fc_algorithm fc_conv_winograd_3x3 = {
 const fc_algorithm fc_conv_winograd_5x5 = {
     .name = "winograd_2x2_5x5",
     .refuse = refuse_5x5,
-    .packed = packed_elements,
-    .pack = pack,
+    .packed = fc_wino_packed,
+    .pack = fc_wino_pack,
     .pieces = pieces,
     .run = piece,
     .slow = fc_wino_slow,

@@ -25,7 +25,7 @@ static sizes size(const fc_conv_plan *p, int packed) {
   sizes s = {.grid = fc_wino_tiles(p), .sc = fc_round_up(p->sc, kn->vl)};
   s.rounds = fc_div_up(s.grid.all, FC_WINO_ROUND);
   s.tiles = fc_div_up(s.grid.all, s.rounds);
-  s.columns = fc_wino_columns(&s.grid, s.tiles);
+  s.columns = fc_wino_columns(&s.grid, s.tiles, s.grid.step, FC_WINO_SIDE);
   s.patches = fc_wino_stride(fc_wino_window_most(p, &s.grid, s.tiles) * s.sc, p->es);
   s.filters = fc_wino_stride(p->d.ker[0] * p->sc * kn->nr, p->es);
   s.products = fc_wino_stride(s.tiles * kn->nr, p->es);
@@ -180,9 +180,9 @@ static int execute(fc_conv_call *j, int nthreads) {
   return status;
 }
 
-static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3); }
+static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }
 
-static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5); }
+static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5, 1); }
 
 static const char *slow(const fc_conv_plan *p) {
   const char *why = fc_wino_slow(p);

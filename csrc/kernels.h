@@ -171,6 +171,8 @@ typedef struct fc_strip {
 typedef struct fc_wino {
   void *strip, *plane;
   int64_t columns, step, tiles, tile, frequency;
+  int64_t from;                 /* strides of 2: where tile 0 is among those of a plane; where, in rows and columns, the */
+  int single[2];                /* middle tap's pixels lie, or its results: between those of the others, or before */
 } fc_wino;
 
 /* Points of a one-dimensional Winograd transform, at most. */

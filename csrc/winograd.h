@@ -9,14 +9,32 @@ enum { FC_WINO_SIDE = 6, FC_WINO_FREQUENCIES = FC_WINO_SIDE * FC_WINO_SIDE, FC_W
 
 /* Taps along the depth, at most. */
 #define FC_WINO_DEPTH 7
+/* With a stride of 2 a patch has values of its own, 9 a side, of which the first 5 belong to taps 0 and 2. */
+enum { FC_WINO2_SIDE = 9, FC_WINO2_VALUES = FC_WINO2_SIDE * FC_WINO2_SIDE, FC_WINO2_PAIR = 5 };
 
 /* Results of a tile along a side. */
-static inline int64_t fc_wino_step(const fc_conv_plan *p) { return FC_WINO_SIDE + 1 - p->d.ker[1]; }
+static inline int64_t fc_wino_step(const fc_conv_plan *p) {
+  return p->d.stride[1] == 2 && p->d.direction == FC_BWD_INPUT ? 8 : FC_WINO_SIDE + 1 - p->d.ker[1];
+}
 
 /* Elements from one frequency of so many to the next: an odd number of lines, so that what a transform reads or writes at a
  * time, one line a frequency, does not meet in a few sets of the caches. */
 static inline int64_t fc_wino_stride(int64_t elements, int64_t es) {
   return (fc_div_up(elements * es, FC_ALIGN) | 1) * FC_ALIGN / es;
+}
+
+/* Values of a patch that the filter of a frequency multiplies: high x wide, one after another. A filter of a stride of 2 has
+ * five and one values a side, and the one multiplies four. */
+typedef struct fc_wino_values {
+  int64_t first;
+  int high, wide;
+} fc_wino_values;
+
+static inline fc_wino_values fc_wino_values_of(const fc_conv_plan *p, int frequency) {
+  const int y = frequency / FC_WINO_SIDE, x = frequency % FC_WINO_SIDE, single = FC_WINO2_SIDE - FC_WINO2_PAIR;
+  if (p->d.stride[1] == 1) return (fc_wino_values){frequency, 1, 1};
+  const int high = y < FC_WINO2_PAIR ? 1 : single, wide = x < FC_WINO2_PAIR ? 1 : single;
+  return (fc_wino_values){FC_WINO2_SIDE * y + x * high, high, wide};
 }
 
 /* Tiles along a side. Results that have the same remainder by the dilation see no others' pixels: each remainder has tiles
@@ -51,9 +69,9 @@ static inline fc_wino_grid fc_wino_tiles(const fc_conv_plan *p) {
   return (fc_wino_grid){step, p->d.n, slice, p->dst[0] * slice, high, wide};
 }
 
-/* Pixels in a row of a strip for at most so many tiles. */
-static inline int64_t fc_wino_columns(const fc_wino_grid *g, int64_t tiles) {
-  return g->step * fc_min(g->wide.tiles[g->wide.longer > 0], tiles) + FC_WINO_SIDE - g->step;
+/* Pixels in a row of a strip for at most so many tiles, whose patches have side pixels and start step pixels apart. */
+static inline int64_t fc_wino_columns(const fc_wino_grid *g, int64_t tiles, int64_t step, int64_t side) {
+  return step * (fc_min(g->wide.tiles[g->wide.longer > 0], tiles) - 1) + side;
 }
 
 /* n tiles side by side, whose first result is at (row, column) of an image's slice. */
@@ -72,12 +90,15 @@ static inline fc_wino_run fc_wino_run_at(const fc_wino_grid *g, int64_t tile, in
   return r;
 }
 
-/* Why taps x taps filters are not applied so; 0 where they can be. */
-static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps) {
+/* Why taps x taps filters are not applied so, by steps of stride; 0 where they can be. */
+static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps, int64_t stride) {
   const fc_conv_desc *d = &p->d;
   const int slice = d->ker[0] == 1 && d->in[0] == 1 && d->out[0] == 1 && d->pad[0] == 0;
-  if (d->ker[0] > FC_WINO_DEPTH || d->ker[1] != taps || d->ker[2] != taps) return taps == 3 ? "the kernel is not 3x3" : "";
-  if ((d->stride[0] != 1 && !slice) || d->stride[1] != 1 || d->stride[2] != 1) return "the stride is not 1";
+  if (d->ker[0] > FC_WINO_DEPTH || d->ker[1] != taps || d->ker[2] != taps || (stride == 2 && !slice))
+    return taps == 3 && stride == 1 ? "the kernel is not 3x3" : "";
+  if ((d->stride[0] != 1 && !slice) || d->stride[1] != stride || d->stride[2] != stride)
+    return stride == 1 ? "the stride is not 1" : "the stride is not 2";
+  if (stride == 2 && (d->dil[1] != 1 || d->dil[2] != 1)) return "the dilation is not 1";
   if (d->strict) return "strict precision takes direct algorithms only";
   return 0;
 }
@@ -91,6 +112,15 @@ static inline const char *fc_wino_slow(const fc_conv_plan *p) {
   if (all < tiles) return "too few tiles to pay for transforming the filters";
   if (p->d.n * fc_product3(p->dst) * p->d.ker[1] * p->d.ker[2] < 2 * FC_WINO_FREQUENCIES * all)
     return "the tiles are mostly empty";
+  return 0;
+}
+
+/* The same where the stride is 2, which saves less. Implicit GEMM is at its best with the channels of a pixel contiguous. */
+static inline const char *fc_wino2_slow(const fc_conv_plan *p) {
+  const int forward = p->d.direction == FC_FWD, last = p->ss[1] == 1 && p->ds[1] == 1;
+  const int channels = !last ? 16 : p->d.direction == FC_BWD_WEIGHT ? 32 : 64, tiles = forward && !p->d.packed ? 12 : 4;
+  if (fc_min(p->sc, p->dc) < channels) return "too few channels to pay for the transforms";
+  if (fc_wino_tiles(p).all < tiles) return "too few tiles to pay for transforming the filters";
   return 0;
 }
 
@@ -136,6 +166,11 @@ void fc_wino_order(const fc_conv_plan *p, int order[FC_WINO_TAPS]);
 /* Fills a strip, as wino_strip does, with pixels as far apart as the taps are. */
 void fc_wino_strip(const fc_conv_plan *p, fc_strip s);
 
+/* Transformed filters: elements of them all; making them; those of a frequency, packed in panels. */
+int64_t fc_wino_packed(const fc_conv_plan *p);
+int fc_wino_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads);
+const void *fc_wino_filters(const fc_conv_plan *p, const char *packed, int64_t group, int64_t frequency);
+
 /* A run's patches, VL channels from one of a group's on: from the image over w's strip to its plane. */
 void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel);
 
@@ -145,5 +180,9 @@ void fc_wino_results(const fc_conv_call *j, const fc_wino *w, const fc_wino_run 
 /* One output channel's filters, or slices of so many taps, a vector of channels a tap, to dw; behind the vectors there is room
  * for one more than as many. */
 void fc_wino_write_filters(const fc_conv_plan *p, int64_t taps, char *vectors, int64_t channels, char *dw);
+
+/* The parts of both that know the image. Patches have so many pixels a side; their run says where they start in it. */
+void fc_wino_read(const fc_conv_call *j, const fc_wino *w, int side, const fc_wino_run *r, int64_t group, int64_t channel);
+void fc_wino_write(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel);
 
 #endif

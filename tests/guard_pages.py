@@ -18,7 +18,7 @@ _NAMES = {
     *(f"depthwise {c}" for c in (1, 7, 8, 17, 33)), *(f"kernel {k}x{k}" for k in range(1, 8)),
     "stride 2", "stride 2 7x7", "stride over kernel", "asymmetric pads stride 2", "negative pads", "pad over kernel",
     "cropped away on one side", "dilation 2", "dilation 2 stride 2", "2 groups", "depthwise stride 2", "one pixel",
-    "depthwise multiplier 2", "deep 3x3", "deep 3x3 dilation 3", "deep 3x3x3", "deep 1x1",
+    "depthwise multiplier 2", "deep 3x3", "deep 3x3 dilation 3", "deep 3x3x3", "deep 3x3 stride 2", "deep 1x1",
     "deep 1x7", "deep 5x1", "deep 7x7", "1-D deep", "wide", "tall", "1-D causal",
     "1-D long", "3-D", "3-D groups",
 }  # fmt: skip

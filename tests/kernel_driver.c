@@ -170,6 +170,7 @@ static const conv convs[] = {
     {"3x3, many channels", 2, 1, 25, 33, FLAT(14, 13), FLAT(3, 3), ONES, PADS(1), ONES},
     {"3x3, many channels in groups", 1, 2, 32, 24, FLAT(11, 25), FLAT(3, 3), ONES, {0, 0, 2}, {0, 1, 0}, ONES},
     {"5x5, many channels", 2, 1, 25, 24, FLAT(7, 9), FLAT(5, 5), ONES, {0, 2, 1}, {0, 2, 2}, ONES},
+    {"3x3, many channels with stride", 2, 1, 26, 33, FLAT(19, 22), FLAT(3, 3), FLAT(2, 2), {0, 2, 1}, {0, 0, 1}, ONES},
     {"7x1, many channels", 2, 1, 25, 33, FLAT(14, 13), FLAT(7, 1), ONES, {0, 3, 0}, {0, 2, 0}, ONES},
     {"5x7, many channels", 2, 1, 18, 33, FLAT(9, 14), FLAT(5, 7), ONES, {0, 2, 3}, {0, 2, 2}, ONES},
     {"1x3, many channels in groups", 1, 2, 32, 24, FLAT(5, 23), FLAT(1, 3), ONES, {0, 0, 2}, {0, 0, 0}, ONES},

@@ -321,6 +321,16 @@ def test_one_nan_reaches_its_windows_alone(compiled: Target, dtype: str, family:
             testing.assert_exact(got, a[what], f"{what}, {at}")
 
 
+def _read_for(case: Conv, what: str, result: int, taps: int, points: int) -> range:
+    """Along a dimension, what the tile of a result is made of: by steps of 2 nine inputs, backward-input five."""
+    if case.arguments.get("stride", 1) == 2:
+        first, length = (result // 4 * 8 - 1, 9) if what == "y" else (result // 8 * 4, 5)
+        return range(first, first + length)
+    step = points + 1 - taps if taps > 1 else 1
+    first = result - result % step - taps // 2
+    return range(first, first + step - 1 + taps)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @in_both_layouts
 @pytest.mark.parametrize("family", WINOGRADS)
@@ -346,19 +356,12 @@ def test_winograd_spreads_nan_over_the_tiles_that_read_it(
                     **kw,
                 )
             got = np.moveaxis(got, -1, 1) if last else got
-            # Along each dimension a tile makes its outputs of so many inputs, some on either side: dilated,
-            # inputs and outputs of one remainder. Along a depth each result is made by itself.
+            # Dilated, inputs and outputs of one remainder; along a depth each result is made by itself.
             near = []
-            for axis, (p, n, taps) in enumerate(zip(at, case.size, case.kernel, strict=True)):
-                along = taps > 1 and axis >= len(depth) and (axis == 1 or case.kernel[1] == 1 or "line" not in family)
-                step, more = points + 1 - taps if along else 1, taps // 2
-                near.append(
-                    [
-                        o % apart == p % apart
-                        and step * (o // apart // step) - more <= p // apart < step * (o // apart // step + 1) + more
-                        for o in range(n)
-                    ]
-                )
+            for axis, (p, n, taps) in enumerate(zip(at, expected.shape[2:], case.kernel, strict=True)):
+                along = axis >= len(depth) and (axis == 1 or case.kernel[1] == 1 or "line" not in family)
+                of = [_read_for(case, what, o // apart, taps, points if along else taps) for o in range(n)]
+                near.append([o % apart == p % apart and p // apart in of[o] for o in range(n)])
             reads = np.zeros(expected.shape, bool)
             reads[1] = reduce(np.logical_and.outer, near)
             assert not np.isfinite(got[~np.isfinite(expected)]).any(), f"{what}, {at}: lost"
@@ -416,9 +419,10 @@ def test_the_same_bits_of_pools_and_products_on_any_number_of_threads(compiled: 
         _same_bits(lambda: _pools_and_products(dtype), expected)
 
 
-@pytest.mark.parametrize(
-    "group", [g for g in GROUPS if g.family in ("winograd", "winograd dilated", "direct", "depthwise")], ids=str
-)
+_OWN_MEMORY = ("winograd", "winograd dilated", "winograd stride 2", "direct", "depthwise")
+
+
+@pytest.mark.parametrize("group", [g for g in GROUPS if g.family in _OWN_MEMORY], ids=str)
 @in_both_layouts
 @on_c
 def test_a_thread_keeps_to_its_own_memory(

@@ -14,6 +14,7 @@
 #include "../kernels/lines.inc"
 #include "../kernels/winograd.inc"
 #include "../kernels/winograd_line.inc"
+#include "../kernels/winograd_strided.inc"
 #include "../kernels/pool.inc"
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");

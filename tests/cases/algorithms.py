@@ -7,6 +7,7 @@ A group's cases are all computed by the algorithms that ``ALGORITHMS`` has for i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .conv import Conv, conv
 
@@ -17,6 +18,9 @@ ROWS, PIXELS, LINES = "implicit_gemm_rows", "implicit_gemm_pixels", "direct_line
 
 class OfC(str):
     """An algorithm that computes layers of C's which Numba leaves to its product."""
+
+
+STRIDED = OfC("winograd_4x4_3x3_stride2")
 
 
 #: family -> result -> what computes it with the channels first, with the channels last.
@@ -47,6 +51,7 @@ ALGORITHMS = {
         **dict.fromkeys(("y", "dx"), (OfC("winograd_line_10"),) * 2),
         "dw": (PIXELS, PIXELS),
     },
+    "winograd stride 2": dict.fromkeys(("y", "dx", "dw"), (STRIDED,) * 2),
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
@@ -362,6 +367,66 @@ _wino_line += [
     ),
 ]
 
+
+def _strided(name: str, n: int, ic: int, oc: int, size: int | tuple[int, ...], *groups: int, **options: Any) -> Conv:
+    return conv(name, n, ic, oc, size, 3, *groups, **{"stride": 2, "padding": 1, **options})
+
+
+_wino_strided = [
+    group(
+        "winograd stride 2",
+        "tiles that are cut",
+        *[_strided(f"outputs {h}", 1, 17, 16, (2 * h - h % 2, h * 5 % 18 + 1)) for h in range(1, 14)],
+        *[_strided(f"outputs {w} wide", 1, 16, 17, (w * 5 % 18 + 1, 2 * w - w % 2)) for w in range(1, 14)],
+        _strided("13 images of a tile", 13, 16, 16, (8, 7)),
+        _strided("37 images of a part of one", 37, 16, 16, (2, 3)),
+    ),
+    group(
+        "winograd stride 2",
+        "pads",
+        *[
+            _strided(f"{pad}, {h}x{w}", 1, 16, 17, (h, w), padding=pad)
+            for pad in (0, 2, 3, 5)
+            for h, w in ((8, 17), (9, 16), (11, 15), (18, 6))
+        ],
+        _strided("asymmetric", 1, 16, 16, (11, 15), padding=((0, 2), (2, 1))),
+        _strided("asymmetric the other way", 1, 16, 16, (12, 15), padding=((3, 1), (0, 4))),
+        _strided("negative", 1, 16, 16, (16, 18), padding=((-1, 0), (2, -3))),
+        _strided("negative on both sides", 1, 16, 16, (17, 20), padding=((-1, -2), (-2, -1))),
+        conv("a slice of 3-D", 1, 16, 17, (1, 13, 14), (1, 3, 3), stride=(3, 2, 2), padding=(0, 1, 1)),
+    ),
+    group(
+        "winograd stride 2",
+        "channels",
+        *[
+            _strided(f"{i} to {o}", 1, i, o, (11, 16))
+            for i, o in (
+                (15, 33),
+                (24, 31),
+                (31, 24),
+                (32, 49),
+                (47, 48),
+                (63, 65),
+                (64, 64),
+                (319, 16),
+                (513, 15),
+            )
+        ],
+        _strided("16 to 257", 1, 16, 257, (11, 15)),
+        _strided("2 groups of 65 to 66", 1, 130, 132, (11, 15), 2),
+        _strided("3 groups of 35 to 33", 2, 105, 99, (9, 10), 3),
+    ),
+    group(
+        "winograd stride 2",
+        "pieces",
+        _strided("across images", 3, 24, 26, (19, 17)),
+        _strided("more than one", 5, 24, 24, (42, 47)),
+        _strided("the least", 1, 130, 64, (43, 45)),
+        *[_strided(f"{n} images", n, 16, 17, (27, 26)) for n in (3, 4, 5)],
+        *[_strided(f"{i} to {o}", 2, i, o, (10, 14)) for i, o in ((127, 25), (129, 24), (24, 127), (25, 131))],
+    ),
+]
+
 _product = [
     group(
         "product",
@@ -563,7 +628,7 @@ _lines = [
     ),
 ]
 
-GROUPS = [*_wino, *_wino_line, *_product, *_direct, *_lines, *_depthwise]
+GROUPS = [*_wino, *_wino_line, *_wino_strided, *_product, *_direct, *_lines, *_depthwise]
 
 #: Families whose results are not whole numbers where the operands are.
 WINOGRADS = tuple(family for family, names in ALGORITHMS.items() if names["y"][0].startswith("winograd"))
@@ -586,6 +651,7 @@ TYPICAL = {
     "winograd line rows 10": conv("typical", 3, 34, 33, (11, 18), 7, padding=3),
     "winograd 3-D": conv("typical", 3, 26, 25, (3, 11, 18), 3, padding=1),
     "winograd 3-D by filters": conv("typical", 2, 94, 97, (3, 11, 18), 3, padding=1),
+    "winograd stride 2": _strided("typical", 3, 66, 65, (23, 36)),
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),

@@ -118,6 +118,7 @@ CONVS = [
     conv("many images", 19, 4, 5, (6, 7), 3, padding=1),
     conv("deep 3x3", 1, 70, 130, (9, 11), 3, padding=1),
     conv("deep 3x3x3", 2, 30, 26, (3, 7, 9), 3, padding=((2, 1), (1, 1), (0, 2))),
+    conv("deep 3x3 stride 2", 2, 70, 66, (17, 23), 3, padding=1, stride=2),
     conv("deep 3x3 dilation 3", 2, 30, 26, (13, 17), 3, padding=(2, 4), dilation=3),
     conv("deep 1x7", 2, 33, 34, (5, 17), (1, 7), padding=(0, 3)),
     conv("deep 5x1", 2, 34, 33, (19, 5), (5, 1), padding=(2, 0)),
