@@ -30,6 +30,7 @@ struct fc_pool_plan {
   fc_pool_around around[3];    /* of a maximum's gradient */
   int64_t most_around;         /* rows of windows that reach a row of dx, if dx can be gathered, else 0 */
   int64_t plane;               /* height times width of a source whose planes become one element, else 0 */
+  int spread;                  /* planes of the target are made of one element each */
   int64_t *ranges;             /* every axis' from and to */
   double *numbers;             /* every axis' divisor and share */
 };
@@ -112,6 +113,12 @@ static int takes_all(const fc_pool_axis *a) {
   return a->target == 1 && a->from[0] == 0 && a->to[0] == a->source && (a->dil == 1 || a->source == 1);
 }
 
+static int takes_one(const fc_pool_axis *a) {
+  for (int64_t i = 0; i < a->target; i++)
+    if (a->from[i] != 0 || a->to[i] != 1) return 0;
+  return a->source == 1;
+}
+
 /* Whether every source position is in one window. */
 static int is_partition(const fc_pool_axis *a) {
   for (int64_t i = 0; i < a->target; i++)
@@ -183,6 +190,7 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
   p->partition = is_partition(&p->axis[0]) && is_partition(&p->axis[1]) && is_partition(&p->axis[2]);
   if (max && backward) p->most_around = around_rows(p);
   if (takes_all(&p->axis[1]) && takes_all(&p->axis[2])) p->plane = p->axis[1].source * p->axis[2].source;
+  p->spread = turned && p->op == FC_POOL_TOTAL && takes_one(&p->axis[0]) && takes_one(&p->axis[1]) && takes_one(&p->axis[2]);
   *plan = p;
   return FC_OK;
 }
@@ -198,7 +206,7 @@ void fc_pool_plan_destroy(fc_pool_plan *p) {
 static int64_t span_of(const fc_pool_plan *p, const pool_cut *c, int64_t col0, int64_t col1) {
   const fc_pool_axis *x = &c->axis[2];
   const fc_pool_even *e = &p->even[2];
-  if (c->form == FC_POOL_POSITIONS || c->form == FC_POOL_PLANES) return 0;
+  if (c->form == FC_POOL_POSITIONS || c->form == FC_POOL_PLANES || c->form == FC_POOL_SPREAD) return 0;
   if (c->form == FC_POOL_EVEN_COLUMNS)
     return (fc_round_up(col1 - col0, p->kn->vl) - 1) * e->step + (e->taps - 1) * x->dil + 1 + e->step * p->kn->vl;
   int64_t first, end;
@@ -302,10 +310,15 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nt
   if (p->d.indices && p->most_around && p->d.c > 1 && s->y[1] == 1 && s->dx[1] == 1 && s->indices[1] == 1)
     return cut_gather(p, nthreads);
   pool_cut c = {.lanes = 1};
-  if (boxes_pay(p)) return cut_boxes(p, ss[1] == 1 && ss[4] != 1);
+  if (boxes_pay(p) && !p->spread) return cut_boxes(p, ss[1] == 1 && ss[4] != 1);
   static const int64_t zero = 0, one = 1;
   memcpy(c.axis, p->axis, sizeof c.axis);
-  if (p->d.c == 1 || ss[1] != 1 || (ss[4] == 1 && c.axis[2].source > 1)) {
+  const int64_t *in = p->d.in, *dx = s->dx;
+  if (p->spread && dx[4] == 1 && (in[1] == 1 || dx[3] == in[2]) && (in[0] == 1 || dx[2] == in[1] * in[2])) {
+    c.form = FC_POOL_SPREAD;
+    c.axis[2].target *= c.axis[0].target * c.axis[1].target;
+    c.axis[0].target = c.axis[1].target = 1;
+  } else if (p->d.c == 1 || ss[1] != 1 || (ss[4] == 1 && c.axis[2].source > 1)) {
     c.form = p->op != FC_POOL_SHARES && (p->even[2].step == 1 || p->even[2].step == 2) ? FC_POOL_EVEN_COLUMNS : FC_POOL_COLUMNS;
     const int64_t width = c.axis[2].source;
     const int dense = ss[3] == width * ss[4] || c.axis[1].source == 1;
@@ -333,7 +346,8 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nt
   for (int64_t col = 0; col < c.axis[2].target; col += c.columns)
     c.span = fc_max(c.span, span_of(p, &c, col, fc_min(c.axis[2].target, col + c.columns)));
   c.span = c.span * c.lanes + p->kn->vl;
-  const int64_t row = larger(p, 2) * c.lanes, unit = fc_max(c.axis[0].source * c.axis[1].source, c.rows) * row;
+  const int64_t row = fc_max(c.axis[2].source, c.axis[2].target) * c.lanes,
+                unit = fc_max(c.axis[0].source * c.axis[1].source, c.rows) * row;
   c.units_per_piece = fc_max(1, FC_PIECE_POOL / unit);
   /* A gradient that is scattered needs all rows of its unit in one thread. */
   c.rows_per_piece = p->d.direction == FC_FWD || !forward_like(p) ? fc_max(1, c.rows * FC_PIECE_POOL / unit) : c.rows;

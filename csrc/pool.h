@@ -20,6 +20,7 @@ enum {
   FC_POOL_EVEN_COLUMNS,        /* columns of one channel, whose windows lie a step of 1 or 2 apart */
   FC_POOL_COLUMNS,             /* columns of one channel */
   FC_POOL_PLANES,              /* columns of one channel, all of which become one element: a maximum or a total */
+  FC_POOL_SPREAD,              /* columns of one channel, all of which are one and the same element */
   FC_POOL_CHANNELS,            /* channels, next to each other in the source; large windows */
   FC_POOL_BOX,                 /* columns, or channels: large windows that lie evenly, by windows of 1, 2, 4, ... */
   FC_POOL_POSITIONS,           /* channels; every position of a window is added at once, without a row in between */
