@@ -34,9 +34,9 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
 
 /* ---- what every form of the algorithm does ---- */
 
-/* Backward-input, offsets fall as the taps rise. */
+/* Of a slice. Backward-input, offsets fall as the taps rise. */
 void fc_wino_order(const fc_conv_plan *p, int order[FC_WINO_TAPS]) {
-  const int taps = (int)fc_product3(p->d.ker), back = p->d.direction == FC_BWD_INPUT;
+  const int taps = (int)(p->d.ker[1] * p->d.ker[2]), back = p->d.direction == FC_BWD_INPUT;
   for (int i = 0; i < taps; i++) order[i] = back ? taps - 1 - i : i;
 }
 
