@@ -201,7 +201,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t n0 = part / j->pieces_m * j->piece_n, n1 = fc_min(cols, n0 + j->piece_n);
   if (m0 >= m1 || n0 >= n1) return;
   char *scratch = j->workspace + worker * j->scratch;
-  const fc_product prod = {kn, es, rows, cols, ph->k, fc_product_kstep(kn, ph->k)};
+  const fc_product prod = {kn, es, rows, cols, ph->k, fc_product_kstep(kn, ph->k), 0};
   const int64_t c0 = channels ? n0 : m0, p0 = channels ? m0 : n0, p1 = channels ? m1 : n1;
   fc_pixels t;
   fc_pixels_decode(&t, p, ph, p0, p1, scratch, j->add != 0);

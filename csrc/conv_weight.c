@@ -124,7 +124,7 @@ static fc_product weight_product(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
   const int64_t k = d->n * fc_product3(d->out);
   return (fc_product){
-      p->kn, p->es, d->ocg, d->icg * fc_product3(d->ker), k, in_place(p) ? PIXELS_IN_PLACE : fc_product_kstep(p->kn, k)};
+      p->kn, p->es, d->ocg, d->icg * fc_product3(d->ker), k, in_place(p) ? PIXELS_IN_PLACE : fc_product_kstep(p->kn, k), 0};
 }
 
 static int one_tap(const fc_conv_plan *p) { return fc_product3(p->d.ker) == 1; }

@@ -328,7 +328,7 @@ static void piece(void *ctx, int64_t index, int worker) {
     for (int64_t c = 0; c < p->sc; c += kn->vl) patches(j, &s, &r, g, c, v + (i * s.sc + c) * es, patch, strip);
   }
   const int64_t k = taps->ntap * p->sc;
-  const fc_product prod = {kn, es, n, fc_round_up(p->dc, kn->vl), k, fc_product_kstep(kn, k)};
+  const fc_product prod = {kn, es, n, fc_round_up(p->dc, kn->vl), k, fc_product_kstep(kn, k), 0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   const fc_view none = {0};
   for (int64_t f = 0; f < s.grid.points; f++) {

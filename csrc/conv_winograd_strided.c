@@ -99,7 +99,7 @@ static void piece(void *ctx, int64_t index, int worker) {
             to[count++] = of.first * products + k * s.dc;
           }
     if (!count) continue;
-    const fc_product prod = {kn, es, count, fc_round_up(p->dc, kn->vl), p->sc, fc_product_kstep(kn, p->sc)};
+    const fc_product prod = {kn, es, count, fc_round_up(p->dc, kn->vl), p->sc, fc_product_kstep(kn, p->sc), 0};
     const fc_rows rows = {at, p->sc, count};
     const fc_operand filters = {.packed = fc_wino_filters(p, j->packed, g, f)};
     fc_product_piece(&prod, (fc_operand){.rows = &rows}, filters, 0, count, 0, prod.n, &out, &none, &plain, strip);

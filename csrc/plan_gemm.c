@@ -67,7 +67,7 @@ static int prepare(gemm_job *j, const fc_gemm_desc *given, int nthreads) {
   fc_gemm_desc *d = &j->d;
   *d = *given;
   if (!kn || d->batch < 1 || d->m < 1 || d->n < 1 || d->k < 0) return FC_ERROR_ARGUMENT;
-  j->p = (fc_product){kn, d->dtype == FC_F32 ? 4 : 8, d->m, d->n, d->k, fc_product_kstep(kn, d->k)};
+  j->p = (fc_product){kn, d->dtype == FC_F32 ? 4 : 8, d->m, d->n, d->k, fc_product_kstep(kn, d->k), 0};
   j->transposed = d->n < d->m;
   if (j->transposed) transpose(d);
   j->few = few_rows(kn, d);
