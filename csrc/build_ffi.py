@@ -63,6 +63,8 @@ class build_ext(_build_ext):
         build = self.get_finalized_command("build").build_base
         self.distribution.ext_modules[:] = [extension(os.path.join(build, "ffi"))]
         super().finalize_options()
+        # An earlier build with other flags looks up to date.
+        self.force = self.force or bool(EXTRA)
 
     def get_source_files(self) -> list[str]:
         return _files(*(f"{name}/**/*" if (ROOT / name).is_dir() else name for name in SHIPPED))

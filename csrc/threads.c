@@ -179,7 +179,9 @@ static void await_done(job_slot *slot, int64_t count) {
   while (atomic_load(&slot->done) != count && spin(&deadline));
   if (atomic_load(&slot->done) == count) return;
   pthread_mutex_lock(&pool.lock);
-  atomic_store(&slot->waiting, true); /* before the look at done: a worker adds to it, then looks at waiting */
+  /* Before the look at done: a worker adds to it, then looks at waiting. An exchange, for under emulators of ARM on x86 a
+     look that follows a mere store may overtake it. */
+  atomic_exchange(&slot->waiting, true);
   while (atomic_load(&slot->done) != count) pthread_cond_wait(&slot->finished, &pool.lock);
   atomic_store(&slot->waiting, false);
   pthread_mutex_unlock(&pool.lock);
