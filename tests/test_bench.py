@@ -15,7 +15,7 @@ import pytest
 
 import fastconv
 from fastconv.__main__ import main
-from fastconv.bench import cli, clock, layers, measure, report, suite
+from fastconv.bench import cli, clock, goals, layers, measure, report, suite
 from fastconv.bench.layers import Problem
 
 ROOT = Path(__file__).parent.parent
@@ -293,6 +293,53 @@ def test_results_without_a_common_layer_are_not_compared(result, tmp_path, capsy
     other.write_text(json.dumps(found))
     assert main(["bench", "--compare", str(result), str(other)]) == 2
     assert "the two results share no layer" in capsys.readouterr().err
+
+
+def _measured(layer, direction="fwd", n=8, ratios=(2.0,), **changed):
+    peers = {f"peer{i}": {"ratio": ratio} for i, ratio in enumerate(ratios)}
+    row = {"op": layer.op, "network": layer.network, "layer": layer.layer, "direction": direction, "n": n}
+    row |= {"dtype": "float32", "threads": 1, "precision": "default", "contenders": {"fastconv": {}, **peers}}
+    return row | changed
+
+
+def test_goals_are_medians_over_classes_of_the_best_peer():
+    (square,) = layers.select("gemm", ["squares"], "256")
+    (wide,) = layers.select("conv", ["vgg16"], "conv2_2")
+    (late,) = layers.select("conv", ["vgg16"], "conv5_1..3")
+    strided, point = (layers.select("conv", ["resnet50_v1_5"], kinds=[kind])[0] for kind in ("3x3s2", "1x1"))
+    first = {"ours": ["fastconv"], "rows": [_measured(point, ratios=(3.0, 1.0)), _measured(point, ratios=(0.8,))]}
+    rows = [_measured(wide, ratios=(2.5,)), _measured(late, ratios=(2.4,)), _measured(wide, n=1, ratios=(1.14,))]
+    rows += [_measured(point, ratios=(1.2,)), _measured(point, "bwd_input", ratios=(1.1,)), _measured(square)]
+    rows += [_measured(strided, "bwd_weight"), _measured(wide, dtype="float64"), _measured(wide, ratios=())]
+    rows += [_measured(wide, threads=2, ratios=(0.1,)), _measured(wide, precision="strict", ratios=(0.1,))]
+    table = goals.reached([first, {"ours": ["fastconv"], "rows": rows}])
+    assert table.rows == [
+        ["matrix products", "fwd", "1", "2.00", "1.00", "yes", "0"],
+        ["float64, all of these", "fwd", "1", "2.00", "2.00", "yes", "0"],
+        ["3x3, stride 1, 64 to 512 channels, outputs of 28 and more, N >= 8", "fwd", "1", "2.50", "2.50", "yes", "0"],
+        ["the same at 14 and 7", "fwd", "1", "2.40", "1.80", "yes", "0"],
+        ["3x3, stride 1, N = 1", "fwd", "1", "1.14", "1.15", "no", "0"],
+        ["1x1", "fwd", "3", "1.00", "1.05", "no", "1"],
+        ["1x1", "bwd_input", "1", "1.10", "1.10", "yes", "0"],
+        ["3x3 of stride 2, 5x5, 7x7, 11x11, stems", "bwd_weight", "1", "2.00", "1.20", "yes", "0"],
+    ]
+
+
+def test_goals_are_shown_of_several_results(result, capsys):
+    assert main(["bench", "--goals", str(result), str(result), "--markdown"]) == 0
+    found = json.loads(result.read_text())
+    compared = sum("numpy" in row["contenders"] for row in found["rows"])
+    assert f"| 1x1 | fwd | {2 * compared} |" in capsys.readouterr().out
+
+
+def test_goals_want_a_peer(result, tmp_path, capsys):
+    found = json.loads(result.read_text())
+    for row in found["rows"]:
+        row["contenders"] = {"fastconv": row["contenders"]["fastconv"]}
+    alone = tmp_path / "alone.json"
+    alone.write_text(json.dumps(found))
+    assert main(["bench", "--goals", str(alone)]) == 2
+    assert "compare no layer" in capsys.readouterr().err
 
 
 def test_the_geometric_mean():

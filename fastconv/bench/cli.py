@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import dispatch, info
-from . import peers, report
+from . import goals, peers, report
 from .clock import Clock
 from .layers import DIRECTIONS, OPS, Problem, directions, select
 from .measure import OURS, Contender, Settings, clock_rate, measure_all
@@ -117,6 +117,9 @@ def add_to(commands: Any) -> None:
     instead = parser.add_argument_group("instead of measuring").add_mutually_exclusive_group()
     instead.add_argument("--report", type=Path, metavar="FILE", help="show a result that was written before")
     instead.add_argument("--compare", type=Path, nargs=2, metavar="FILE", help="what changed between two results")
+    instead.add_argument(
+        "--goals", type=Path, nargs="+", metavar="FILE", help="how the classes of layers in these results stand"
+    )
     instead.add_argument("--list", action="store_true", help="the layers that would be measured")
     parser.set_defaults(run=run)
 
@@ -165,6 +168,9 @@ def _run(arguments: argparse.Namespace) -> int:
     show = _Printer(arguments.markdown)
     if arguments.compare:
         show(report.comparison(*map(_read, arguments.compare)))
+        return 0
+    if arguments.goals:
+        show(goals.reached(map(_read, arguments.goals)))
         return 0
     if arguments.list:
         show(_listing(arguments))
