@@ -45,16 +45,15 @@ void fc_filter_rows(const fc_conv_plan *p, const char *w, int tile, int64_t l0, 
   }
 }
 
-/* Lanes l0.. of one panel, source channels c .. c1: k runs over taps, then channels. w: this group's weights. */
-static void pack_panel(const fc_conv_plan *p, const fc_phase *ph, const char *w, char *packed, int64_t l0, int64_t c,
-                       int64_t c1) {
-  const int tile = tile_of(p), lanes = (int)fc_min(tile, p->dc - l0), filters = whole_filters(p);
+/* Lanes l0.. of one panel, source channels c .. c1, for a phase: k runs over taps, then channels. w: this group's weights;
+ * rows: those of fc_filter_rows, or NULL. */
+static void pack_phase(const fc_conv_plan *p, const fc_phase *ph, const char *w, const char *rows, char *packed, int64_t l0,
+                       int64_t c, int64_t c1) {
+  const int tile = tile_of(p), lanes = (int)fc_min(tile, p->dc - l0);
   const int64_t *ker = p->d.ker, es = p->es, whole = fc_product3(ker), row = tile * es;
   const int64_t kstep = fc_product_kstep(p->kn, ph->k);
   int64_t off[FC_MAX_LANES];
-  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
   for (int l = 0; l < tile; l++) off[l] = (l0 + l) * p->wm;
-  if (filters) fc_filter_rows(p, w, tile, l0, c, c1, rows);
   int64_t tap = 0;
   for (int td = 0; td < ph->ax[0].ntap; td++)
     for (int th = 0; th < ph->ax[1].ntap; th++)
@@ -65,14 +64,28 @@ static void pack_panel(const fc_conv_plan *p, const fc_phase *ph, const char *w,
           const int64_t k = tap * p->sc + x, k0 = k / kstep * kstep, k1 = fc_min(ph->k, k0 + kstep);
           run = fc_min(c1 - x, k1 - k);
           char *to = packed + (fc_packed_at(p->dc, tile, l0, k0, k1 - k0) + (k - k0) * tile) * es;
-          if (!filters)
+          if (!rows)
             p->kn->pack(to, tile, lanes, w + (fc_tap_stride(&p->d, z) + x * p->wk) * es, off, p->wk, run);
           else
-            for (int64_t y = 0; y < run; y++)
-              for (int64_t b = 0; b < row; b += 8)
-                memcpy(to + y * row + b, (char *)rows + ((x - c + y) * whole + z) * row + b, 8);
+            for (int64_t y = 0; y < run; y++) {
+              const char *from = rows + ((x - c + y) * whole + z) * row;
+              if (row == FC_ALIGN)
+                memcpy(to + y * row, from, FC_ALIGN);
+              else
+                for (int64_t b = 0; b < row; b += 8) memcpy(to + y * row + b, from + b, 8);
+            }
         }
       }
+}
+
+/* The same for all phases, which read each filter once. */
+static void pack_panel(const fc_conv_plan *p, int64_t g, const char *w, char *packed, int64_t l0, int64_t c, int64_t c1) {
+  const int tile = tile_of(p), filters = whole_filters(p);
+  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
+  if (filters) fc_filter_rows(p, w, tile, l0, c, c1, rows);
+  for (const fc_phase *ph = p->phases; ph < p->phases + p->nphase; ph++)
+    pack_phase(p, ph, w, filters ? (const char *)rows : 0,
+               packed + (ph->packed + g * fc_packed_elements(p->dc, tile, ph->k)) * p->es, l0, c, c1);
 }
 
 /* Source channels that are packed at a time; where those lie further apart than lanes, few: the next lanes of each are
@@ -91,20 +104,17 @@ static void pack_part(void *ctx, int64_t index, int worker) {
   const weight_job *j = ctx;
   const fc_conv_plan *p = j->p;
   const int tile = tile_of(p);
-  const int64_t parts = weight_parts(p), per = parts * p->d.groups, part = index % parts, g = index % per / parts,
-                step = channel_step(p);
-  const fc_phase *ph = &p->phases[index / per];
+  const int64_t parts = weight_parts(p), part = index % parts, g = index / parts, step = channel_step(p);
   const char *w = j->w + g * p->d.ocg * p->d.ws[0] * p->es;
-  char *packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile, ph->k)) * p->es;
   if (p->wm < p->wk)
-    for (int64_t l = 0; l < p->dc; l += tile) pack_panel(p, ph, w, packed, l, part * step, fc_min(p->sc, (part + 1) * step));
+    for (int64_t l = 0; l < p->dc; l += tile) pack_panel(p, g, w, j->packed, l, part * step, fc_min(p->sc, (part + 1) * step));
   else
-    for (int64_t c = 0; c < p->sc; c += step) pack_panel(p, ph, w, packed, part * tile, c, fc_min(p->sc, c + step));
+    for (int64_t c = 0; c < p->sc; c += step) pack_panel(p, g, w, j->packed, part * tile, c, fc_min(p->sc, c + step));
 }
 
 static int pack_weights(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   weight_job j = {p, w, packed};
-  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->nphase * p->d.groups * weight_parts(p), pack_part, &j);
+  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->d.groups * weight_parts(p), pack_part, &j);
 }
 
 static int64_t packed_elements(const fc_conv_plan *p) {
