@@ -9,6 +9,11 @@
 /* What the strips of a block of lines may take of L2. */
 #define FC_DEPTH_STRIPS (128 * 1024)
 
+/* Pixels that lie a multiple of so many bytes apart are copied, so many bytes of each at a time, and so many lines. */
+#define FC_DEPTH_APART 2048
+#define FC_DEPTH_COPIED 1024
+#define FC_DEPTH_COPIED_LINES (2 * FC_DEPTH_LINES)
+
 /* Sums over at least so many pixels are made before they are added to those of the others, for the sake of rounding. */
 enum { SUM_PIXELS = 512 };
 
@@ -88,6 +93,7 @@ static int64_t columns(const fc_conv_plan *p) {
 /* Lines whose table is small: whole tiles. */
 static int64_t lines_at_once(const fc_conv_plan *p) {
   int64_t lines = fc_round_up(most_lines(p), FC_DEPTH_LINES);
+  if (p->pixel) lines = fc_min(lines, FC_DEPTH_COPIED_LINES);
   while (lines > FC_DEPTH_LINES && sources(p, lines) * columns(p) * (int64_t)sizeof(void *) > FC_DEPTH_TABLE)
     lines -= FC_DEPTH_LINES;
   return lines;
@@ -123,10 +129,10 @@ static fc_depth block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines,
                     .act = &p->d.act};
 }
 
-/* Where row 0 of slice 0 would be, and which rows there are; strides. */
+/* Where row 0 of slice 0 would be, and which rows there are; strides; the column that rows start at, and how many they have. */
 typedef struct source {
   const char *at;
-  int64_t low, high, slice, row;
+  int64_t low, high, slice, row, left, wide;
 } source;
 
 /* Lines h to h1 of a phase, slice d: the rows of taps that they see, whose weights are at wei, and where what these read lies
@@ -144,7 +150,7 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
   t->even = 0;
   t->line_step = ax[1].src_step;
   t->step = ax[2].src_step;
-  t->length = p->src[2];
+  t->length = src->wide;
   t->block = block_elements(p);
   if (!phase_taps(ph)) return;
   const int64_t low = ax[1].off[nth(&ax[1], 0)];
@@ -158,10 +164,70 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
       at[t->sources++] = inside ? src->at + (sd * src->slice + sh * src->row) * es : 0;
     }
   }
-  t->first = ax[2].off[nth(&ax[2], 0)];
+  t->first = ax[2].off[nth(&ax[2], 0)] - src->left;
   t->taps = ax[2].ntap;
-  if (t->taps > 1) t->spacing = ax[2].off[nth(&ax[2], 1)] - t->first;
+  if (t->taps > 1) t->spacing = ax[2].off[nth(&ax[2], 1)] - ax[2].off[nth(&ax[2], 0)];
   t->even = ax[0].ntap == 1 && reach(&ax[1]) == ax[1].ntap && t->spacing == 1 && t->line_step == t->step;
+}
+
+/* ---- copies of a few channels' rows, padded, where pixels lie so far apart that they meet in few sets of the first cache ----
+ */
+
+static int64_t source_rows(const fc_conv_plan *p, int64_t lines) {
+  return (lines - 1) * p->phases[0].ax[1].src_step + p->span[1];
+}
+
+/* From row to row: an odd number of cache lines. */
+static int64_t copy_row(const fc_conv_plan *p, int64_t channels) {
+  const int64_t line = FC_ALIGN / p->es;
+  return fc_round_up(p->columns * channels, 2 * line) + line;
+}
+
+static int64_t copy_bytes(const fc_conv_plan *p, int64_t lines, int64_t channels) {
+  return p->pixel ? p->span[0] * source_rows(p, lines) * copy_row(p, channels) * p->es : 0;
+}
+
+/* Steps read fewer lines at a time, and copies do not pay. */
+static void prepare(fc_conv_plan *p) {
+  const fc_axis *ax = p->phases[0].ax;
+  const int64_t channels = FC_DEPTH_COPIED / p->es;
+  int64_t most[3];
+  fc_reach(p, most);
+  if (p->nphase > 1 || ax[1].src_step > 1 || ax[2].src_step > 1) return;
+  if (p->ss[4] * p->es % FC_DEPTH_APART || p->d.groups < channels) return;
+  p->pixel = channels;
+  p->columns = most[2] - 1 + p->span[2];
+}
+
+/* The channels, of so many from c on, that are gone through at a time. */
+static int64_t together(const fc_conv_plan *p, int64_t channels, int64_t c) {
+  return p->pixel && channels - c >= 2 * p->pixel ? p->pixel : channels - c;
+}
+
+static int64_t most_together(const fc_conv_plan *p, int64_t channels) {
+  return p->pixel ? fc_min(channels, 2 * p->pixel - 1) : channels;
+}
+
+/* The rows of an image, at src, that slice d and lines h to h1 of its result see, as they are or copied. */
+static source take_rows(const fc_conv_plan *p, const char *src, int64_t channels, int64_t d, int64_t h, int64_t h1, char *copy) {
+  const int64_t es = p->es, *ss = p->ss;
+  if (!p->pixel) return (source){src, 0, p->src[1], ss[2], ss[3], 0, p->src[2]};
+  const int64_t top = h * p->phases[0].ax[1].src_step + p->low[1], rows = source_rows(p, h1 - h), row = copy_row(p, channels);
+  const int64_t front = d * p->phases[0].ax[0].src_step + p->low[0], left = fc_max(0, -p->low[2]);
+  const int64_t right = fc_max(left, fc_min(p->columns, p->src[2] - p->low[2])), bytes = channels * es;
+  for (int64_t i = 0; i < p->span[0] * rows; i++) {
+    const int64_t z = front + i / rows, y = top + i % rows;
+    char *to = copy + i * row * es;
+    if ((uint64_t)z >= (uint64_t)p->src[0] || (uint64_t)y >= (uint64_t)p->src[1]) {
+      memset(to, 0, (size_t)(p->columns * bytes));
+      continue;
+    }
+    const char *from = src + (z * ss[2] + y * ss[3] + p->low[2] * ss[4]) * es;
+    memset(to, 0, (size_t)(left * bytes));
+    for (int64_t x = left; x < right; x++) memcpy(to + x * bytes, from + x * ss[4] * es, (size_t)bytes);
+    memset(to + right * bytes, 0, (size_t)((p->columns - right) * bytes));
+  }
+  return (source){copy - (front * rows + top) * row * es, top, top + rows, rows * row, row, p->low[2], p->columns};
 }
 
 /* ---- forward, backward-input: a piece is a block of lines, where these are few of some channels ---- */
@@ -176,7 +242,8 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   j->pieces_m = fc_div_up(most, j->piece_m);
   j->pieces_n = fc_max(1, fc_min(p->d.groups / whole, few / (slices * j->pieces_m)));
   j->piece_n = j->pieces_n > 1 ? p->d.groups / j->pieces_n / whole * whole : p->d.groups;
-  j->scratch = block_bytes(p, j->piece_m, p->ss[4], p->d.groups);
+  const int64_t channels = most_together(p, p->d.groups);
+  j->scratch = block_bytes(p, j->piece_m, p->pixel ? channels : p->ss[4], channels) + copy_bytes(p, j->piece_m, channels);
   return slices * j->pieces_m * j->pieces_n;
 }
 
@@ -184,28 +251,31 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const int64_t es = p->es, *ss = p->ss, *ds = p->ds, *as = p->d.as, slices = p->phases[0].ax[0].count;
-  const int64_t part = index % j->pieces_n, c = part * j->piece_n;
-  const int64_t channels = part == j->pieces_n - 1 ? p->d.groups - c : j->piece_n;
+  const int64_t part = index % j->pieces_n, c0 = part * j->piece_n;
+  const int64_t c1 = part == j->pieces_n - 1 ? p->d.groups : c0 + j->piece_n;
   const int64_t m = index / j->pieces_n % j->pieces_m, slice = index / j->pieces_n / j->pieces_m;
-  const int64_t b = slice / slices, d = slice % slices;
-  const char *wei = j->packed + c / p->kn->vl * block_elements(p) * es;
-  const source src = {j->first + (b * ss[0] + c) * es, 0, p->src[1], ss[2], ss[3]};
-  fc_depth t = block_scratch(p, j->workspace + worker * j->scratch, j->piece_m, ss[4], channels);
-  t.bias = j->bias ? j->bias + c * es : 0;
-  for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * p->kn->vl * es) {
-    const fc_phase *ph = &p->phases[f];
-    const fc_axis *ax = ph->ax;
-    const int64_t h0 = ax[1].count * m / j->pieces_m, h1 = ax[1].count * (m + 1) / j->pieces_m;
-    if (d >= ax[0].count || h0 == h1) continue;
-    place_block(&t, p, ph, &src, wei, d, h0, h1);
-    const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step;
-    t.out = j->result + (b * ds[0] + c + od * ds[2] + oh * ds[3] + ax[2].dst_base * ds[4]) * es;
-    t.out_step = ax[2].dst_step * ds[4];
-    t.out_line = ax[1].dst_step * ds[3];
-    t.add = j->add ? j->add + (b * as[0] + c + od * as[2] + oh * as[3] + ax[2].dst_base * as[4]) * es : 0;
-    t.add_step = ax[2].dst_step * as[4];
-    t.add_line = ax[1].dst_step * as[3];
-    p->kn->depth(&t);
+  const int64_t b = slice / slices, d = slice % slices, most = most_lines(p);
+  const int64_t h0 = most * m / j->pieces_m, h1 = most * (m + 1) / j->pieces_m;
+  char *copy = j->workspace + worker * j->scratch;
+  for (int64_t c = c0, channels; c < c1; c += channels) {
+    channels = together(p, c1, c);
+    const char *wei = j->packed + c / p->kn->vl * block_elements(p) * es;
+    const source src = take_rows(p, j->first + (b * ss[0] + c) * es, channels, d, h0, h1, copy);
+    fc_depth t = block_scratch(p, copy + copy_bytes(p, j->piece_m, channels), j->piece_m, p->pixel ? channels : ss[4], channels);
+    t.bias = j->bias ? j->bias + c * es : 0;
+    for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * p->kn->vl * es) {
+      const fc_axis *ax = p->phases[f].ax;
+      if (d >= ax[0].count || h0 >= ax[1].count) continue;
+      place_block(&t, p, &p->phases[f], &src, wei, d, h0, fc_min(h1, ax[1].count));
+      const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step;
+      t.out = j->result + (b * ds[0] + c + od * ds[2] + oh * ds[3] + ax[2].dst_base * ds[4]) * es;
+      t.out_step = ax[2].dst_step * ds[4];
+      t.out_line = ax[1].dst_step * ds[3];
+      t.add = j->add ? j->add + (b * as[0] + c + od * as[2] + oh * as[3] + ax[2].dst_base * as[4]) * es : 0;
+      t.add_step = ax[2].dst_step * as[4];
+      t.add_line = ax[1].dst_step * as[3];
+      p->kn->depth(&t);
+    }
   }
 }
 
@@ -213,10 +283,6 @@ static void piece(void *ctx, int64_t index, int worker) {
 
 static int64_t strip_bytes(const fc_conv_plan *p, int64_t rows, int64_t width) {
   return fc_round_up(rows * width * p->kn->vl * p->es, FC_ALIGN);
-}
-
-static int64_t source_rows(const fc_conv_plan *p, int64_t lines) {
-  return (lines - 1) * p->phases[0].ax[1].src_step + p->span[1];
 }
 
 /* Lines whose strips stay in L2, in blocks of much the same size. */
@@ -270,7 +336,7 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
   char *strip = j->workspace + worker * j->scratch;
   char *out = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src[2]);
   fc_depth t = block_scratch(p, out + strip_bytes(p, j->piece_m * step, wide), j->piece_m, vl, vl);
-  const source src = {strip - top * p->src[2] * vl * es, top, top + rows, 0, p->src[2] * vl};
+  const source src = {strip - top * p->src[2] * vl * es, top, top + rows, 0, p->src[2] * vl, 0, p->src[2]};
   const char *wei = j->packed + block * block_elements(p) * es;
   fill_strip(p, strip, j->first + (b * ss[0] + c * ss[1]) * es, ss, p->src[1], p->src[2], top, rows);
   const fc_act none = {FC_ACT_NONE, 0, 0};
@@ -311,11 +377,14 @@ static int64_t sums_bytes(const fc_conv_plan *p, int64_t channels) {
 /* The last piece has what is left too: no piece is narrower than a vector, which would sum in another order. */
 static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
-  const int64_t line = FC_ALIGN / p->es, most = FC_DEPTH_SUMS / (fc_product3(p->d.ker) * p->es) / line * line;
+  const int64_t line = FC_ALIGN / p->es, sums = FC_DEPTH_SUMS / (fc_product3(p->d.ker) * p->es) / line * line;
+  const int64_t most = p->pixel ? fc_min(p->pixel, sums) : sums;
   j->piece_m = fc_min(fc_max(2 * line, most), fc_max(line, p->d.groups / nthreads / line * line));
   j->pieces_m = fc_max(1, p->d.groups / j->piece_m);
   const int64_t channels = p->d.groups - (j->pieces_m - 1) * j->piece_m;
-  j->scratch = block_bytes(p, lines_at_once(p), p->ss[4], channels) + 2 * sums_bytes(p, channels);
+  const int64_t lines = lines_at_once(p);
+  j->scratch = block_bytes(p, lines, p->pixel ? channels : p->ss[4], channels) + 2 * sums_bytes(p, channels) +
+               fc_round_up(copy_bytes(p, lines, channels), FC_ALIGN);
   return j->pieces_m;
 }
 
@@ -371,7 +440,8 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   const int64_t channels = index == j->pieces_m - 1 ? d->groups - c : j->piece_m, lines = lines_at_once(p);
   char *memory = j->workspace + worker * j->scratch;
   sums s = place_sums(p, memory, channels);
-  fc_depth t = block_scratch(p, memory + 2 * s.bytes, lines, d->xs[4], channels);
+  char *copy = memory + 2 * s.bytes;
+  fc_depth t = block_scratch(p, copy + copy_bytes(p, lines, channels), lines, p->pixel ? channels : d->xs[4], channels);
   t.sums = s.now;
   t.out_step = d->ys[4];
   t.out_line = d->ys[3];
@@ -379,7 +449,7 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
     for (int64_t z = 0; z < d->out[0]; z++)
       for (int64_t h = 0; h < d->out[1]; h += lines) {
         const int64_t h1 = fc_min(d->out[1], h + lines);
-        const source src = {j->first + (b * d->xs[0] + c) * es, 0, d->in[1], d->xs[2], d->xs[3]};
+        const source src = take_rows(p, j->first + (b * d->xs[0] + c) * es, channels, z, h, h1, copy);
         place_block(&t, p, &p->phases[0], &src, s.now, z, h, h1);
         t.out = (char *)j->second + (b * d->ys[0] + c + z * d->ys[2] + h * d->ys[3]) * es;
         p->kn->depth_weight(&t);
@@ -420,7 +490,7 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
     for (int64_t m = 0; m < j->pieces_m; m++) {
       const int64_t h0 = d->out[1] * m / j->pieces_m, h1 = d->out[1] * (m + 1) / j->pieces_m;
       const int64_t top = h0 * step + p->low[1], rows = source_rows(p, h1 - h0);
-      const source src = {strip - top * d->in[2] * vl * es, top, top + rows, 0, d->in[2] * vl};
+      const source src = {strip - top * d->in[2] * vl * es, top, top + rows, 0, d->in[2] * vl, 0, d->in[2]};
       fill_strip(p, strip, j->first + (b * d->xs[0] + c * d->xs[1]) * es, d->xs, d->in[1], d->in[2], top, rows);
       fill_strip(p, dy, j->second + (b * d->ys[0] + c * d->ys[1]) * es, d->ys, d->out[1], d->out[2], h0, h1 - h0);
       place_block(&t, p, &p->phases[0], &src, s.now, 0, h0, h1);
@@ -445,6 +515,7 @@ static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction 
 const fc_algorithm fc_conv_depthwise = {
     .name = "depthwise_channels",
     .refuse = refuse,
+    .prepare = prepare,
     .packed = packed_elements,
     .pack = pack,
     .pieces = pieces,
@@ -453,6 +524,7 @@ const fc_algorithm fc_conv_depthwise = {
 const fc_algorithm fc_conv_weight_depthwise = {
     .name = "depthwise_channels",
     .refuse = refuse_weight,
+    .prepare = prepare,
     .pieces = weight_pieces,
     .run = weight_piece,
 };

@@ -194,6 +194,7 @@ static const conv convs[] = {
     {"depthwise", 2, 19, 1, 1, FLAT(9, 21), FLAT(3, 3), ONES, PADS(1), ONES},
     {"depthwise with stride", 1, 17, 1, 1, FLAT(15, 14), FLAT(5, 5), FLAT(2, 2), PADS(2), ONES},
     {"depthwise with dilation", 1, 9, 1, 1, FLAT(12, 13), FLAT(3, 3), ONES, PADS(2), FLAT(2, 2)},
+    {"depthwise, far apart", 1, 512, 1, 1, FLAT(9, 4), FLAT(3, 3), ONES, PADS(1), ONES},
     {"depthwise, two filters", 1, 8, 1, 2, FLAT(9, 9), FLAT(3, 3), ONES, PADS(1), ONES},
     {"one row", 2, 1, 6, 16, FLAT(1, 70), FLAT(1, 5), ONES, {0, 0, 4}, {0, 0, 0}, ONES},
     {"volume", 1, 1, 3, 9, {5, 6, 7}, {3, 2, 3}, {1, 2, 1}, {1, 0, 1}, {1, 1, 1}, ONES},

@@ -15,7 +15,7 @@ import layouts
 import numpy as np
 import pytest
 from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, LINES, PIXELS, ROWS, STRIPS, TYPICAL, WINOGRADS, Group, OfC
-from cases.conv import Conv
+from cases.conv import Conv, conv
 
 import fastconv as fc
 from fastconv import dispatch, testing
@@ -288,6 +288,29 @@ def test_any_strides_of_every_array(compiled: Target, dtype: str, family: str, l
             ):
                 plan(x, residual, out=out)
                 testing.assert_close(out, expected["y"], bounds["y"], f"plan, out {out.strides}")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        conv("512", 2, 512, 512, (9, 5), 3, 512, padding=1),
+        conv("768, dilation 2", 1, 768, 768, (17, 6), 3, 768, padding=2, dilation=2),
+        conv("1024, pads", 1, 1024, 1024, (3, 4), (5, 2), 1024, padding=((-1, 4), (2, -1))),
+        conv("some of 1024", 2, 523, 523, (9, 7), 3, 523, padding=1),
+    ],
+    ids=str,
+)
+@on_c
+def test_pixels_so_far_apart_that_they_are_copied(c_target: Target, dtype: str, case: Conv) -> None:
+    a, kw = _cast(_whole(case), dtype, True), _arguments(case, True)
+    for what, function in _functions(2).items():
+        first, *others = _operands(case, a)[what]
+        wide = testing.nan_filled((*first.shape[:-1], 1024), dtype)[..., : case.ic]
+        wide[...] = first
+        out = testing.nan_filled(a[what].shape, dtype)
+        with testing.on(c_target), _asked_for(c_target, "depthwise_channels"):
+            _ran(c_target, "depthwise_channels", function, wide, *others, **kw, out=out)
+        testing.assert_close(out, a[what], 0, what)
 
 
 # ---------------------------------------------------------------------------------------------- NaN and infinity
