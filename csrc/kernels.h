@@ -71,7 +71,7 @@ typedef struct fc_block {
 
 /* Rows that dots and mix take at most; rows of b that dots passes through at a time. */
 #define FC_FEW 16
-#define FC_FEWER 8
+#define FC_FEW_MIXED 24
 #define FC_DOTS 12
 
 /* Planes of the result that the direct kernels make at once: 3 x 4 accumulators. */

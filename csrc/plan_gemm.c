@@ -42,7 +42,7 @@ static void pack_strided(void *work, void *dst, int64_t l0, int64_t l1, int64_t 
 /* A kernel for few rows, which reads b once where it is: packing it would take longer than the product. */
 static few_fn few_rows(const fc_kernels *kn, const fc_gemm_desc *d) {
   if (d->m <= FC_FEW && d->as[2] == 1 && d->bs[1] == 1) return kn->dots;
-  if (d->m <= FC_FEWER && d->bs[2] == 1) return kn->mix;
+  if (d->m <= FC_FEW_MIXED && d->bs[2] == 1) return kn->mix;
   return 0;
 }
 

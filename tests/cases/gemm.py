@@ -14,9 +14,10 @@ PRODUCTS = [
     ((3, 2000), (2000, 3)),
     ((1500, 3), (3, 2)),
     # A few rows or columns, up to where they are too many; reductions and results in several parts
-    *[((m, 530), (530, 29)) for m in (4, 8, 9, 16, 17)],
+    *[((m, 530), (530, 29)) for m in (4, 8, 9, 16, 17, 24, 25)],
     *[((29, 530), (530, n)) for n in (4, 8, 9, 16, 17)],
     ((8, 37), (37, 1100)),
+    ((2, 4099), (4099, 21)),
     ((1, 9), (9, 5000)),
     # Vectors
     ((1, 900), (900, 1)),
