@@ -26,7 +26,8 @@ class Kernel(Protocol):
     * ``PoolSpec`` fwd: ``kernel(x, out, indices)``, bwd: ``kernel(dy, x, indices, out)``
       (``x`` and ``indices``: for max only; ``indices``, int64 or None, are flat positions inside a channel plane:
       bwd raises IndexError if one is not);
-    * ``GemmSpec``: ``kernel(a, b, bias, c, out)`` with a (batch, m, k), b (batch, k, n), out (batch, m, n).
+    * ``GemmSpec``: ``kernel(a, b, bias, c, out)`` with a (batch, m, k), b (batch, k, n), out and c (batch, m, n); where
+      the batch is 1, all of them may lack that axis.
 
     Absent operands are None. No dimension of a spec is zero: the operators settle empty problems themselves.
     """

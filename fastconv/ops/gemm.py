@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..dispatch import chooser
-from ..spec import Activation, GemmSpec, activation_of, check_elements
+from ..spec import MAX_ELEMENTS, Activation, GemmSpec, activation_of, check_elements
 from ._arrays import DTYPE_NAMES, as_array, as_output
 from .activation import activate_backward
 
@@ -31,9 +31,10 @@ def _run(
     alpha: float = 1.0,
     beta: float = 0.0,
 ) -> None:
-    """One kernel call. a (batch, m, k), b (batch, k, n), out and c (batch, m, n)."""
-    dtype = DTYPE_NAMES[out.dtype]
-    choice = _choose(dtype, *out.shape, a.shape[2], bias is not None, c is not None, alpha, beta, activation)
+    """One kernel call. a (batch, m, k), b (batch, k, n), out and c (batch, m, n), or all of them without a batch."""
+    shape = out.shape if out.ndim == 3 else (1, *out.shape)
+    has_bias, has_c = bias is not None, c is not None
+    choice = _choose(DTYPE_NAMES[out.dtype], *shape, a.shape[-1], has_bias, has_c, alpha, beta, activation)
     choice.kernel(a, b, bias, c, out)
 
 
@@ -56,13 +57,13 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: Any = None, ac
     """``out = activation(a @ b + bias)`` over any number of batch axes, which the three arrays share (broadcast)."""
     axes = out.ndim - 2
     if axes == 0:
-        _run(a[None], b[None], out[None], bias, activation)
+        _run(a, b, out, bias, activation)
         return
     if all(s == 0 or n == 1 for s, n in zip(b.strides[:axes], b.shape[:axes], strict=True)):
         # One b for all: the batch is nothing but more rows of a.
         rows, results = _merged(a, axes + 1), _merged(out, axes + 1)
         if rows is not None and results is not None:
-            _run(rows[None], b[(0,) * axes][None], results[None], bias, activation)
+            _run(rows, b[(0,) * axes], results, bias, activation)
             return
     merged = [_merged(x, axes) for x in (a, b, out)]
     if all(x is not None for x in merged):
@@ -111,17 +112,21 @@ def _matmul(
     a: np.ndarray, b: np.ndarray, bias: Any, activation: Any, out: Any, names: tuple[str, str, str]
 ) -> np.ndarray:
     rows, columns = _promoted(a, b, names)
-    batch = () if a.ndim == b.ndim == 2 else _broadcast(rows, columns, names)
+    matrices = a.ndim == b.ndim == 2
+    batch = () if matrices else _broadcast(rows, columns, names)
     m, n = rows.shape[-2], columns.shape[-1]
-    bias = _epilogue(bias, names[2], n, a.dtype)
-    activation = None if activation is None else activation_of(activation)
-    shape = batch + (m,) * (a.ndim > 1) + (n,) * (b.ndim > 1)
-    check_elements(names[0], a.shape)
-    check_elements(names[1], b.shape)
-    check_elements("the result", shape)
+    if bias is not None:
+        bias = _epilogue(bias, names[2], n, a.dtype)
+    if activation is not None:
+        activation = activation_of(activation)
+    shape = (m, n) if matrices else batch + (m,) * (a.ndim > 1) + (n,) * (b.ndim > 1)
+    if not matrices or max(a.size, b.size, m * n) > MAX_ELEMENTS:
+        check_elements(names[0], a.shape)
+        check_elements(names[1], b.shape)
+        check_elements("the result", shape)
     result = as_output(out, shape, a.dtype, a, b, bias)
-    if result.size and a.ndim == b.ndim == 2:
-        _run(a[None], b[None], result[None], bias, activation)
+    if matrices and result.size:
+        _run(a, b, result, bias, activation)
     elif result.size:
         full = result
         if a.ndim == 1:
@@ -323,8 +328,8 @@ def gemm(
         check_elements(name, x)
     y = np.empty(shape, a.dtype)
     if y.size:
-        c = None if c is None or beta == 0 else np.broadcast_to(c, y.shape)[None]
-        _run(a[None], b[None], y[None], c=c, alpha=alpha, beta=0.0 if c is None else beta)
+        c = None if c is None or beta == 0 else np.broadcast_to(c, y.shape)
+        _run(a, b, y, c=c, alpha=alpha, beta=0.0 if c is None else beta)
     return y
 
 

@@ -38,7 +38,7 @@ class GemmKernel:
         d.batch, d.m, d.n, d.k = spec.batch, spec.m, spec.n, spec.k
         for name, strides in zip(("as", "bs", "os", "cs"), key, strict=True):
             if strides:
-                setattr(d, name, [s // size for s in strides])
+                setattr(d, name, [0] * (3 - len(strides)) + [s // size for s in strides])
         d.alpha, d.beta = spec.alpha, spec.beta
         set_activation(d.act, spec.activation)
         if len(self._descriptors) >= _MOST_DESCRIPTORS:

@@ -56,6 +56,8 @@ class GemmKernel:
     def __call__(
         self, a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, c: np.ndarray | None, out: np.ndarray
     ) -> None:
+        if out.ndim == 2:
+            a, b, out, c = a[None], b[None], out[None], None if c is None else c[None]
         product = self._product(
             steps(a), steps(b), steps(out), None if c is None else steps(c), 0 if bias is None else steps(bias)[0]
         )
