@@ -62,9 +62,10 @@ struct fc_conv_plan {
   int64_t low[3], span[3], rows, slices, parts, pixel, pitch, columns, chunks_d, chunks_h;
   /* one-dimensional Winograd: the matrices of patches, results and filters, in elements of the dtype */
   double line[3 * FC_LINE_POINTS * FC_LINE_POINTS];
-  /* backward-weight: the output's size, with rows that lie one after another in dy (for x: in a 1x1 layer) merged */
+  /* backward-weight: the output's size, with rows that lie one after another in dy (for x only where pointwise) merged */
   int64_t dy_rows[3], x_rows[3];
   int pointwise;              /* backward-weight: one tap, stride 1, no padding */
+  int turned;                 /* backward-weight: the product's rows are input channels instead of output channels */
 };
 
 /* One call of a plan. */

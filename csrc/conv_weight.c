@@ -32,25 +32,35 @@ static void merge_rows(const int64_t size[3], const int64_t strides[5], int64_t 
 /* Pixels that are packed at a time: few where lanes are neighbours, so that the next ones of each are still near. */
 static int64_t few_pixels(int64_t lane_stride, int64_t pixels) { return lane_stride == 1 ? 64 : pixels; }
 
-/* Lanes are output channels. */
+/* Lanes are channels, of which each k is one pixel. */
+static void pack_channels(const fc_conv_plan *p, const char *from, const int64_t rows[3], const int64_t strides[5], int tile,
+                          char *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
+  const int64_t es = p->es, step = few_pixels(strides[1], k1 - k0);
+  int64_t off[FC_MAX_LANES];
+  for (int l = 0; l < tile; l++) off[l] = l * strides[1];
+  for (int64_t z = k0; z < k1; z += step)
+    for (int64_t l = l0; l < l1; l += tile) {
+      char *to = dst + (l - l0) * (k1 - k0) * es;
+      row r;
+      for (int64_t k = z, end = fc_min(k1, z + step); k < end; k += r.len) {
+        r = row_at(rows, k, end);
+        const int64_t at = r.b * strides[0] + l * strides[1] + r.d * strides[2] + r.h * strides[3] + r.w * strides[4];
+        p->kn->pack(to + (k - k0) * tile * es, tile, (int)fc_min(tile, l1 - l), from + at * es, off, strides[4], r.len);
+      }
+    }
+}
+
 static void pack_dy(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const weight_work *t = work;
   const fc_conv_plan *p = t->p;
-  const int64_t *ys = p->d.ys, es = p->es;
-  const int tile = p->kn->mr;
-  int64_t off[FC_MAX_LANES];
-  for (int l = 0; l < tile; l++) off[l] = l * ys[1];
-  const int64_t step = few_pixels(ys[1], k1 - k0);
-  for (int64_t z = k0; z < k1; z += step)
-    for (int64_t l = l0; l < l1; l += tile) {
-      char *to = (char *)dst + (l - l0) * (k1 - k0) * es;
-      row r;
-      for (int64_t k = z, end = fc_min(k1, z + step); k < end; k += r.len) {
-        r = row_at(p->dy_rows, k, end);
-        const int64_t at = r.b * ys[0] + l * ys[1] + r.d * ys[2] + r.h * ys[3] + r.w * ys[4];
-        p->kn->pack(to + (k - k0) * tile * es, tile, (int)fc_min(tile, l1 - l), t->dy + at * es, off, ys[4], r.len);
-      }
-    }
+  pack_channels(p, t->dy, p->dy_rows, p->d.ys, p->turned ? p->kn->nr : p->kn->mr, dst, l0, l1, k0, k1);
+}
+
+/* Of a layer that is a matrix product. */
+static void pack_x(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
+  const weight_work *t = work;
+  const fc_conv_plan *p = t->p;
+  pack_channels(p, t->x, p->x_rows, p->d.xs, p->kn->nr, dst, l0, l1, k0, k1);
 }
 
 /* A panel; lanes are (tap, input channel). A row is cut where a tap enters or leaves the padding, so that each part of it
@@ -74,16 +84,14 @@ static void pack_patch(const weight_work *t, void *dst, int64_t l, int64_t l1, i
   }
   row r;
   for (int64_t k = k0; k < k1; k += r.len) {
-    r = row_at(p->x_rows, k, k1);
+    r = row_at(d->out, k, k1);
     const int64_t id = r.d * d->stride[0], ih = r.h * d->stride[1], s = d->stride[2];
     for (int64_t from = 0, to; from < r.len; from = to) {
       to = r.len;
       for (int i = 0; i < (together ? 1 : lanes); i++) {
         /* tap i is inside for lo <= o < hi */
         const int64_t lo = at[i][2] < 0 ? fc_div_up(-at[i][2], s) - r.w : -r.w;
-        const int64_t hi = p->x_rows[2] != d->out[2]     ? r.len
-                           : d->in[2] - 1 - at[i][2] < 0 ? -1
-                                                         : (d->in[2] - 1 - at[i][2]) / s + 1 - r.w;
+        const int64_t last = d->in[2] - 1 - at[i][2], hi = last < 0 ? -1 : last / s + 1 - r.w;
         const int inside = (uint64_t)(id + at[i][0]) < (uint64_t)d->in[0] && (uint64_t)(ih + at[i][1]) < (uint64_t)d->in[1] &&
                            lo <= from && from < hi;
         off[i] = inside ? lane[i] : FC_PAD;
@@ -120,14 +128,41 @@ static int in_place(const fc_conv_plan *p) {
          fc_whole_vectors(p->kn, d->icg) && d->xs[4] * p->es < ROW_IN_PLACE && (d->xs[4] + d->ys[4]) * p->es <= BYTES_IN_PLACE;
 }
 
-static fc_product weight_product(const fc_conv_plan *p) {
-  const fc_conv_desc *d = &p->d;
-  const int64_t k = d->n * fc_product3(d->out);
-  return (fc_product){
-      p->kn, p->es, d->ocg, d->icg * fc_product3(d->ker), k, in_place(p) ? PIXELS_IN_PLACE : fc_product_kstep(p->kn, k), 0};
+/* Are a channel's pixels contiguous, image by image, and enough of them for a run? */
+static int planes(const int64_t rows[3], const int64_t strides[5]) {
+  return strides[4] == 1 && rows[0] * rows[1] == 1 && rows[2] >= 96;
 }
 
-static int one_tap(const fc_conv_plan *p) { return fc_product3(p->d.ker) == 1; }
+/* The product's rows are output channels or, turned, input channels: where their pixels are contiguous they are read where
+ * they are, so that only the fewer channels are packed. */
+static int in_rows(const fc_conv_plan *p) { return p->turned || planes(p->dy_rows, p->d.ys); }
+
+static fc_product weight_product(const fc_conv_plan *p) {
+  const fc_conv_desc *d = &p->d;
+  const int64_t k = d->n * fc_product3(d->out), n = d->icg * fc_product3(d->ker);
+  return (fc_product){p->kn,
+                      p->es,
+                      p->turned ? n : d->ocg,
+                      p->turned ? d->ocg : n,
+                      k,
+                      in_place(p) ? PIXELS_IN_PLACE : fc_product_kstep(p->kn, k),
+                      0};
+}
+
+/* Sums of one tap are the weights; those of more, or turned, are moved to their places in the end. */
+static int moved(const fc_conv_plan *p) { return p->turned || fc_product3(p->d.ker) > 1; }
+
+typedef struct weight_sizes {
+  int64_t rows, sums, product; /* bytes: addresses of rows, sums, what the product or the move takes */
+} weight_sizes;
+
+static weight_sizes sizes(const fc_conv_call *j, const fc_product *prod) {
+  const fc_conv_plan *p = j->p;
+  const int64_t table = j->piece_n * (int64_t)(sizeof(int64_t) + sizeof(int32_t));
+  return (weight_sizes){in_rows(p) ? fc_round_up(p->d.n * j->piece_m * (int64_t)sizeof(void *), FC_ALIGN) : 0,
+                        moved(p) ? fc_round_up(j->piece_m * j->piece_n * p->es, FC_ALIGN) : 0,
+                        fc_round_up(fc_max(table, fc_product_scratch(prod, j->piece_n)), FC_ALIGN)};
+}
 
 static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
@@ -136,9 +171,8 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
                nthreads, &j->piece_m, &j->piece_n);
   j->pieces_m = fc_div_up(prod.m, j->piece_m);
   j->pieces_n = fc_div_up(prod.n, j->piece_n);
-  const int64_t table = j->piece_n * (int64_t)(sizeof(int64_t) + sizeof(int32_t));
-  j->scratch = fc_round_up(fc_max(table, fc_product_scratch(&prod, j->piece_n)), FC_ALIGN) +
-               (one_tap(p) ? 0 : fc_round_up(j->piece_m * j->piece_n * p->es, FC_ALIGN));
+  const weight_sizes s = sizes(j, &prod);
+  j->scratch = s.rows + s.sums + s.product;
   return p->d.groups * j->pieces_m * j->pieces_n;
 }
 
@@ -151,17 +185,26 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t m0 = index % per % j->pieces_m * j->piece_m, m1 = fc_min(prod.m, m0 + j->piece_m);
   const int64_t n0 = index % per / j->pieces_m * j->piece_n, n1 = fc_min(prod.n, n0 + j->piece_n);
   weight_work t = {p, j->first + g * d->icg * d->xs[1] * es, j->second + g * d->ocg * d->ys[1] * es};
-  char *sums = j->workspace + worker * j->scratch;
-  void *scratch = sums + (one_tap(p) ? 0 : fc_round_up(j->piece_m * j->piece_n * es, FC_ALIGN));
-  char *result = j->result + (g * d->ocg + m0) * d->ws[0] * es;
-  const int64_t ld = n1 - n0;
-  /* Sums of one tap are the weights; of more, they are scattered in the end. */
-  const fc_view out = one_tap(p) ? (fc_view){.p = result + n0 * d->ws[1] * es, .rs = d->ws[0], .cs = d->ws[1]}
-                                 : (fc_view){.p = sums, .rs = ld, .cs = 1},
+  const weight_sizes s = sizes(j, &prod);
+  char *sums = j->workspace + worker * j->scratch + s.rows;
+  void *scratch = sums + s.sums;
+  char *result = j->result + (g * d->ocg * d->ws[0] + (p->turned ? n0 * d->ws[0] + m0 * d->ws[1] : m0 * d->ws[0])) * es;
+  const int64_t ld = j->piece_n;
+  const fc_view out = moved(p) ? (fc_view){.p = sums, .rs = ld, .cs = 1}
+                               : (fc_view){.p = result + n0 * d->ws[1] * es, .rs = d->ws[0], .cs = d->ws[1]},
                 none = {0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   fc_operand a = {.pack = pack_dy, .work = &t, .in_place = in_place(p)},
-             b = {.pack = pack_patches, .work = &t, .in_place = a.in_place};
+             b = {.pack = p->turned ? pack_dy : p->pointwise ? pack_x : pack_patches, .work = &t, .in_place = a.in_place};
+  const void **at = (const void **)(sums - s.rows);
+  const fc_rows rows = {at, fc_product3(d->out), m1 - m0};
+  if (in_rows(p)) {
+    const char *from = p->turned ? t.x : t.dy;
+    const int64_t *strides = p->turned ? d->xs : d->ys;
+    for (int64_t i = 0; i < d->n; i++)
+      for (int64_t m = m0; m < m1; m++) *at++ = from + (i * strides[0] + m * strides[1]) * es;
+    a.rows = &rows;
+  }
   if (pixels_in_row(p, p->dy_rows, d->ys)) {
     a.at = t.dy;
     a.step = d->ys[4];
@@ -171,27 +214,31 @@ static void piece(void *ctx, int64_t index, int worker) {
     b.step = d->xs[4];
   }
   fc_product_piece(&prod, a, b, m0, m1, n0, n1, &out, &none, &plain, scratch);
-  if (one_tap(p)) return;
-  int64_t *coff = scratch;
-  int32_t *crun = (int32_t *)(coff + ld);
-  for (int64_t l = n0; l < n1; l++) coff[l - n0] = l % d->icg * d->ws[1] + fc_tap_stride(d, l / d->icg);
-  fc_runs(coff, crun, ld);
-  const fc_block to = {.m = m1 - m0,
-                       .n = ld,
-                       .ep = &plain,
-                       .first = 1,
-                       .last = 1,
-                       .out = {.p = result, .rs = d->ws[0], .coff = coff, .crun = crun}};
+  if (!moved(p)) return;
+  fc_block to = {.m = m1 - m0,
+                 .n = n1 - n0,
+                 .ep = &plain,
+                 .first = 1,
+                 .last = 1,
+                 .out = {.p = result, .rs = d->ws[p->turned], .cs = d->ws[0]}};
+  if (!p->turned) {
+    int64_t *coff = scratch;
+    int32_t *crun = (int32_t *)(coff + ld);
+    for (int64_t l = n0; l < n1; l++) coff[l - n0] = l % d->icg * d->ws[1] + fc_tap_stride(d, l / d->icg);
+    fc_runs(coff, crun, n1 - n0);
+    to.out.coff = coff;
+    to.out.crun = crun;
+  }
   p->kn->write(sums, ld, &to);
 }
 
 static void prepare(fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
   merge_rows(d->out, d->ys, p->dy_rows);
-  memcpy(p->x_rows, d->out, sizeof p->x_rows);
   p->pointwise = 1;
   for (int i = 0; i < 3; i++) p->pointwise &= d->ker[i] == 1 && d->stride[i] == 1 && d->in[i] == d->out[i] && d->pad[i] == 0;
-  if (p->pointwise) merge_rows(d->out, d->xs, p->x_rows);
+  merge_rows(d->out, d->xs, p->x_rows);
+  p->turned = p->pointwise && planes(p->x_rows, d->xs) && d->icg > d->ocg;
 }
 
 static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
