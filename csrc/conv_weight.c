@@ -134,32 +134,43 @@ static int planes(const int64_t rows[3], const int64_t strides[5]) {
 }
 
 /* The product's rows are output channels or, turned, input channels: where their pixels are contiguous they are read where
- * they are, so that only the fewer channels are packed. */
+ * they are, so that only the fewer channels are packed. A block of the reduction then is a part of an image, or whole ones:
+ * the end of a run costs each tile about 30 cycles. */
+enum { BLOCK_OF_ROWS = 800 };
+
 static int in_rows(const fc_conv_plan *p) { return p->turned || planes(p->dy_rows, p->d.ys); }
+
+/* Images that the product takes at a time. */
+static int64_t images(const fc_conv_plan *p) {
+  const int64_t n = p->d.n, most = fc_max(1, BLOCK_OF_ROWS / fc_product3(p->d.out));
+  return in_rows(p) ? fc_div_up(n, fc_div_up(n, most)) : n;
+}
 
 static fc_product weight_product(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  const int64_t k = d->n * fc_product3(d->out), n = d->icg * fc_product3(d->ker);
-  return (fc_product){p->kn,
-                      p->es,
-                      p->turned ? n : d->ocg,
-                      p->turned ? d->ocg : n,
-                      k,
-                      in_place(p) ? PIXELS_IN_PLACE : fc_product_kstep(p->kn, k),
-                      0};
+  const int64_t k = images(p) * fc_product3(d->out), n = d->icg * fc_product3(d->ker);
+  return (fc_product){.kn = p->kn,
+                      .es = p->es,
+                      .m = p->turned ? n : d->ocg,
+                      .n = p->turned ? d->ocg : n,
+                      .k = k,
+                      .kstep = in_rows(p)    ? fc_div_up(k, fc_div_up(k, BLOCK_OF_ROWS))
+                               : in_place(p) ? PIXELS_IN_PLACE
+                                             : fc_product_kstep(p->kn, k)};
 }
 
 /* Sums of one tap are the weights; those of more, or turned, are moved to their places in the end. */
 static int moved(const fc_conv_plan *p) { return p->turned || fc_product3(p->d.ker) > 1; }
 
+/* Bytes: addresses of rows; sums; what the product or the move takes. */
 typedef struct weight_sizes {
-  int64_t rows, sums, product; /* bytes: addresses of rows, sums, what the product or the move takes */
+  int64_t rows, sums, product;
 } weight_sizes;
 
 static weight_sizes sizes(const fc_conv_call *j, const fc_product *prod) {
   const fc_conv_plan *p = j->p;
   const int64_t table = j->piece_n * (int64_t)(sizeof(int64_t) + sizeof(int32_t));
-  return (weight_sizes){in_rows(p) ? fc_round_up(p->d.n * j->piece_m * (int64_t)sizeof(void *), FC_ALIGN) : 0,
+  return (weight_sizes){in_rows(p) ? fc_round_up(images(p) * j->piece_m * (int64_t)sizeof(void *), FC_ALIGN) : 0,
                         moved(p) ? fc_round_up(j->piece_m * j->piece_n * p->es, FC_ALIGN) : 0,
                         fc_round_up(fc_max(table, fc_product_scratch(prod, j->piece_n)), FC_ALIGN)};
 }
@@ -180,40 +191,45 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
-  const fc_product prod = weight_product(p);
-  const int64_t es = p->es, per = j->pieces_m * j->pieces_n, g = index / per;
+  fc_product prod = weight_product(p);
+  const int64_t es = p->es, per = j->pieces_m * j->pieces_n, g = index / per, step = images(p), pixels = fc_product3(d->out);
   const int64_t m0 = index % per % j->pieces_m * j->piece_m, m1 = fc_min(prod.m, m0 + j->piece_m);
   const int64_t n0 = index % per / j->pieces_m * j->piece_n, n1 = fc_min(prod.n, n0 + j->piece_n);
-  weight_work t = {p, j->first + g * d->icg * d->xs[1] * es, j->second + g * d->ocg * d->ys[1] * es};
   const weight_sizes s = sizes(j, &prod);
-  char *sums = j->workspace + worker * j->scratch + s.rows;
-  void *scratch = sums + s.sums;
+  char *at = j->workspace + worker * j->scratch, *sums = at + s.rows, *scratch = sums + s.sums;
   char *result = j->result + (g * d->ocg * d->ws[0] + (p->turned ? n0 * d->ws[0] + m0 * d->ws[1] : m0 * d->ws[0])) * es;
   const int64_t ld = j->piece_n;
   const fc_view out = moved(p) ? (fc_view){.p = sums, .rs = ld, .cs = 1}
                                : (fc_view){.p = result + n0 * d->ws[1] * es, .rs = d->ws[0], .cs = d->ws[1]},
                 none = {0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  fc_operand a = {.pack = pack_dy, .work = &t, .in_place = in_place(p)},
-             b = {.pack = p->turned ? pack_dy : p->pointwise ? pack_x : pack_patches, .work = &t, .in_place = a.in_place};
-  const void **at = (const void **)(sums - s.rows);
-  const fc_rows rows = {at, fc_product3(d->out), m1 - m0};
-  if (in_rows(p)) {
-    const char *from = p->turned ? t.x : t.dy;
-    const int64_t *strides = p->turned ? d->xs : d->ys;
-    for (int64_t i = 0; i < d->n; i++)
-      for (int64_t m = m0; m < m1; m++) *at++ = from + (i * strides[0] + m * strides[1]) * es;
-    a.rows = &rows;
+  for (int64_t i = 0; i < d->n; i += step) {
+    const int64_t n = fc_min(step, d->n - i);
+    weight_work t = {p, j->first + (i * d->xs[0] + g * d->icg * d->xs[1]) * es,
+                     j->second + (i * d->ys[0] + g * d->ocg * d->ys[1]) * es};
+    const fc_pack_fn pack_columns = p->turned ? pack_dy : p->pointwise ? pack_x : pack_patches;
+    fc_operand a = {.pack = pack_dy, .work = &t, .in_place = in_place(p)};
+    fc_operand b = {.pack = pack_columns, .work = &t, .in_place = a.in_place};
+    const fc_rows rows = {(const void **)at, pixels, m1 - m0};
+    if (in_rows(p)) {
+      const int64_t *strides = p->turned ? d->xs : d->ys;
+      const void **row = (const void **)at;
+      for (int64_t x = 0; x < n; x++)
+        for (int64_t m = m0; m < m1; m++) *row++ = (p->turned ? t.x : t.dy) + (x * strides[0] + m * strides[1]) * es;
+      a.rows = &rows;
+    }
+    if (pixels_in_row(p, p->dy_rows, d->ys)) {
+      a.at = t.dy;
+      a.step = d->ys[4];
+    }
+    if (p->pointwise && pixels_in_row(p, p->x_rows, d->xs)) {
+      b.at = t.x;
+      b.step = d->xs[4];
+    }
+    prod.k = n * pixels;
+    prod.sum = i > 0;
+    fc_product_piece(&prod, a, b, m0, m1, n0, n1, &out, &none, &plain, scratch);
   }
-  if (pixels_in_row(p, p->dy_rows, d->ys)) {
-    a.at = t.dy;
-    a.step = d->ys[4];
-  }
-  if (p->pointwise && pixels_in_row(p, p->x_rows, d->xs)) {
-    b.at = t.x;
-    b.step = d->xs[4];
-  }
-  fc_product_piece(&prod, a, b, m0, m1, n0, n1, &out, &none, &plain, scratch);
   if (!moved(p)) return;
   fc_block to = {.m = m1 - m0,
                  .n = n1 - n0,
@@ -222,7 +238,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                  .last = 1,
                  .out = {.p = result, .rs = d->ws[p->turned], .cs = d->ws[0]}};
   if (!p->turned) {
-    int64_t *coff = scratch;
+    int64_t *coff = (int64_t *)scratch;
     int32_t *crun = (int32_t *)(coff + ld);
     for (int64_t l = n0; l < n1; l++) coff[l - n0] = l % d->icg * d->ws[1] + fc_tap_stride(d, l / d->icg);
     fc_runs(coff, crun, n1 - n0);

@@ -490,6 +490,19 @@ _product = [
     ),
     group(
         "product",
+        "planes read row by row, blocks of the reduction",
+        *[
+            conv(f"{c} to {k}, {h}x{w}", 1, c, k, (h, w), 1)
+            for c, k in ((35, 21), (21, 35))
+            for h, w in ((5, 19), (8, 12), (1, 97), (17, 47), (20, 40), (9, 89), (35, 46))
+        ],
+        *[conv(f"{n} of 10x10", n, 33, 17, 10, 1) for n in (7, 8, 9, 17)],
+        conv("2 groups", 3, 50, 34, (9, 11), 1, 2),
+        conv("2x3", 3, 18, 17, (9, 13), (2, 3)),
+        conv("stride 2", 3, 18, 17, (23, 19), 1, stride=2),
+    ),
+    group(
+        "product",
         "images",
         *[conv(f"{n} of 5", n, 16, 18, 5, 3, padding=1) for n in (12, 13, 38, 39, 51, 52, 64, 65)],
         *[conv(f"{n} of 3x5", n, 16, 18, (3, 5), 3, stride=2, padding=1) for n in (7, 17, 33)],
