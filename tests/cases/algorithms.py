@@ -17,10 +17,10 @@ ROWS, PIXELS, LINES = "implicit_gemm_rows", "implicit_gemm_pixels", "direct_line
 
 
 class OfC(str):
-    """An algorithm that computes layers of C's which Numba leaves to its product."""
+    """An algorithm whose layers Numba computes by another."""
 
 
-STRIDED = OfC("winograd_4x4_3x3_stride2")
+STRIDED = "winograd_4x4_3x3_stride2"
 
 
 #: family -> result -> what computes it with the channels first, with the channels last.
@@ -35,18 +35,18 @@ ALGORITHMS = {
         **dict.fromkeys(("y", "dx"), (f"{WINOGRAD_5X5}_filters", f"{WINOGRAD_5X5}_filters")),
         "dw": (WINOGRAD_5X5, WINOGRAD_5X5),
     },
-    "winograd dilated": dict.fromkeys(("y", "dx", "dw"), (OfC(WINOGRAD),) * 2),
-    "winograd 5x5 dilated": dict.fromkeys(("y", "dx", "dw"), (OfC(WINOGRAD_5X5),) * 2),
-    "winograd 3-D": dict.fromkeys(("y", "dx", "dw"), (OfC(WINOGRAD),) * 2),
+    "winograd dilated": dict.fromkeys(("y", "dx", "dw"), (WINOGRAD,) * 2),
+    "winograd 5x5 dilated": dict.fromkeys(("y", "dx", "dw"), (WINOGRAD_5X5,) * 2),
+    "winograd 3-D": dict.fromkeys(("y", "dx", "dw"), (WINOGRAD,) * 2),
     "winograd 3-D by filters": {
-        **dict.fromkeys(("y", "dx"), (OfC(f"{WINOGRAD}_filters"),) * 2),
-        "dw": (OfC(WINOGRAD),) * 2,
+        **dict.fromkeys(("y", "dx"), (f"{WINOGRAD}_filters",) * 2),
+        "dw": (WINOGRAD,) * 2,
     },
     "winograd dilated by filters": {
-        **dict.fromkeys(("y", "dx"), (OfC(f"{WINOGRAD}_filters"),) * 2),
-        "dw": (OfC(WINOGRAD),) * 2,
+        **dict.fromkeys(("y", "dx"), (f"{WINOGRAD}_filters",) * 2),
+        "dw": (WINOGRAD,) * 2,
     },
-    **{f"winograd line {n}": dict.fromkeys(("y", "dx", "dw"), (OfC(f"winograd_line_{n}"),) * 2) for n in (6, 8, 10)},
+    **{f"winograd line {n}": dict.fromkeys(("y", "dx", "dw"), (f"winograd_line_{n}",) * 2) for n in (6, 8, 10)},
     "winograd line rows 10": {
         **dict.fromkeys(("y", "dx"), (OfC("winograd_line_10"),) * 2),
         "dw": (PIXELS, PIXELS),

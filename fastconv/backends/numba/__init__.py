@@ -24,7 +24,7 @@ class _Numba:
         return None
 
     def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
-        return {self.compile(spec).algorithm: None}
+        return dict(self.compile(spec).algorithms)
 
     def compile(self, spec: Spec) -> Any:
         # Numba takes half a second to import: not before it is wanted.

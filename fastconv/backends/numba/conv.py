@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ...dispatch import settings
 from ...spec import ConvSpec
 from .direct import Direct, DirectJob, DirectWeights
 from .product import Job, Operand, Packed, Product, merge_pixels, steps
 from .simd import ISA, MR, NV, lanes
 from .winograd import NAMES as WINOGRAD
-from .winograd import Winograd, WinogradWeights, refuse
+from .winograd import Winograd, WinogradWeights, refuse, slow
 
 __all__ = ["ConvKernel"]
 
@@ -77,15 +78,25 @@ class ConvKernel:
         results = self.icg if spec.direction == "bwd_input" else self.ocg
         few = results <= NV * lanes(spec.dtype) // 2
         self.pixels_are_rows = spec.channels_last and (not few or spec.direction == "bwd_weight")
+        if spec.direction == "bwd_weight" and prod(spec.kernel) == 1:
+            # Of one tap both operands are packed alike: let the result be written in whole vectors.
+            self.pixels_are_rows = True
         self.by_rows = not (spec.channels_last and spec.groups > 1 and self.icg == self.ocg == 1)
-        tried = {name: refuse(spec, taps) for taps, name in WINOGRAD.items()}
-        tried["direct" if self.by_rows else "depthwise_channels"] = self._refuse_direct()
-        tried["implicit_gemm"] = None
+        #: Every algorithm for it, with the reason why one is not to run.
+        self.algorithms = {name: why for name in WINOGRAD if (why := refuse(spec, name)) != ""}
+        self.algorithms["direct" if self.by_rows else "depthwise_channels"] = self._refuse_direct()
+        self.algorithms["implicit_gemm"] = None
+        tried: dict[str, str | None] = {}
+        for name, why in self.algorithms.items():
+            tried[name] = why or (slow(spec, name) if name in WINOGRAD else None)
+        asked = settings().algorithm
+        if asked is not None and self.algorithms.get(asked, "") is None:
+            tried = {asked: None}
         self.algorithm = next(name for name, why in tried.items() if why is None)
-        self.is_winograd = self.algorithm in WINOGRAD.values()
+        self.is_winograd = self.algorithm in WINOGRAD
         self.is_direct = not (self.is_winograd or self.algorithm == "implicit_gemm")
         refused = list(tried.items())[: list(tried).index(self.algorithm)]
-        self.reason = "".join(f"{name}: refused, {why}\n" for name, why in refused if why) + self.algorithm
+        self.reason = "".join(f"{name}: refused, {why}\n" for name, why in refused) + self.algorithm
         make: Any = self._make_winograd if self.is_winograd else self._make_direct if self.is_direct else self._make
         self._made = lru_cache(maxsize=8)(make)
 
@@ -188,9 +199,10 @@ class ConvKernel:
         bias_step: int | None,
     ) -> Winograd | WinogradWeights:
         if self.spec.direction == "bwd_weight":
-            return WinogradWeights(self.spec, [_Image(a, self.spec.channels_last).record() for a in (first, second)])
+            strides = [_Image(a, self.spec.channels_last).record() for a in (first, second)]
+            return WinogradWeights(self.spec, self.algorithm, strides)
         strides = [_Image(a, self.spec.channels_last).record() for a in (first, out, residual or out)]
-        return Winograd(self.spec, strides, bias_step, residual is not None)
+        return Winograd(self.spec, self.algorithm, strides, bias_step, residual is not None)
 
     def _make_direct(
         self,
