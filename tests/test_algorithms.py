@@ -88,17 +88,16 @@ def _named(target: Target, algorithm: str) -> set[str]:
     product = {"implicit_gemm"}
     if isinstance(algorithm, OfC):
         return product
-    return {ROWS: product, PIXELS: product, LINES: product | {"direct"}, STRIPS: {"direct"}}.get(
-        algorithm, {algorithm.removesuffix("_filters")}
-    )
+    others = {ROWS: product, PIXELS: product, LINES: product | {"direct"}, STRIPS: {STRIPS, "direct"}}
+    return others.get(algorithm, {algorithm.removesuffix("_filters")})
 
 
 def _asked_for(target: Target, algorithm: str) -> AbstractContextManager[None]:
-    """What pays where is not the question then. But for Winograd, Numba computes by what it chooses."""
+    """What pays where is not the question then. Numba's direct algorithms refuse what they are slow at."""
     if target.backend == "c":
         return fc.use_algorithm(algorithm)
-    (name, *others) = _named(target, algorithm)
-    return nullcontext() if others or not name.startswith("winograd") else fc.use_algorithm(name)
+    asked = [name for name in _named(target, algorithm) if name.startswith(("winograd", "implicit_gemm"))]
+    return fc.use_algorithm(asked[0]) if asked else nullcontext()
 
 
 def _ran(target: Target, algorithm: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> np.ndarray:

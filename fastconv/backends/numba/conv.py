@@ -14,6 +14,7 @@ from ...spec import ConvSpec
 from .direct import Direct, DirectJob, DirectWeights
 from .product import Job, Operand, Packed, Product, merge_pixels, steps
 from .simd import ISA, MR, NV, lanes
+from .strips import Strips, StripWeights
 from .winograd import NAMES as WINOGRAD
 from .winograd import Winograd, WinogradWeights, refuse, slow
 
@@ -42,10 +43,6 @@ class _Image:
         """As ``direct.STEPS`` has it, for every so many positions from ``begin`` on."""
         base = sum(b * s for b, s in zip(begin, self.size, strict=True))
         return (self.n, self.c, *(s * e for s, e in zip(self.size, every, strict=True)), base)
-
-
-def _unit_channels(array: np.ndarray) -> np.ndarray:
-    return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
 
 
 class _Weights:
@@ -81,10 +78,16 @@ class ConvKernel:
         if spec.direction == "bwd_weight" and prod(spec.kernel) == 1:
             # Of one tap both operands are packed alike: let the result be written in whole vectors.
             self.pixels_are_rows = True
-        self.by_rows = not (spec.channels_last and spec.groups > 1 and self.icg == self.ocg == 1)
+        # Strips have whole vectors of channels.
+        depthwise = spec.groups > 1 and self.icg == self.ocg == 1
+        filled = self.kernel[0] == self.in_size[0] == 1 and 4 * spec.groups >= 3 * lanes(spec.dtype)
+        self.is_strips = depthwise and (spec.channels_last or filled)
         #: Every algorithm for it, with the reason why one is not to run.
         self.algorithms = {name: why for name in WINOGRAD if (why := refuse(spec, name)) != ""}
-        self.algorithms["direct" if self.by_rows else "depthwise_channels"] = self._refuse_direct()
+        direct = "direct"
+        if self.is_strips:
+            direct = "depthwise_channels" if spec.channels_last else "depthwise_strips"
+        self.algorithms[direct] = self._refuse_direct()
         self.algorithms["implicit_gemm"] = None
         tried: dict[str, str | None] = {}
         for name, why in self.algorithms.items():
@@ -149,8 +152,6 @@ class ConvKernel:
         if not gradient:
             packed = second if isinstance(second, Packed) else self.pack(second)
             second = None
-        if self.is_direct and not self.by_rows:
-            first, second = (None if a is None else _unit_channels(a) for a in (first, second))
         made = self._made(
             steps(first),
             (0,) * first.ndim if second is None else steps(second),
@@ -211,24 +212,33 @@ class ConvKernel:
         out: tuple[int, ...],
         residual: tuple[int, ...] | None,
         bias_step: int | None,
-    ) -> Direct | DirectWeights:
+    ) -> Direct | DirectWeights | Strips | StripWeights:
         spec, last = self.spec, self.spec.channels_last
         forward = spec.direction != "bwd_input"
         channels, results = (self.icg, self.ocg) if forward else (self.ocg, self.icg)
         step, image = (self.stride, self.in_size) if forward else ((1, 1, 1), self.out_size)
         every = (1, 1, 1) if forward else self.stride
-        jobs, strides = [], []
+        jobs, strides, begins = [], [], []
         for size, begin, taps in self._phases():
             numbers = [(a * self.kernel[1] + b) * self.kernel[2] + c for (a, b, c), _ in taps]
             offsets = [o for _, o in taps]
             jobs.append(DirectJob(spec.n, spec.groups, channels, results, size, step, image, offsets, numbers))
+            begins.append(begin)
             strides.append(_Image(first, last).record())
             strides += [_Image(a or out, last).record(begin, every) for a in (out, residual)]
         if spec.direction == "bwd_weight":
             strides = [_Image(a, last).record() for a in (first, second)]
-            return DirectWeights(spec.dtype, jobs[0], self.by_rows, strides)
+            kind: Any = StripWeights if self.is_strips else DirectWeights
+            return kind(spec.dtype, jobs[0], strides)
+        if self.is_strips:
+            full = self.out_size if forward else self.in_size
+            strides = [_Image(a or out, last).record() for a in (first, out, residual)]
+            return Strips(
+                spec.dtype, jobs, begins, every, full, strides, prod(self.kernel), bias_step, residual is not None,
+                spec.activation,
+            )  # fmt: skip
         order = (forward, self.ocg, self.icg, prod(self.kernel))
-        return Direct(spec.dtype, jobs, self.by_rows, order, strides, bias_step, residual is not None, spec.activation)
+        return Direct(spec.dtype, jobs, order, strides, bias_step, residual is not None, spec.activation)
 
     def _phases(self) -> list[tuple[Triple, Triple, list[tuple[Triple, Triple]]]]:
         """Dense convolutions that together make the result: (its size, where it begins, [(tap, offset)]).

@@ -1,16 +1,13 @@
-"""Convolution of groups too small for a register tile (depthwise, above all), without a matrix product.
+"""Convolution of groups too small for a register tile, without a matrix product.
 
-Channels first: the input rows that a few output rows need are copied to a small buffer with zeros around them, apart
-by position modulo the stride; then every tap is a shifted contiguous row. Channels last: some vectors of channels are
-weighed at a time, tap by tap, where the input lies. The gradient of the weights goes the same two ways.
+The input rows that a few output rows need are copied to a small buffer with zeros around them, apart by position modulo
+the stride; then every tap is a shifted contiguous row. The gradient of the weights goes the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +17,12 @@ from . import workers
 from .engine import activate, turn
 from .product import WORK_FLOOR, Packed, activation_number, address_of, up
 from .simd import (
-    ABREAST,
     COLUMNS,
     LINES,
     TOGETHER,
     compact,
     copy_evens,
     copy_vector,
-    correlate_channels,
     correlate_rows,
     data_of,
     fetch_add,
@@ -37,8 +32,6 @@ from .simd import (
     part,
     pointer,
     vector_lanes,
-    weigh_pixel,
-    weigh_pixels,
     weigh_results,
     weigh_rows,
 )
@@ -53,13 +46,12 @@ _NEAR, _FAR = 6144, 40960
 
 PROBLEM = np.dtype(
     [
-        ("n", _i8), ("groups", _i8), ("channels", _i8), ("results", _i8), ("taps", _i8), ("first_tap", _i8),
-        ("first_piece", _i8), ("weights_at", _i8),
+        ("n", _i8), ("groups", _i8), ("channels", _i8), ("results", _i8), ("taps", _i8), ("weights_at", _i8),
         # The source: its sizes, and the steps of a coordinate from one output to the next.
         ("size_0", _i8), ("size_1", _i8), ("size_2", _i8), ("step_0", _i8), ("step_1", _i8), ("step_2", _i8),
         ("q0", _i8), ("q1", _i8), ("q2", _i8),
         # The row buffer: output rows at a time; lowest offsets of taps; its size; rows that the taps span.
-        ("rows", _i8), ("low_0", _i8), ("low_1", _i8), ("low_2", _i8), ("high_2", _i8),
+        ("rows", _i8), ("low_0", _i8), ("low_1", _i8), ("low_2", _i8),
         ("depth", _i8), ("height", _i8), ("width", _i8), ("span", _i8),
         # Where it begins in the work space, behind the lines; where its offsets begin in the table.
         ("buffer", _i8), ("first_offset", _i8),
@@ -149,14 +141,6 @@ def finish(line, at, count, bias, b, b_step, out, o, o_step, residual, r, r_step
 
 
 @part
-def _find(jobs, number):
-    which = len(jobs) - 1
-    while jobs[which].first_piece > number:
-        which -= 1
-    return which
-
-
-@part
 def _weigh_lines(
     line, source, panel, w, offsets, terms, by_results, some, out, o, ys, residual, r, rs, bias, b, job, scalars
 ):
@@ -183,8 +167,8 @@ def _weigh_lines(
 
 
 @jit
-def rows(counter, pieces, jobs, strides, table, addresses, weights, scalars, work, pairs):
-    """Forward, by rows: a piece is some rows of a group. ``strides``: source, result, residual of each job."""
+def rows(counter, pieces, jobs, strides, table, addresses, weights, scalars, work):
+    """Forward: a piece is some rows of a group. ``strides``: source, result, residual of each job."""
     compact()
     src, out = pointer(addresses[0], work), pointer(addresses[1], work)
     residual, bias = pointer(addresses[2], work), pointer(addresses[3], work)
@@ -221,66 +205,8 @@ def rows(counter, pieces, jobs, strides, table, addresses, weights, scalars, wor
 
 
 @jit
-def channels(counter, pieces, jobs, strides, table, addresses, weights, scalars, work, pairs):
-    """Forward, channels last, one channel a group: a piece is one row of pixels."""
-    compact()
-    src, out = pointer(addresses[0], work), pointer(addresses[1], work)
-    residual, bias = pointer(addresses[2], work), pointer(addresses[3], work)
-    line, panel = data_of(work), data_of(weights)
-    block = COLUMNS * vector_lanes(line)
-    number = fetch_add(counter)
-    while number < pieces:
-        which = _find(jobs, number)
-        job = jobs[which]
-        xs, ys, rs = strides[3 * which], strides[3 * which + 1], strides[3 * which + 2]
-        row = number - job.first_piece
-        q1, q0, n = row % job.q1, row // job.q1 % job.q0, row // (job.q1 * job.q0)
-        pitch = (job.groups + block - 1) // block * block
-        whole = job.groups // block * block
-        straight = whole if job.untouched and ys.c == 1 else 0
-        taps, q2, inner_taps = 0, 0, False
-        while q2 < job.q2:
-            begin = q2 * job.step_2
-            # Between the margins the taps of a pixel are those of the one before it.
-            inner = begin + job.low_2 >= 0 and begin + job.high_2 < job.size_2
-            if not (inner and inner_taps):
-                taps = 0
-                for t in range(job.taps):
-                    tap = job.first_tap + 3 * t
-                    x0, x1 = q0 * job.step_0 + table[tap], q1 * job.step_1 + table[tap + 1]
-                    x2 = begin + table[tap + 2]
-                    if 0 <= x0 < job.size_0 and 0 <= x1 < job.size_1 and 0 <= x2 < job.size_2:
-                        pairs[2 * taps] = x0 * xs.s0 + x1 * xs.s1 + table[tap + 2] * xs.s2
-                        pairs[2 * taps + 1] = t
-                        taps += 1
-            inner_taps = inner
-            last = (q2 + LINES - 1) * job.step_2 + job.high_2
-            some = LINES if inner and q2 + LINES <= job.q2 and last < job.size_2 else 1
-            o = ys.base + n * ys.n + q0 * ys.s0 + q1 * ys.s1 + q2 * ys.s2
-            r = rs.base + n * rs.n + q0 * rs.s0 + q1 * rs.s1 + q2 * rs.s2
-            base, step = xs.base + n * xs.n + begin * xs.s2, job.step_2 * xs.s2
-            for c in range(0, job.groups, block):
-                to, at, apart = (out, o + c, ys.s2) if c < straight else (line, c, pitch)
-                w = job.weights_at + c
-                if some == LINES and c < whole:
-                    weigh_pixels(to, at, apart, src, base + c, step, panel, w, pitch, pairs, taps, block)
-                else:
-                    for i in range(some):
-                        source, count = base + i * step + c, min(block, job.groups - c)
-                        weigh_pixel(to, at + i * apart, 0, src, source, 0, panel, w, pitch, pairs, taps, count)
-            for i in range(some if straight < job.groups else 0):
-                finish(
-                    line, i * pitch + straight, job.groups - straight, bias, straight * job.bias_stride,
-                    job.bias_stride, out, o + i * ys.s2 + straight * ys.c, ys.c,
-                    residual, r + i * rs.s2 + straight * rs.c, rs.c, job, scalars,
-                )  # fmt: skip
-            q2 += some
-        number = fetch_add(counter)
-
-
-@jit
 def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
-    """Gradient of the weights, by rows: a piece is one group. ``strides``: x and dy; result: groups of terms."""
+    """Gradient of the weights: a piece is one group. ``strides``: x and dy; result: groups of terms."""
     compact()
     job, xs, ys = jobs[0], strides[0], strides[1]
     src, dy, line = pointer(addresses[0], work), pointer(addresses[1], work), data_of(work)
@@ -317,41 +243,6 @@ def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
         g = fetch_add(counter)
 
 
-@jit
-def weight_channels(counter, pieces, jobs, strides, table, addresses, totals, work):
-    """Gradient of the weights, channels last, one channel a group: a piece is as many as are weighed at a time."""
-    compact()
-    job, xs, ys = jobs[0], strides[0], strides[1]
-    src, dy, line = pointer(addresses[0], work), pointer(addresses[1], work), data_of(work)
-    step = ABREAST * vector_lanes(line)
-    piece = fetch_add(counter)
-    while piece < pieces:
-        c = piece * step
-        count = min(step, job.groups - c)
-        for k in range(c * job.taps, (c + count) * job.taps):
-            totals[k] = 0
-        for n in range(job.n):
-            for j in range(job.taps * step):
-                line[j] = 0
-            for q0 in range(job.q0):
-                for q1 in range(job.q1):
-                    for t in range(job.taps):
-                        tap = job.first_tap + 3 * t
-                        x0, x1 = q0 * job.step_0 + table[tap], q1 * job.step_1 + table[tap + 1]
-                        if not (0 <= x0 < job.size_0 and 0 <= x1 < job.size_1):
-                            continue
-                        first = table[tap + 2]
-                        j0 = max(0, -(first // job.step_2))
-                        j1 = max(j0, min(job.q2, -((first - job.size_2) // job.step_2)))
-                        x = n * xs.n + x0 * xs.s0 + x1 * xs.s1 + (j0 * job.step_2 + first) * xs.s2 + c
-                        y = n * ys.n + q0 * ys.s0 + q1 * ys.s1 + j0 * ys.s2 + c
-                        correlate_channels(line, t * step, src, x, job.step_2 * xs.s2, dy, y, ys.s2, j1 - j0, count)
-            for i in range(count):
-                for t in range(job.taps):
-                    totals[(c + i) * job.taps + t] += line[t * step + i]
-        piece = fetch_add(counter)
-
-
 # ------------------------------------------------------------------------------------------------------ the jobs
 
 
@@ -376,31 +267,24 @@ class _Jobs:
 
     gradient = False
 
-    def __init__(self, dtype: str, jobs: list[DirectJob], by_rows: bool) -> None:
+    def __init__(self, dtype: str, jobs: list[DirectJob], epilogue: tuple[int, ...]) -> None:
         self.dtype = np.dtype(dtype)
         self.jobs = jobs
-        self.by_rows = by_rows
         self.macs = sum(j.n * j.groups * j.results * j.channels * len(j.offsets) * prod(j.size) for j in jobs)
-        self.step = COLUMNS * lanes(dtype)
         self.size_buffer()
-
-    def records(self, pieces_of: Callable[[DirectJob], int], epilogue: tuple[int, ...]) -> None:
         table: list[int] = []
-        records, self.pieces, weights = [], 0, 0
-        for job in self.jobs:
-            first_tap = len(table)
-            table += [x for offset in job.offsets for x in offset]
+        records, weights = [], 0
+        for job in jobs:
             first_offset = len(table)
             table += self.places(job) + [0] * TOGETHER
             records.append(
                 (
-                    job.n, job.groups, job.channels, job.results, len(job.offsets), first_tap, self.pieces, weights,
-                    *job.image, *job.step, *job.size, self.rows, *self.low, self.high[2], *self.extent, self.span,
+                    job.n, job.groups, job.channels, job.results, len(job.offsets), weights,
+                    *job.image, *job.step, *job.size, self.rows, *self.low, *self.extent, self.span,
                     self.begin, first_offset, *epilogue, not any(epilogue),
                 )
             )  # fmt: skip
-            weights += self.panel_size(job)
-            self.pieces += pieces_of(job)
+            weights += job.groups * job.results * job.channels * len(job.offsets)
         self.table = np.array(table, np.int64)
         self.problems = np.array(records, PROBLEM)
 
@@ -437,12 +321,8 @@ class _Jobs:
             for o0, o1, o2 in job.offsets
         ]
 
-    def panel_size(self, job: DirectJob) -> int:
-        if self.by_rows:
-            return job.groups * job.results * job.channels * len(job.offsets)
-        return len(job.offsets) * -(-job.groups // self.step) * self.step
-
     def threads(self) -> int:
+        """How many of them the pieces employ."""
         return min(get_num_threads(), self.pieces) if self.macs >= WORK_FLOOR else 1
 
 
@@ -453,44 +333,30 @@ class Direct(_Jobs):
         self,
         dtype: str,
         jobs: list[DirectJob],
-        by_rows: bool,
         order: tuple[bool, int, int, int],
         strides: list[tuple[int, ...]],
         bias_step: int | None,
         residual: bool,
         activation: Activation | None,
     ) -> None:
-        super().__init__(dtype, jobs, by_rows)
         number, *parameters = activation_number(activation)
-        self.records(self.pieces_of, (bias_step is not None, bias_step or 0, residual, number))
-        if not by_rows:
-            self.work = LINES * up(jobs[0].groups, self.step)
+        super().__init__(dtype, jobs, (bias_step is not None, bias_step or 0, residual, number))
+        # One piece has the rows of all jobs.
+        self.pieces = jobs[0].n * jobs[0].groups * -(-jobs[0].size[1] // self.rows)
         self.scalars = np.array(parameters, self.dtype)
         self.strides = np.array(strides, STEPS)
         self.order = self._order(*order)
-        self.most_taps = max(len(j.offsets) for j in jobs)
-
-    def pieces_of(self, job: DirectJob) -> int:
-        if not self.by_rows:
-            return job.n * job.size[0] * job.size[1]
-        # One piece has the rows of all jobs.
-        return job.n * job.groups * -(-job.size[1] // self.rows) if job is self.jobs[0] else 0
 
     @property
     def workspace_bytes(self) -> int:
-        panels = sum(map(self.panel_size, self.jobs)) * self.dtype.itemsize
-        return panels + self.threads() * (self.work * self.dtype.itemsize + 16 * self.most_taps)
+        return (self.order.size + self.threads() * self.work) * self.dtype.itemsize
 
     def _order(self, forward: bool, oc: int, ic: int, taps: int) -> np.ndarray:
-        """Where, among the weights (groups, oc, ic, taps), the kernel's lie: by terms, or for channels by taps."""
+        """Where, among the weights (groups, oc, ic, taps), the kernel's lie: by terms."""
         orders = []
         whole = np.arange(self.jobs[0].groups * oc * ic * taps).reshape(-1, oc, ic, taps)
         for job in self.jobs:
-            part = (whole if forward else whole.swapaxes(1, 2))[..., job.taps]
-            if not self.by_rows:
-                # Of the channels that fill up the last vectors nothing is read; so any weights will do.
-                part = np.pad(part[:, 0, 0].T, ((0, 0), (0, -len(part) % self.step)))
-            orders.append(part.ravel())
+            orders.append((whole if forward else whole.swapaxes(1, 2))[..., job.taps].ravel())
         # The last results' tile may read as far as one result more.
         return np.concatenate([*orders, np.zeros(max(len(j.offsets) * j.channels for j in self.jobs), np.intp)])
 
@@ -508,29 +374,24 @@ class Direct(_Jobs):
     ) -> None:
         addresses = np.array([address_of(a) for a in (source, out, residual, bias)], np.int64)
         counter = np.zeros(1, np.int64)
-        kernel: Any = rows if self.by_rows else channels
 
         def work() -> None:
-            space, pairs = np.empty(self.work, self.dtype), np.empty(2 * self.most_taps + 2, np.int64)
-            kernel(
+            rows(
                 counter, self.pieces, self.problems, self.strides, self.table, addresses, packed.data, self.scalars,
-                space, pairs,
+                np.empty(self.work, self.dtype),
             )  # fmt: skip
 
         workers.run(work, self.threads())
 
 
 class DirectWeights(_Jobs):
-    """The gradient of the weights: (groups, results, channels, taps), summed in float64 over rows or images."""
+    """The gradient of the weights: (groups, results, channels, taps), summed in float64 over rows."""
 
     gradient = True
 
-    def __init__(self, dtype: str, job: DirectJob, by_rows: bool, strides: list[tuple[int, ...]]) -> None:
-        super().__init__(dtype, [job], by_rows)
-        vectors = ABREAST * lanes(dtype)
-        self.records(lambda j: j.groups if by_rows else -(-j.groups // vectors), (0, 0, 0, 0))
-        if not by_rows:
-            self.work = vectors * len(job.offsets)
+    def __init__(self, dtype: str, job: DirectJob, strides: list[tuple[int, ...]]) -> None:
+        super().__init__(dtype, [job], (0, 0, 0, 0))
+        self.pieces = job.groups
         self.strides = np.array(strides, STEPS)
         self.shape = (job.groups, job.results, job.channels, len(job.offsets))
 
@@ -542,11 +403,12 @@ class DirectWeights(_Jobs):
         totals = np.empty(self.shape)
         addresses = np.array([address_of(x), address_of(dy)], np.int64)
         counter = np.zeros(1, np.int64)
-        kernel: Any = weight_rows if self.by_rows else weight_channels
 
         def work() -> None:
             space = np.empty(self.work, self.dtype)
-            kernel(counter, self.pieces, self.problems, self.strides, self.table, addresses, totals.reshape(-1), space)
+            weight_rows(
+                counter, self.pieces, self.problems, self.strides, self.table, addresses, totals.reshape(-1), space
+            )  # fmt: skip
 
         workers.run(work, self.threads())
         return totals

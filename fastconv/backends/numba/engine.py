@@ -275,13 +275,15 @@ def turn(dst, d, pitch, src, s, step, inner, outer):
     compact()
     no_inline()
     width = vector_lanes(dst)
-    for i0 in range(0, inner, width):
-        i1 = min(inner, i0 + width)
-        whole = outer // width * width if i1 - i0 == width else 0
-        for o in range(0, whole, width):
-            transpose_vectors(dst, d + o * pitch + i0, pitch, src, s + i0 * step + o, step)
-        for o in range(whole, outer):
-            for i in range(i0, i1):
+    # The last vectors of either side may begin inside the ones before.
+    for i in range(0, inner if inner >= width else 0, width):
+        i0 = min(i, inner - width)
+        for o in range(0, outer, width):
+            o0 = max(0, min(o, outer - width))
+            transpose_vectors(dst, d + o0 * pitch + i0, pitch, src, s + i0 * step + o0, step, min(width, outer))
+    if inner < width:
+        for o in range(outer):
+            for i in range(inner):
                 dst[d + o * pitch + i] = src[s + i * step + o]
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "MR",
     "NV",
     "PITCH",
+    "PIXELS",
     "TOGETHER",
     "Emit",
     "accumulate",
@@ -40,8 +41,8 @@ __all__ = [
     "copy_evens",
     "copy_lanes",
     "copy_vector",
-    "correlate_channels",
     "correlate_rows",
+    "correlate_strip",
     "data_of",
     "divide",
     "fetch_add",
@@ -64,10 +65,11 @@ __all__ = [
     "total_sum",
     "transpose_vectors",
     "vector_lanes",
-    "weigh_pixel",
-    "weigh_pixels",
     "weigh_results",
     "weigh_rows",
+    "weigh_strip",
+    "weigh_strip_1",
+    "weigh_strip_2",
     "zero_vector",
 ]
 
@@ -431,11 +433,11 @@ def merge_lanes(typingctx, dst, d, src, s, lo, hi):
 
 
 @intrinsic
-def transpose_vectors(typingctx, dst, d, d_step, src, s, s_step):
-    """As many vectors as one has lanes: ``dst[d + j d_step + i] = src[s + i s_step + j]``."""
+def transpose_vectors(typingctx, dst, d, d_step, src, s, s_step, count):
+    """As many vectors as one has lanes: ``dst[d + j d_step + i] = src[s + i s_step + j]`` for the first ``count`` j."""
 
     def codegen(context, builder, signature, args):
-        dst, d, d_step, src, s, s_step = args
+        dst, d, d_step, src, s, s_step, count = args
         e = Emit(builder, signature.args[0])
         i64, i32 = ir.IntType(64), ir.IntType(32)
 
@@ -446,17 +448,28 @@ def transpose_vectors(typingctx, dst, d, d_step, src, s, s_step):
             order = [lane for i in range(first, first + half) for lane in (i, i + e.width)]
             return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(i32, e.width), order))
 
+        def transposed(lines: list[ir.Value]) -> list[ir.Value]:
+            # Each round interleaves the halves of the list: after log2(lanes) of them rows are columns.
+            for _ in range(e.width.bit_length() - 1):
+                pairs = zip(lines[:half], lines[half:], strict=True)
+                lines = [interleaved(x, y, first) for x, y in pairs for first in (0, half)]
+            return lines
+
         half = e.width // 2
-        lines = [e.load(p) for p in places(src, s, s_step)]
-        # Each round interleaves the halves of the list: after log2(lanes) of them rows are columns.
-        for _ in range(e.width.bit_length() - 1):
-            pairs = zip(lines[:half], lines[half:], strict=True)
-            lines = [interleaved(x, y, first) for x, y in pairs for first in (0, half)]
-        for line, place in zip(lines, places(dst, d, d_step), strict=True):
-            e.store(line, place)
+        targets, sources = places(dst, d, d_step), places(src, s, s_step)
+        with builder.if_else(builder.icmp_signed("==", count, i64(e.width)), likely=True) as (whole, part):
+            with whole:
+                for line, place in zip(transposed([e.load(p) for p in sources]), targets, strict=True):
+                    e.store(line, place)
+            with part:
+                mask = e.between(i64(0), count)
+                lines = transposed([e.load_masked(p, mask) for p in sources])
+                for j, (line, place) in enumerate(zip(lines[:-1], targets, strict=False)):
+                    with builder.if_then(builder.icmp_signed("<", i64(j), count)):
+                        e.store(line, place)
         return context.get_dummy_value()
 
-    return types.void(dst, _i64, _i64, src, _i64, _i64), codegen
+    return types.void(dst, _i64, _i64, src, _i64, _i64, _i64), codegen
 
 
 def _tile(a_row: int) -> Callable[..., ir.Value]:
@@ -580,85 +593,74 @@ def weigh_results(typingctx, dst, d, d_step, src, s, weights, w, step, offsets, 
     return _weigh_types(dst, src, weights, offsets), _weigh(several_sources=False)
 
 
-def _weigh_channels(lines: int, masked: bool) -> Callable[..., ir.Value]:
+#: Pixels of a strip that are weighed at a time.
+PIXELS = 8
+
+
+def _weigh_strip(step: int) -> Any:
+    """Of strips, a vector a pixel:
+    ``dst[d + i d_step] = src[start] + sum over t of weights[w + t lanes] src[s + offsets[t] + i step]``,
+    for PIXELS pixels i, of which the first ``count`` are stored. ``step``: in vectors, 0: that of the call."""
+
+    @intrinsic
+    def weigh(typingctx, dst, d, d_step, src, s, s_step, weights, w, start, offsets, taps, count):
+        def codegen(context, builder, signature, args):
+            dst, d, d_step, src, s, s_step, weights, w, start, offsets, taps, count = args
+            e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
+            table = context.make_array(signature.args[9])(context, builder, offsets).data
+            first = e.load(e.at(src, start))
+            dst, src, weights = e.at(dst, d), e.at(src, s), e.at(weights, w)
+
+            def body(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                line = e.at(src, builder.load(e.at(table, t)))
+                factor = e.load(e.at(weights, builder.mul(t, i64(e.width))))
+                places = [i64(i * step * e.width) if step else builder.mul(s_step, i64(i)) for i in range(PIXELS)]
+                return [e.fma(factor, e.load(e.at(line, p)), a) for p, a in zip(places, acc, strict=True)]
+
+            results = e.loop(taps, [first] * PIXELS, body)
+            for i, value in enumerate(results):
+                with builder.if_then(builder.icmp_signed("<", i64(i), count), likely=True):
+                    e.store(value, e.at(dst, builder.mul(d_step, i64(i))))
+            return context.get_dummy_value()
+
+        arrays = (weights, _i64, _i64, offsets, _i64, _i64)
+        return types.void(dst, _i64, _i64, src, _i64, _i64, *arrays), codegen
+
+    return weigh
+
+
+weigh_strip, weigh_strip_1, weigh_strip_2 = (_weigh_strip(step) for step in range(3))
+
+
+@intrinsic
+def correlate_strip(typingctx, sums, k, x, xi, x_row, x_step, y, yi, y_row, offsets, p, rows, columns):
+    """TOGETHER taps of strips, a vector a pixel:
+    ``sums[k + t lanes] += sum over i, j of y[yi + i y_row + j lanes] x[xi + i x_row + j x_step + offsets[p + t]]``."""
+
     def codegen(context, builder, signature, args):
-        dst, d, d_step, src, s, s_step, weights, w, pitch, offsets, taps, count = args
+        sums, k, x, xi, x_row, x_step, y, yi, y_row, offsets, p, rows, columns = args
         e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
-        table = context.make_array(signature.args[9])(context, builder, offsets).data
-        first = e.at(weights, w)
-        starts = [e.at(src, builder.add(s, builder.mul(s_step, i64(i)))) for i in range(lines)]
-        masks = _masks(e, count)[:COLUMNS]
+        table = e.at(context.make_array(signature.args[9])(context, builder, offsets).data, p)
+        taps = [e.at(e.at(x, xi), builder.load(e.at(table, t))) for t in range(TOGETHER)]
+        sums, y = e.at(sums, k), e.at(y, yi)
 
-        def body(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-            pair = e.at(table, builder.shl(t, i64(1)))
-            offset = builder.load(pair)
-            factors = [e.load(p) for p in _at_each(e, first, builder.mul(pitch, builder.load(e.at(pair, 1))), COLUMNS)]
-            out = []
-            for start in starts:
-                for v, place in enumerate(_at_each(e, start, offset, COLUMNS)):
-                    x = e.load_masked(place, masks[v]) if masked else e.load(place)
-                    out.append(e.fma(factors[v], x, acc[len(out)]))
-            return out
+        def row(i: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+            line, first = e.at(y, builder.mul(i, y_row)), builder.mul(i, x_row)
 
-        results = e.loop(taps, [e.zero()] * (lines * COLUMNS), body)
-        for i in range(lines):
-            start = e.at(dst, builder.add(d, builder.mul(d_step, i64(i))))
-            for v in range(COLUMNS):
-                e.store(results[i * COLUMNS + v], e.at(start, v * e.width))
-        return context.get_dummy_value()
+            def pixel(j: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                value = e.load(e.at(line, builder.mul(j, i64(e.width))))
+                at = builder.add(first, builder.mul(j, x_step))
+                return [e.fma(value, e.load(e.at(tap, at)), a) for tap, a in zip(taps, acc, strict=True)]
 
-    return codegen
+            return e.loop(columns, acc, pixel)
 
-
-def _channel_types(dst: types.Type, src: types.Type, weights: types.Type, offsets: types.Type) -> types.Type:
-    return types.void(dst, _i64, _i64, src, _i64, _i64, weights, _i64, _i64, offsets, _i64, _i64)
-
-
-@intrinsic
-def weigh_pixels(typingctx, dst, d, d_step, src, s, s_step, weights, w, pitch, offsets, taps, count):
-    """COLUMNS vectors of channels of LINES pixels, ``s_step`` apart:
-    ``dst[d + i d_step + c] = sum over t of weights[w + pitch number[t] + c] src[s + i s_step + offset[t] + c]``.
-
-    ``offsets`` holds the pairs (offset, number). All the channels are read.
-    """
-    return _channel_types(dst, src, weights, offsets), _weigh_channels(LINES, False)
-
-
-@intrinsic
-def weigh_pixel(typingctx, dst, d, d_step, src, s, s_step, weights, w, pitch, offsets, taps, count):
-    """``weigh_pixels`` for one pixel, of which only the first ``count`` channels are read."""
-    return _channel_types(dst, src, weights, offsets), _weigh_channels(1, True)
-
-
-def _masks(e: Emit, count: ir.Value) -> list[ir.Value]:
-    i64 = ir.IntType(64)
-    return [e.between(i64(0), e.b.sub(count, i64(v * e.width))) for v in range(ABREAST)]
-
-
-@intrinsic
-def correlate_channels(typingctx, dst, d, x, xi, x_step, y, yi, y_step, points, count):
-    """Vectors of channels, c < count: ``dst[d + c] += sum over j of x[xi + j x_step + c] y[yi + j y_step + c]``."""
-
-    def codegen(context, builder, signature, args):
-        dst, d, x, xi, x_step, y, yi, y_step, points, count = args
-        e = Emit(builder, signature.args[0])
-        left, right = e.at(x, xi), e.at(y, yi)
-        masks = _masks(e, count)
-
-        def body(j: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-            pairs = zip(
-                _at_each(e, left, builder.mul(j, x_step)), _at_each(e, right, builder.mul(j, y_step)), strict=True
-            )
-            return [
-                e.fma(e.load_masked(p, m), e.load_masked(q, m), a)
-                for (p, q), m, a in zip(pairs, masks, acc, strict=True)
-            ]
-
-        for place, value in zip(_at_each(e, dst, d), e.loop(points, [e.zero()] * ABREAST, body), strict=True):
+        for t, value in enumerate(e.loop(rows, [e.zero()] * TOGETHER, row)):
+            place = e.at(sums, t * e.width)
             e.store(builder.fadd(e.load(place), value), place)
         return context.get_dummy_value()
 
-    return types.void(dst, _i64, x, _i64, _i64, y, _i64, _i64, _i64, _i64), codegen
+    arrays = (offsets, _i64, _i64, _i64)
+    return types.void(sums, _i64, x, _i64, _i64, _i64, y, _i64, _i64, *arrays), codegen
 
 
 #: Taps that are correlated at a time.

@@ -1,15 +1,16 @@
-"""Winograd's transforms, as vector code: what maps patches, filters and results to values that are multiplied, and back.
+"""Winograd's transforms, as vector code: what maps patches, filters and results to values that are multiplied, and
+back.
 
 A scheme of two dimensions applies the same map along both sides. With g a filter and d a patch, a tile of results is
 A' [(G g G') o (B' d B)] A; with z the gradient of that tile, the filter's is G' [(A z A') o (B' d B)] G.
 
 * F(4, 3) and F(2, 5) have six values a side, at the points 0, +-1/sqrt 2, +-sqrt 2 and infinity.
-* By steps of 2, taps 0 and 2 see every second pixel: F(4, 2) with the points +-2/5, +-5/4 and infinity makes five values
-  of them, and tap 1 multiplies four more as they are. So a patch has nine values a side and a filter six, of which the
-  last multiplies four. Forward they come from nine pixels, and both results are added; backward from five, and the results
-  take turns.
-* Along one axis matrices that are handed in map runs of vectors. Their points are 0, pairs +-p, and infinity, so that of
-  two rows that belong to a pair even terms are the same and odd ones have opposite signs.
+* By steps of 2, taps 0 and 2 see every second pixel: F(4, 2) with the points +-2/5, +-5/4 and infinity makes five
+  values of them, and tap 1 multiplies four more as they are. So a patch has nine values a side and a filter six, of
+  which the last multiplies four. Forward they come from nine pixels, and both results are added; backward from five,
+  and the results take turns.
+* Along one axis matrices that are handed in map runs of vectors. Their points are 0, pairs +-p, and infinity, so that
+  of two rows that belong to a pair even terms are the same and odd ones have opposite signs.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ def _group(side: int, i: int) -> tuple[int, int]:
 
 
 def values_of(side: int) -> list[tuple[int, int]]:
-    """For each filter of a scheme of two dimensions the first of the values that it multiplies, and how many they are."""
+    """For each filter of a scheme of two dimensions the first of the values that it multiplies, and how many there
+    are."""
     groups = sorted({_group(side, i) for i in range(side)})
     return [(side * y + x * high, high * wide) for y, high in groups for x, wide in groups]
 
@@ -287,7 +289,8 @@ _filter_gradient_strided = _from_values(_strided_filter_gradient, 6)
 
 @intrinsic
 def _patch_turns(typingctx, dst, d, t, pitch, apart, src, s, s_row, s_column, down, right):
-    """Backward by steps of 2: 5 x 5 pixels; tap 1 reads the four of a line from number ``down`` or ``right`` on, 0 or 1."""
+    """Backward by steps of 2: 5 x 5 pixels; tap 1 reads the four of a line from number ``down`` or ``right`` on, 0 or
+    1."""
 
     def codegen(context, builder, signature, args):
         dst, d, t, pitch, apart, src, s, s_row, s_column, down, right = args
@@ -458,8 +461,8 @@ _PAIRS = {6: (_A, _B), 8: (0.5, 1.0, 2.0), 10: (0.4, 0.8, 1.25, 2.5)}
 
 
 def matrices(points: int, taps: int) -> np.ndarray:
-    """Those of one dimension: PATCHES, RESULTS, FILTERS. A patch's rows are polynomials with all points but one as roots;
-    the others' powers of the points, those for filters over the values of the polynomials there."""
+    """Those of one dimension: PATCHES, RESULTS, FILTERS. A patch's rows are polynomials with all points but one as
+    roots; the others' powers of the points, those for filters over the values of the polynomials there."""
     pairs, last, step = np.array(_PAIRS[points]), points - 1, points + 1 - taps
     m = np.zeros((3, POINTS, POINTS))
 

@@ -1,9 +1,9 @@
 """Convolution by Winograd's minimal filtering: fewer products, of transformed patches and filters (``transforms``).
 
 A piece of work is a number of tiles of results, or a block of filters: patches are transformed, multiplied for each of
-the transformed filters' values, and transformed back, all in cache. Vectors run over channels, outside and inside. Where
-taps are apart the results with the same remainder have tiles of their own; taps along a third axis are more of the
-products' reduction.
+the transformed filters' values, and transformed back, all in cache. Vectors run over channels, outside and inside.
+Where taps are apart the results with the same remainder have tiles of their own; taps along a third axis are more of
+the products' reduction.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from .simd import (
     NV,
     PITCH,
     compact,
-    copy_lanes,
     data_of,
     fetch_add,
     jit,
@@ -36,11 +35,13 @@ from .simd import (
     no_inline,
     outer_kernel,
     part,
+    plain,
     pointer,
     tile_columns,
     vector_lanes,
     zero_vector,
 )
+from .strips import fill_strip
 from .transforms import (
     LINE,
     SQUARE,
@@ -68,8 +69,8 @@ _SLICES = 7
 #: Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters.
 _BYTES, _FEWEST = 1024 * 1024, 36
 
-#: Channels of a block of filters' gradients, at most, those of a line's fewer values; what is transformed for it at a time
-#: stays within the bytes.
+#: Channels of a block of filters' gradients, at most, those of a line's fewer values; what is transformed for it at a
+#: time stays within the bytes.
 _BLOCK, _LINE_BLOCK, _WEIGHT_BYTES = 128, 256, 1536 * 1024
 
 #: Values lie by a line of the cache further apart: no power of two.
@@ -149,36 +150,6 @@ def pack(counter, pieces, jobs, steps, addresses, matrix, packed, buffer):
 
 
 @part
-def _fill_strip(strip, src, base, step, h, w, apart_1, apart_2, rows, pixels, height, width, count):
-    """Rows of pixels from (h, w) of an image on, some apart, each a vector of which ``count`` channels exist; 0 for all
-    others."""
-    compact()
-    no_inline()
-    lane = vector_lanes(strip)
-    first, last = min(pixels, max(0, -(w // apart_2))), min(pixels, -((w - width) // apart_2))
-    s2 = apart_2 * step.s2
-    for i in range(rows):
-        line = i * pixels * lane
-        y = h + i * apart_1
-        inside = 0 <= y < height and first < last
-        if not inside or first > 0 or last < pixels or count < lane:
-            for j in range(pixels):
-                zero_vector(strip, line + j * lane)
-        if inside:
-            line += first * lane
-            source = base + y * step.s1 + w * step.s2 + first * s2
-            if s2 == 1:
-                turn(strip, line, lane, src, source, step.c, count, last - first)
-            elif step.c == 1:
-                for j in range(last - first):
-                    copy_lanes(strip, line + j * lane, src, source + j * s2, 0, count)
-            else:
-                for j in range(last - first):
-                    for c in range(count):
-                        strip[line + j * lane + c] = src[source + j * s2 + c * step.c]
-
-
-@part
 def _read(
     dst, d, t, pitch, apart, src, base, step, job, matrix, of_results, inside, h, w, height, width, tiles, count, strip
 ):
@@ -196,8 +167,9 @@ def _read(
     if step.c == 1 and count == lane and whole and inside:
         lines, s, s_row, s_column = src, base + h * step.s1 + w * step.s2, job.apart_1 * step.s1, job.apart_2 * step.s2
     else:
-        _fill_strip(
-            strip, src, base, step, h, w, job.apart_1, job.apart_2, rows, pixels, height if inside else 0, width, count
+        fill_strip(
+            strip, plain(0), src, base, step, h, w, job.apart_1, job.apart_2, rows, pixels, height if inside else 0,
+            width, count,
         )  # fmt: skip
     if of_results:
         results_to_values(dst, d, t, pitch, apart, lines, s, s_row, s_column, hop * s_column, tiles, matrix, job)
@@ -222,8 +194,8 @@ def multiply(counter, pieces, jobs, strides, grid, blocks, addresses, matrix, pa
     """Take pieces from the counter until none is left.
 
     ``strides``: of the source, the result and the residual. ``grid``: where the results and the patches of each row of
-    tiles begin; then of each column, and how many tiles adjoin from it on. ``blocks``: of each filter its first value, and
-    how many there are.
+    tiles begin; then of each column, and how many tiles adjoin from it on. ``blocks``: of each filter its first value,
+    and how many there are.
     """
     compact()
     job, xs, ys, rs = jobs[0], strides[0], strides[1], strides[2]
@@ -259,8 +231,9 @@ def multiply(counter, pieces, jobs, strides, grid, blocks, addresses, matrix, pa
                 for c in range(0, job.channels, lane):
                     term = k * channels + c
                     _read(
-                        v, term // KC * a_part + term % KC, t - t0, PITCH, a_apart, src, base + c * xs.c, xs, job, table,
-                        False, 0 <= y < job.depth, h, w, job.height, job.width, tiles, min(lane, job.channels - c), strip,
+                        v, term // KC * a_part + term % KC, t - t0, PITCH, a_apart, src, base + c * xs.c, xs, job,
+                        table, False, 0 <= y < job.depth, h, w, job.height, job.width, tiles,
+                        min(lane, job.channels - c), strip,
                     )  # fmt: skip
             t += tiles
         for f in range(job.blocks):
@@ -585,7 +558,7 @@ class _Plan:
 
     def _grid(self, layer: Layer, size: Triple) -> tuple[np.ndarray, int, int]:
         """As ``multiply`` has it, and rows and columns of tiles."""
-        starts, patches, left = [], [], []
+        starts, patches, left, tiles = [], [], [], []
         for i in (1, 2):
             apart, side = layer.dilation[i], self.scheme.side[i - 1]
             begin, adjoin = _starts(size[i], apart, side)
@@ -598,8 +571,8 @@ class _Plan:
                 patches += [b * layer.stride[i] - lo for b in begin]
             starts += begin
             left += adjoin
-            high = len(begin) if i == 1 else high
-        return np.array([starts, patches, left], np.int64), high, len(starts) - high
+            tiles.append(len(begin))
+        return np.array([starts, patches, left], np.int64), *tiles
 
     def strip(self, tiles: int) -> int:
         """Elements that patches or results of a run of at most so many tiles take, as vectors of channels."""
