@@ -188,7 +188,8 @@ def multiply(counter, pieces, jobs, strides, table, addresses, weights, scalars,
                 _weigh(
                     to, at + job.begin_1 * line + job.begin_2 * step, job.every_1 * line, job.every_2 * step, strip,
                     plain(0), job.step_1 * job.width * lane, job.step_2 * lane, panel,
-                    job.weights_at + block * job.taps * lane, bias_at, table[job.first_offset :], job, min(end, job.q1) - q1,
+                    job.weights_at + block * job.taps * lane, bias_at, table[job.first_offset :], job,
+                    min(end, job.q1) - q1,
                 )  # fmt: skip
             if straight:
                 continue
