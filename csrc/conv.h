@@ -86,6 +86,14 @@ void fc_reach(fc_conv_plan *p, int64_t most[3]);
 
 static inline int64_t fc_product3(const int64_t v[3]) { return v[0] * v[1] * v[2]; }
 
+/* Adds count numbers of es bytes to as many. */
+static inline void fc_add(void *to, const void *from, int64_t count, int64_t es) {
+  if (es == sizeof(float))
+    for (int64_t i = 0; i < count; i++) ((float *)to)[i] += ((const float *)from)[i];
+  else
+    for (int64_t i = 0; i < count; i++) ((double *)to)[i] += ((const double *)from)[i];
+}
+
 /* Where a tap of the kernel lies among the weights. */
 static inline int64_t fc_tap_stride(const fc_conv_desc *d, int64_t tap) {
   return tap / d->ker[2] / d->ker[1] * d->ws[2] + tap / d->ker[2] % d->ker[1] * d->ws[3] + tap % d->ker[2] * d->ws[4];

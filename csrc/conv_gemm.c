@@ -177,9 +177,10 @@ static void partition_phase(const fc_conv_plan *p, const fc_phase *ph, int nthre
   const int64_t copies = p->d.groups * p->nphase;
   if (by_channel(p)) /* rows are pixels: one block of rows a piece, all channels */
     fc_partition(ph->pixels, p->dc, kn->mr, kn->nr, (reads_rows(p) ? 2 : 1) * kn->mc, 8 * FC_PIECE_LANES / kn->nr * kn->nr,
-                 copies, nthreads, pm, pn);
+                 copies, nthreads, FC_MANY_PIECES, pm, pn);
   else
-    fc_partition(p->dc, ph->pixels, kn->mr, kn->nr, 1 << 16, FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, pm, pn);
+    fc_partition(p->dc, ph->pixels, kn->mr, kn->nr, 1 << 16, FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, FC_MANY_PIECES,
+                 pm, pn);
 }
 
 /* Pieces of every phase in one row, so that threads stay busy across phases. The first phase is the largest. */

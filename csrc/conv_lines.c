@@ -14,6 +14,10 @@
 /* and the gradient's sums take so many pixels at a time: their dy is to stay in the first cache. */
 #define FC_LINES_PIXELS 256
 
+/* Slices of the gradient's reduction, at most; rows of it that are written at a time. */
+#define FC_LINES_SLICES 16
+enum { FC_LINES_ROWS = 256 };
+
 /* Lanes of the panel that starts with lane l: a register tile, at the end one vector. */
 static int64_t panel_lanes(const fc_conv_plan *p, int64_t channels, int64_t l) {
   return channels - l >= p->kn->nr ? p->kn->nr : p->kn->vl;
@@ -230,14 +234,18 @@ static int64_t sums_bytes(const fc_conv_plan *p) {
 
 static int64_t dy_bytes(const fc_conv_plan *p) { return fc_round_up(p->rows * p->d.out[2] * p->kn->nr * p->es, FC_ALIGN); }
 
-/* Without groups the panels are handed out, each with a copy of its own. */
+/* Without groups the reduction is cut into slices, as many as the layer alone says, so that bits do not depend on the
+ * threads; their sums are added in their order. */
+static int64_t weight_blocks(const fc_conv_plan *p) { return p->d.n * p->d.out[0] * p->chunks_h; }
+
+static int64_t weight_slices(const fc_conv_plan *p) { return p->d.groups > 1 ? 1 : fc_min(FC_LINES_SLICES, weight_blocks(p)); }
+
 static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
-  j->piece_n = p->d.groups > 1 || nthreads < 2 ? p->d.ocg : p->kn->nr;
-  j->pieces_n = fc_div_up(p->d.ocg, j->piece_n);
-  j->scratch = sums_bytes(p) + copy_bytes(p, p->rows) + dy_bytes(p) + tables_bytes(p->rows) +
-               fc_round_up(p->phases[0].k * (int64_t)sizeof(int64_t), FC_ALIGN) + FC_ALIGN;
-  return fc_div_up(p->d.groups, p->parts) * j->pieces_n;
+  (void)nthreads;
+  j->shared = p->d.groups > 1 ? 0 : weight_slices(p) * sums_bytes(p);
+  j->scratch = (p->d.groups > 1 ? sums_bytes(p) : 0) + copy_bytes(p, p->rows) + dy_bytes(p) + tables_bytes(p->rows) + FC_ALIGN;
+  return fc_div_up(p->d.groups, p->parts) * weight_slices(p);
 }
 
 /* The products of the copied rows and those rows of a panel of dy, added to the panel's sums, k rows of lanes. */
@@ -291,46 +299,68 @@ static void copy_dy(const fc_conv_plan *p, const char *dy, int64_t h0, int64_t n
     move(p, dy + h * ys[3] * p->es, ys[4], dst + (h - h0) * wide * lanes * p->es, lanes, n, wide);
 }
 
+/* The sums of groups g0..g1 to their filters. */
+static void write_sums(const fc_conv_call *j, int64_t g0, int64_t g1, const char *sums) {
+  const fc_conv_plan *p = j->p;
+  const fc_conv_desc *d = &p->d;
+  const int64_t es = p->es, k = p->phases[0].k;
+  const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  int64_t roff[FC_LINES_ROWS];
+  for (int64_t i0 = 0, i1; i0 < k; i0 = i1) {
+    i1 = fc_min(k, i0 + FC_LINES_ROWS);
+    for (int64_t i = i0; i < i1; i++) roff[i - i0] = fc_tap_stride(d, i / p->sc) + i % p->sc * d->ws[1];
+    for (int64_t g = g0; g < g1; g++)
+      for (int64_t l = 0, tile; l < d->ocg; l += tile) {
+        tile = panel_lanes(p, d->ocg, l);
+        const fc_block to = {.m = i1 - i0,
+                             .n = fc_min(tile, d->ocg - l),
+                             .ep = &none,
+                             .first = 1,
+                             .last = 1,
+                             .out = {.p = j->result + (g * d->ocg + l) * d->ws[0] * es, .roff = roff, .cs = d->ws[0]}};
+        p->kn->write(sums + (((g - g0) * lanes(p, d->ocg) + l) * k + i0 * tile) * es, tile, &to);
+      }
+  }
+}
+
 static void weight_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
-  const int64_t es = p->es, k = p->phases[0].k, g0 = index / j->pieces_n * p->parts, g1 = fc_min(d->groups, g0 + p->parts);
-  const int64_t l0 = index % j->pieces_n * j->piece_n, l1 = fc_min(d->ocg, l0 + j->piece_n), *ys = d->ys;
-  char *sums = fc_aligned(j->workspace + worker * j->scratch), *source = sums + sums_bytes(p);
-  char *dy = source + copy_bytes(p, p->rows);
-  int64_t *tables = (int64_t *)(dy + dy_bytes(p)), *roff = tables + 2 * p->rows;
+  const int64_t es = p->es, k = p->phases[0].k, slices = weight_slices(p), slice = index % slices, all = weight_blocks(p);
+  const int64_t g0 = index / slices * p->parts, g1 = fc_min(d->groups, g0 + p->parts), *ys = d->ys;
+  char *source = fc_aligned(j->workspace + j->shared + worker * j->scratch), *dy = source + copy_bytes(p, p->rows);
+  int64_t *tables = (int64_t *)(dy + dy_bytes(p));
+  char *sums = d->groups > 1 ? (char *)tables + tables_bytes(p->rows) : j->workspace + slice * sums_bytes(p);
   /* A stem has too few taps to pay for a copy of dy. */
   const int in_place = d->groups == 1 && d->ocg % p->kn->vl == 0 && ys[3] == d->out[2] * ys[4];
-  for (int64_t b = 0; b < d->n; b++)
-    for (int64_t z = 0; z < d->out[0]; z++)
-      for (int64_t h0 = 0; h0 < d->out[1]; h0 += p->rows) {
-        copy(p, j->first + (b * d->xs[0] + g0 * p->sc * d->xs[1]) * es, g1 - g0, z, h0, source);
-        for (int64_t g = g0; g < g1; g++)
-          for (int64_t l = l0, tile; l < l1; l += tile) {
-            tile = panel_lanes(p, d->ocg, l);
-            const char *from = j->second + (b * ys[0] + (g * d->ocg + l) * ys[1] + z * ys[2]) * es;
-            if (in_place)
-              from += h0 * ys[3] * es;
-            else
-              copy_dy(p, from, h0, fc_min(tile, d->ocg - l), tile, dy);
-            add_rows(p, z, h0, tile, source + (g - g0) * p->sc * es, in_place ? from : dy, in_place ? ys[4] : tile, tables,
-                     sums + ((g - g0) * lanes(p, d->ocg) + l - l0) * k * es, b == 0 && z == 0 && h0 == 0);
-          }
+  const int64_t first = slice * all / slices, last = (slice + 1) * all / slices;
+  for (int64_t block = first; block < last; block++) {
+    const int64_t b = block / p->chunks_h / d->out[0], z = block / p->chunks_h % d->out[0], h0 = block % p->chunks_h * p->rows;
+    copy(p, j->first + (b * d->xs[0] + g0 * p->sc * d->xs[1]) * es, g1 - g0, z, h0, source);
+    for (int64_t g = g0; g < g1; g++)
+      for (int64_t l = 0, tile; l < d->ocg; l += tile) {
+        tile = panel_lanes(p, d->ocg, l);
+        const char *from = j->second + (b * ys[0] + (g * d->ocg + l) * ys[1] + z * ys[2]) * es;
+        if (in_place)
+          from += h0 * ys[3] * es;
+        else
+          copy_dy(p, from, h0, fc_min(tile, d->ocg - l), tile, dy);
+        add_rows(p, z, h0, tile, source + (g - g0) * p->sc * es, in_place ? from : dy, in_place ? ys[4] : tile, tables,
+                 sums + ((g - g0) * lanes(p, d->ocg) + l) * k * es, block == first);
       }
-  const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
-  for (int64_t i = 0; i < k; i++) roff[i] = fc_tap_stride(d, i / p->sc) + i % p->sc * d->ws[1];
-  for (int64_t g = g0; g < g1; g++)
-    for (int64_t l = l0, tile; l < l1; l += tile) {
-      tile = panel_lanes(p, d->ocg, l);
-      const fc_block to = {.m = k,
-                           .n = fc_min(tile, d->ocg - l),
-                           .ep = &none,
-                           .first = 1,
-                           .last = 1,
-                           .out = {.p = j->result + (g * d->ocg + l) * d->ws[0] * es, .roff = roff, .cs = d->ws[0]}};
-      p->kn->write(sums + ((g - g0) * lanes(p, d->ocg) + l - l0) * k * es, tile, &to);
-    }
+  }
+  if (d->groups > 1) write_sums(j, g0, g1, sums);
+}
+
+static int weight_execute(fc_conv_call *j, int nthreads) {
+  const fc_conv_plan *p = j->p;
+  const int status = fc_parallel_for(nthreads, weight_pieces(j, nthreads), weight_piece, j);
+  if (status || p->d.groups > 1) return status;
+  for (int64_t slice = 1; slice < weight_slices(p); slice++)
+    fc_add(j->workspace, j->workspace + slice * sums_bytes(p), lanes(p, p->d.ocg) * p->phases[0].k, p->es);
+  write_sums(j, 0, 1, j->workspace);
+  return FC_OK;
 }
 
 /* ---- which layers ---- */
@@ -366,6 +396,6 @@ const fc_algorithm fc_conv_weight_lines = {
     .refuse = refuse_weight,
     .prepare = prepare,
     .pieces = weight_pieces,
-    .run = weight_piece,
+    .execute = weight_execute,
     .slow = slow,
 };

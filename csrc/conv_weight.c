@@ -179,7 +179,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   const fc_product prod = weight_product(p);
   fc_partition(prod.m, prod.n, p->kn->mr, p->kn->nr, 8 * p->kn->mc, 2 * FC_PIECE_LANES / p->kn->nr * p->kn->nr, p->d.groups,
-               nthreads, &j->piece_m, &j->piece_n);
+               nthreads, FC_ONE_PIECE, &j->piece_m, &j->piece_n);
   j->pieces_m = fc_div_up(prod.m, j->piece_m);
   j->pieces_n = fc_div_up(prod.n, j->piece_n);
   const weight_sizes s = sizes(j, &prod);

@@ -9,10 +9,16 @@
 /* What is transformed at a time stays within this. */
 #define FC_WINO_WEIGHT_BYTES (1536 * 1024)
 
+/* Slices of the tiles where one piece would do it all: each has sums of its own, which are added in the end. */
+#define FC_WINO_SLICES 2
+
+/* Rows of filters that are added and written at a time. */
+#define FC_WINO_ROWS 8
+
 typedef struct sizes {
   fc_wino_grid grid;
   int64_t ic, oc;             /* channels of a piece, whole panels of lanes and rows */
-  int64_t tiles;              /* at a time: from the layer alone, as it decides on rounding */
+  int64_t tiles, slices;      /* at a time; how many slices: from the layer alone, as they decide on rounding */
   int64_t columns, v, z, strip, sums, total;
 } sizes;
 
@@ -37,13 +43,16 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   sizes s = {.grid = fc_wino_tiles(p)};
   s.tiles = fc_max(32, FC_WINO_WEIGHT_BYTES / (values(p) * (most_ic + most_oc) * p->es) / 8 * 8);
   s.tiles = fc_min(s.grid.all, fc_div_up(s.grid.all, fc_div_up(s.grid.all, s.tiles)));
-  fc_partition(d->ocg, d->icg, kn->mr, kn->nr, most_oc, most_ic, d->groups, nthreads > 1 ? (nthreads + 1) / 2 : 1, &s.oc, &s.ic);
+  const int one = d->groups * d->ker[0] == 1 && d->ocg <= FC_WINO_BLOCK && d->icg <= FC_WINO_BLOCK;
+  s.slices = one && s.grid.all >= FC_WINO_SLICES * s.tiles ? FC_WINO_SLICES : 1;
+  fc_partition(d->ocg, d->icg, kn->mr, kn->nr, most_oc, most_ic, d->groups * d->ker[0] * s.slices, nthreads, FC_ONE_PIECE, &s.oc,
+               &s.ic);
   s.columns = fc_wino_columns(&s.grid, s.tiles, step(p), side(p));
   s.v = values(p) * apart(p, s.ic, kn->nr, s.tiles) * p->es;
   s.z = values(p) * apart(p, s.oc, kn->mr, s.tiles) * p->es;
   s.sums = FC_WINO_FREQUENCIES * fc_wino_stride(s.oc * s.ic, p->es) * p->es;
   s.strip = fc_round_up(fc_max(side(p) * s.columns * kn->vl, 2 * s.ic * d->ker[1] * d->ker[2]) * p->es, FC_ALIGN);
-  s.total = s.v + s.z + s.sums + s.strip;
+  s.total = s.v + s.z + s.strip + (s.slices == 1 ? s.sums : 0);
   return s;
 }
 
@@ -56,7 +65,8 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   j->pieces_n = fc_div_up(d->icg, s.ic);
   j->threads = nthreads;
   j->scratch = s.total;
-  return d->groups * j->pieces_m * j->pieces_n * d->ker[0];
+  j->shared = s.slices == 1 ? 0 : s.slices * j->pieces_m * j->pieces_n * s.sums;
+  return d->groups * j->pieces_m * j->pieces_n * d->ker[0] * s.slices;
 }
 
 /* Tiles t0..t1 of the images x, of whichever slice: panels of nr channels. */
@@ -179,45 +189,90 @@ static void write_filters(const fc_conv_plan *p, const char *sums, int64_t frequ
   fc_wino_write_filters(p, p->d.ker[1] * p->d.ker[2], strip, channels, dw);
 }
 
+/* A block of the filters: m and n of them from m0 and n0 on, as many numbers in a row of sums, as far apart the frequencies. */
+typedef struct block {
+  int64_t m0, n0, m, n, whole, frequency;
+} block;
+
+static block block_of(const fc_conv_call *j, int64_t index) {
+  const fc_conv_plan *p = j->p;
+  block b = {.m0 = index % j->pieces_m * j->piece_m, .n0 = index / j->pieces_m * j->piece_n};
+  b.m = fc_min(p->d.ocg - b.m0, j->piece_m);
+  b.n = fc_min(p->d.icg - b.n0, j->piece_n);
+  b.whole = fc_round_up(b.n, p->kn->vl);
+  b.frequency = fc_wino_stride(b.m * b.whole, p->es);
+  return b;
+}
+
+/* Where the filters of a block's row go. */
+static char *filters_at(const fc_conv_call *j, const block *b, int64_t group, int64_t tap, int64_t o) {
+  const fc_conv_desc *d = &j->p->d;
+  return j->result + ((group * d->ocg + b->m0 + o) * d->ws[0] + b->n0 * d->ws[1] + tap * d->ws[2]) * j->p->es;
+}
+
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
   const fc_kernels *kn = p->kn;
   const sizes s = size(p, (int)j->threads);
-  const int64_t es = p->es, per = j->pieces_m * j->pieces_n * d->ker[0], g = index / per, tap = index % d->ker[0],
-                block = index % per / d->ker[0];
-  const int64_t m0 = block % j->pieces_m * j->piece_m, m = fc_min(d->ocg - m0, j->piece_m);
-  const int64_t n0 = block / j->pieces_m * j->piece_n, n = fc_min(d->icg - n0, j->piece_n);
-  const int64_t whole = fc_round_up(n, kn->vl), frequency = fc_wino_stride(m * whole, es);
-  char *v = j->workspace + worker * j->scratch, *z = v + s.v, *sums = z + s.z, *strip = sums + s.sums;
+  const int64_t es = p->es, slice = index % s.slices, tap = index / s.slices % d->ker[0], blocks = j->pieces_m * j->pieces_n,
+                g = index / s.slices / d->ker[0] / blocks;
+  const block x = block_of(j, index / s.slices / d->ker[0] % blocks);
+  char *v = j->workspace + j->shared + worker * j->scratch, *z = v + s.v, *strip = z + s.z;
+  char *sums = s.slices == 1 ? strip + s.strip : j->workspace + index * s.sums;
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   /* The results that do not find this tap in the padding. */
-  const int64_t shift = tap * d->dil[0] - d->pad[0], from = fc_max(0, -shift) * s.grid.slice,
-                to = fc_min(d->out[0], d->in[0] - shift) * s.grid.slice;
+  const int64_t shift = tap * d->dil[0] - d->pad[0], first = fc_max(0, -shift) * s.grid.slice,
+                last = fc_min(d->out[0], d->in[0] - shift) * s.grid.slice, all = fc_max(0, last - first);
+  const int64_t from = first + slice * all / s.slices, to = first + (slice + 1) * all / s.slices;
   if (from >= to) memset(sums, 0, (size_t)s.sums);
   for (int64_t t = from, t1; t < to; t = t1) {
     t1 = fc_min(to, t + s.tiles);
-    transform_patches(p, &s, j->first + (g * d->icg + n0) * d->xs[1] * es, n, t + shift * s.grid.slice, t1 + shift * s.grid.slice,
-                      v, strip);
-    transform_results(p, &s, j->second + (g * d->ocg + m0) * d->ys[1] * es, m, t, t1, z, strip);
+    transform_patches(p, &s, j->first + (g * d->icg + x.n0) * d->xs[1] * es, x.n, t + shift * s.grid.slice,
+                      t1 + shift * s.grid.slice, v, strip);
+    transform_results(p, &s, j->second + (g * d->ocg + x.m0) * d->ys[1] * es, x.m, t, t1, z, strip);
     for (int f = 0; f < FC_WINO_FREQUENCIES; f++) {
       const fc_wino_values of = fc_wino_values_of(p, f);
-      const fc_block b = {.m = m,
-                          .n = whole,
+      const fc_block b = {.m = x.m,
+                          .n = x.whole,
                           .k = of.high * of.wide * (t1 - t),
-                          .a = z + of.first * apart(p, m, kn->mr, t1 - t) * es,
-                          .b = v + of.first * apart(p, n, kn->nr, t1 - t) * es,
-                          .out = {.p = sums + f * frequency * es, .rs = whole, .cs = 1},
+                          .a = z + of.first * apart(p, x.m, kn->mr, t1 - t) * es,
+                          .b = v + of.first * apart(p, x.n, kn->nr, t1 - t) * es,
+                          .out = {.p = sums + f * x.frequency * es, .rs = x.whole, .cs = 1},
                           .ep = &plain,
                           .first = t == from,
                           .last = 1};
       kn->block(&b);
     }
   }
-  for (int64_t o = 0; o < m; o++)
-    write_filters(p, sums + o * whole * es, frequency, n,
-                  j->result + ((g * d->ocg + m0 + o) * d->ws[0] + n0 * d->ws[1] + tap * d->ws[2]) * es, strip);
+  for (int64_t o = 0; o < x.m && s.slices == 1; o++)
+    write_filters(p, sums + o * x.whole * es, x.frequency, x.n, filters_at(j, &x, g, tap, o), strip);
+}
+
+/* Some rows of a block: the sums of all slices, and the filters that they are. */
+static void rows(void *ctx, int64_t index, int worker) {
+  const fc_conv_call *j = ctx;
+  const fc_conv_plan *p = j->p;
+  const sizes s = size(p, (int)j->threads);
+  const int64_t es = p->es, per = fc_div_up(j->piece_m, FC_WINO_ROWS), o0 = index % per * FC_WINO_ROWS;
+  const block x = block_of(j, index / per);
+  const int64_t o1 = fc_min(x.m, o0 + FC_WINO_ROWS), count = (o1 - o0) * x.whole;
+  char *sums = j->workspace + index / per * s.slices * s.sums;
+  for (int64_t slice = 1; slice < s.slices && count > 0; slice++)
+    for (int f = 0; f < FC_WINO_FREQUENCIES; f++) {
+      char *to = sums + (f * x.frequency + o0 * x.whole) * es;
+      fc_add(to, to + slice * s.sums, count, es);
+    }
+  for (int64_t o = o0; o < o1; o++)
+    write_filters(p, sums + o * x.whole * es, x.frequency, x.n, filters_at(j, &x, 0, 0, o),
+                  j->workspace + j->shared + worker * j->scratch);
+}
+
+static int execute(fc_conv_call *j, int nthreads) {
+  const int status = fc_parallel_for(nthreads, pieces(j, nthreads), piece, j);
+  if (status || !j->shared) return status;
+  return fc_parallel_for(nthreads, j->pieces_m * j->pieces_n * fc_div_up(j->piece_m, FC_WINO_ROWS), rows, j);
 }
 
 static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }
@@ -232,20 +287,20 @@ const fc_algorithm fc_conv_weight_winograd_3x3 = {
     .name = "winograd_4x4_3x3",
     .refuse = refuse_3x3,
     .pieces = pieces,
-    .run = piece,
+    .execute = execute,
     .slow = fc_wino_slow,
 };
 const fc_algorithm fc_conv_weight_winograd_5x5 = {
     .name = "winograd_2x2_5x5",
     .refuse = refuse_5x5,
     .pieces = pieces,
-    .run = piece,
+    .execute = execute,
     .slow = fc_wino_slow,
 };
 const fc_algorithm fc_conv_weight_winograd_strided = {
     .name = "winograd_4x4_3x3_stride2",
     .refuse = refuse_strided,
     .pieces = pieces,
-    .run = piece,
+    .execute = execute,
     .slow = fc_wino2_slow,
 };

@@ -35,7 +35,7 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   sizes s = {.grid = fc_line_tiles(p, points, d->out)};
   s.tiles = fc_max(32, FC_LINE_WEIGHT_BYTES / (points * (most_ic + most_oc) * p->es) / 8 * 8);
   s.tiles = fc_min(s.grid.all, fc_div_up(s.grid.all, fc_div_up(s.grid.all, s.tiles)));
-  fc_partition(d->ocg, d->icg, kn->mr, kn->nr, most_oc, most_ic, d->groups, nthreads > 1 ? (nthreads + 1) / 2 : 1, &s.oc, &s.ic);
+  fc_partition(d->ocg, d->icg, kn->mr, kn->nr, most_oc, most_ic, d->groups, nthreads, FC_ONE_PIECE, &s.oc, &s.ic);
   s.columns = fc_line_columns(&s.grid, s.tiles);
   s.v = points * apart(p, s.ic, kn->nr, s.tiles) * p->es;
   s.z = points * apart(p, s.oc, kn->mr, s.tiles) * p->es;

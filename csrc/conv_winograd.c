@@ -10,7 +10,8 @@
 typedef struct sizes {
   int64_t sc, dc;             /* channels, whole vectors */
   fc_wino_grid grid;
-  int64_t piece;              /* tiles of a piece */
+  int64_t piece;              /* tiles of a piece, at most */
+  fc_wino_cut cut;
   int64_t columns;            /* pixels of a strip's rows */
   int64_t v, m, strip, tables, zeros, total;
 } sizes;
@@ -22,6 +23,7 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   most = fc_max(most, fc_round_up(36, kn->mr));
   const int64_t share = fc_div_up(s.grid.all * p->d.groups, nthreads > 1 ? 3 * nthreads : 1);
   s.piece = fc_max(kn->mr, fc_min(most, fc_round_up(share, kn->mr)));
+  s.cut = fc_wino_cut_of(s.grid.all, s.piece, kn->mr, nthreads);
   s.columns = fc_wino_columns(&s.grid, s.piece, s.grid.step, FC_WINO_SIDE);
   s.v = FC_WINO_FREQUENCIES * fc_wino_stride(fc_wino_window_most(p, &s.grid, s.piece) * s.sc, p->es) * p->es;
   s.m = FC_WINO_FREQUENCIES * fc_wino_stride(s.piece * s.dc, p->es) * p->es;
@@ -238,8 +240,9 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
   const sizes s = size(p, j->threads);
-  const int64_t es = p->es, per = fc_div_up(s.grid.all, s.piece), g = index / per;
-  const int64_t t0 = index % per * s.piece, t1 = fc_min(s.grid.all, t0 + s.piece), n = t1 - t0;
+  const int64_t es = p->es, g = index / s.cut.count;
+  const int64_t t0 = fc_wino_cut_at(&s.cut, index % s.cut.count), t1 = fc_wino_cut_at(&s.cut, index % s.cut.count + 1),
+                n = t1 - t0;
   char *v = j->workspace + worker * j->scratch, *m = v + s.v, *strip = m + s.m, *zeros = strip + s.strip;
   fc_wino_patch window[FC_WINO_DEPTH];
   const int64_t patches = fc_wino_stride(fc_wino_window(p, &s.grid, t0, t1, window) * s.sc, es),
@@ -292,7 +295,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const sizes s = size(j->p, nthreads);
   j->threads = nthreads;
   j->scratch = s.total;
-  return j->p->d.groups * fc_div_up(s.grid.all, s.piece);
+  return j->p->d.groups * s.cut.count;
 }
 
 static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }

@@ -17,7 +17,8 @@ static int wanted(int64_t pair, int64_t single) {
 typedef struct sizes {
   int64_t sc, dc;             /* channels, whole vectors */
   fc_wino_grid grid;
-  int64_t piece;              /* tiles of a piece */
+  int64_t piece;              /* tiles of a piece, at most */
+  fc_wino_cut cut;
   int64_t step;               /* of the source's pixels, from tile to tile */
   int64_t columns;            /* pixels of a strip's rows */
   int64_t v, m, strip, tables, total;
@@ -30,6 +31,7 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   most = fc_max(most, fc_round_up(FC_WINO2_TILES, kn->mr));
   const int64_t share = fc_div_up(s.grid.all * p->d.groups, nthreads > 1 ? 3 * nthreads : 1);
   s.piece = fc_max(kn->mr, fc_min(most, fc_round_up(share, kn->mr)));
+  s.cut = fc_wino_cut_of(s.grid.all, s.piece, kn->mr, nthreads);
   s.step = 12 - s.grid.step;
   s.columns = fc_wino_columns(&s.grid, s.piece, 8, FC_WINO2_SIDE);
   s.v = FC_WINO2_VALUES * fc_wino_stride(s.piece * s.sc, p->es) * p->es;
@@ -52,8 +54,9 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_kernels *kn = p->kn;
   const sizes s = size(p, j->threads);
   const int back = p->d.direction == FC_BWD_INPUT;
-  const int64_t es = p->es, per = fc_div_up(s.grid.all, s.piece), g = index / per;
-  const int64_t t0 = index % per * s.piece, t1 = fc_min(s.grid.all, t0 + s.piece), n = t1 - t0;
+  const int64_t es = p->es, g = index / s.cut.count;
+  const int64_t t0 = fc_wino_cut_at(&s.cut, index % s.cut.count), t1 = fc_wino_cut_at(&s.cut, index % s.cut.count + 1),
+                n = t1 - t0;
   const int64_t patches = fc_wino_stride(n * s.sc, es), products = fc_wino_stride(n * s.dc, es); /* of a value */
   char *v = j->workspace + worker * j->scratch, *m = v + s.v, *strip = m + s.m;
   const void **at = (const void **)(strip + s.strip);
@@ -123,7 +126,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const sizes s = size(j->p, nthreads);
   j->threads = nthreads;
   j->scratch = s.total;
-  return j->p->d.groups * fc_div_up(s.grid.all, s.piece);
+  return j->p->d.groups * s.cut.count;
 }
 
 static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 2); }

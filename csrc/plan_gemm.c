@@ -72,15 +72,15 @@ static int prepare(gemm_job *j, const fc_gemm_desc *given, int nthreads) {
   if (j->transposed) transpose(d);
   j->few = few_rows(kn, d);
   if (j->few) {
-    fc_partition(d->m, d->n, (int)d->m, FEW_COLUMNS, d->m, fc_round_up(d->n, FEW_COLUMNS), d->batch, nthreads, &j->piece_m,
-                 &j->piece_n);
+    fc_partition(d->m, d->n, (int)d->m, FEW_COLUMNS, d->m, fc_round_up(d->n, FEW_COLUMNS), d->batch, nthreads, FC_MANY_PIECES,
+                 &j->piece_m, &j->piece_n);
     j->scratch = 0;
   } else {
     if (j->transposed) transpose(d);
     j->transposed = 0;
     j->rows = d->as[2] == 1 && d->k > 0 && d->n <= MOST_N_OF_ROWS;
-    fc_partition(d->m, d->n, kn->mr, kn->nr, MOST_M / kn->mr * kn->mr, MOST_N / kn->nr * kn->nr, d->batch, nthreads, &j->piece_m,
-                 &j->piece_n);
+    fc_partition(d->m, d->n, kn->mr, kn->nr, MOST_M / kn->mr * kn->mr, MOST_N / kn->nr * kn->nr, d->batch, nthreads,
+                 FC_MANY_PIECES, &j->piece_m, &j->piece_n);
     j->scratch = fc_round_up(j->piece_m * (int64_t)sizeof(void *), FC_ALIGN) +
                  fc_round_up(fc_product_scratch(&j->p, j->piece_n), FC_ALIGN);
   }

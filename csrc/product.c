@@ -106,10 +106,18 @@ void fc_runs(const int64_t *coff, int32_t *crun, int64_t n) {
   for (int64_t j = n - 1; j >= 0; j--) crun[j] = j + 1 < n && coff[j + 1] == coff[j] + 1 ? crun[j + 1] + 1 : 1;
 }
 
-void fc_partition(int64_t m, int64_t n, int mr, int nr, int64_t most_m, int64_t most_n, int64_t copies, int nthreads,
+/* So many pieces of a side, or some more, that all threads get as many; one of less than two tiles packs too much. */
+static int64_t shared(int64_t pieces, int64_t tiles, int64_t others, int nthreads) {
+  int64_t more = pieces;
+  while (more * others % nthreads && 2 * more < tiles) more++;
+  return more * others % nthreads ? pieces : more;
+}
+
+void fc_partition(int64_t m, int64_t n, int mr, int nr, int64_t most_m, int64_t most_n, int64_t copies, int nthreads, int each,
                   int64_t *piece_m, int64_t *piece_n) {
+  nthreads = nthreads > 1 ? nthreads : 1;
   int64_t pm = fc_min(fc_round_up(m, mr), most_m), pn = fc_min(fc_round_up(n, nr), most_n);
-  const int64_t wanted = nthreads > 1 ? 4 * (int64_t)nthreads : 1;
+  const int64_t wanted = nthreads > 1 ? each * (int64_t)nthreads : 1;
   /* Halve the side that has more tiles until there is enough to hand out; a piece of few tiles packs too much. */
   while (copies * fc_div_up(m, pm) * fc_div_up(n, pn) < wanted) {
     if (pn > 2 * nr && (pn / nr >= pm / mr || pm <= 4 * mr))
@@ -119,7 +127,12 @@ void fc_partition(int64_t m, int64_t n, int mr, int nr, int64_t most_m, int64_t 
     else
       break;
   }
+  int64_t high = fc_div_up(m, pm), wide = fc_div_up(n, pn);
+  if (high > wide)
+    high = shared(high, fc_div_up(m, mr), copies * wide, nthreads);
+  else
+    wide = shared(wide, fc_div_up(n, nr), copies * high, nthreads);
   /* Even out, so that the last piece is not a crumb. */
-  *piece_m = fc_round_up(fc_div_up(m, fc_div_up(m, pm)), mr);
-  *piece_n = fc_round_up(fc_div_up(n, fc_div_up(n, pn)), nr);
+  *piece_m = fc_round_up(fc_div_up(m, high), mr);
+  *piece_n = fc_round_up(fc_div_up(n, wide), nr);
 }

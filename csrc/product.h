@@ -54,8 +54,11 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
 /* Fills crun from coff: how many columns from each on lie next to each other. */
 void fc_runs(const int64_t *coff, int32_t *crun, int64_t n);
 
-/* How to cut m x n into pieces for so many threads: rows and columns of a piece, whole tiles, at most the limits. */
-void fc_partition(int64_t m, int64_t n, int mr, int nr, int64_t most_m, int64_t most_n, int64_t copies, int nthreads,
+/* How to cut m x n into pieces, some for each of so many threads: rows and columns of a piece, whole tiles, at most the
+ * limits. */
+void fc_partition(int64_t m, int64_t n, int mr, int nr, int64_t most_m, int64_t most_n, int64_t copies, int nthreads, int each,
                   int64_t *piece_m, int64_t *piece_n);
+/* Pieces for each thread: so that one that loses its core holds up little; few, where each repeats a part of the work. */
+enum { FC_MANY_PIECES = 4, FC_ONE_PIECE = 1 };
 
 #endif

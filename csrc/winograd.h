@@ -69,6 +69,25 @@ static inline fc_wino_grid fc_wino_tiles(const fc_conv_plan *p) {
   return (fc_wino_grid){step, p->d.n, slice, p->dst[0] * slice, high, wide};
 }
 
+/* Tiles in pieces: first whole ones, as many for each thread, then what is left, shared by them all. */
+typedef struct fc_wino_cut {
+  int64_t all, piece, whole, last, count;
+} fc_wino_cut;
+
+static inline fc_wino_cut fc_wino_cut_of(int64_t all, int64_t piece, int64_t tile, int nthreads) {
+  nthreads = nthreads > 1 ? nthreads : 1;
+  fc_wino_cut c = {.all = all, .piece = piece, .whole = all / piece / nthreads * nthreads};
+  const int64_t left = all - c.whole * piece;
+  c.last = fc_max(tile, fc_round_up(fc_div_up(left, nthreads), tile));
+  c.count = c.whole + fc_div_up(left, c.last);
+  return c;
+}
+
+/* Where piece number i starts; piece number count where all end. */
+static inline int64_t fc_wino_cut_at(const fc_wino_cut *c, int64_t i) {
+  return i < c->whole ? i * c->piece : fc_min(c->all, c->whole * c->piece + (i - c->whole) * c->last);
+}
+
 /* Pixels in a row of a strip for at most so many tiles, whose patches have side pixels and start step pixels apart. */
 static inline int64_t fc_wino_columns(const fc_wino_grid *g, int64_t tiles, int64_t step, int64_t side) {
   return step * (fc_min(g->wide.tiles[g->wide.longer > 0], tiles) - 1) + side;
