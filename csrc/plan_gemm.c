@@ -30,7 +30,7 @@ static void pack_strided(void *work, void *dst, int64_t l0, int64_t l1, int64_t 
   int64_t off[FC_MAX_LANES];
   for (int l = 0; l < s->tile; l++) off[l] = l * s->lane;
   /* Where lanes are neighbours, few rows at a time: a row's next lanes are then still near, in cache and in the TLB. */
-  const int64_t step = s->depth == 1 ? k1 - k0 : 32;
+  const int64_t step = s->depth == 1 ? k1 - k0 : 8;
   for (int64_t k = k0; k < k1; k += step) {
     const int64_t len = fc_min(step, k1 - k);
     for (int64_t l = l0; l < l1; l += s->tile)

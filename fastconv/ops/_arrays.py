@@ -22,9 +22,10 @@ def as_array(name: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{name} is a {type(value).__name__}: allowed is a NumPy array")
         value = value.view(np.ndarray)
-    if value.dtype not in DTYPE_NAMES:
+    own = value.dtype
+    if own not in DTYPE_NAMES:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {' or '.join(DTYPES)}")
-    if dtype is not None and value.dtype != dtype:
+    if dtype is not None and own is not dtype and own != dtype:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {dtype}, as the other arrays have")
     flags = value.flags
     if flags.carray or (flags.c_contiguous and flags.aligned):

@@ -32,9 +32,9 @@ def _run(
     beta: float = 0.0,
 ) -> None:
     """One kernel call. a (batch, m, k), b (batch, k, n), out and c (batch, m, n), or all of them without a batch."""
-    shape = out.shape if out.ndim == 3 else (1, *out.shape)
-    has_bias, has_c = bias is not None, c is not None
-    choice = _choose(DTYPE_NAMES[out.dtype], *shape, a.shape[-1], has_bias, has_c, alpha, beta, activation)
+    batch, m, n = out.shape if out.ndim == 3 else (1, *out.shape)
+    dtype, k, biased, added = DTYPE_NAMES[out.dtype], a.shape[-1], bias is not None, c is not None
+    choice = _choose(dtype, batch, m, n, k, biased, added, alpha, beta, activation)
     choice.kernel(a, b, bias, c, out)
 
 
@@ -111,21 +111,24 @@ def _epilogue(b: Any, name: str, n: int, dtype: np.dtype) -> np.ndarray | None:
 def _matmul(
     a: np.ndarray, b: np.ndarray, bias: Any, activation: Any, out: Any, names: tuple[str, str, str]
 ) -> np.ndarray:
-    rows, columns = _promoted(a, b, names)
-    matrices = a.ndim == b.ndim == 2
-    batch = () if matrices else _broadcast(rows, columns, names)
-    m, n = rows.shape[-2], columns.shape[-1]
+    rows, columns, batch = a, b, ()
+    sizes, others = a.shape, b.shape
+    matrices = len(sizes) == len(others) == 2 and sizes[1] == others[0]
+    if not matrices:
+        rows, columns = _promoted(a, b, names)
+        batch = _broadcast(rows, columns, names)
+    m, n = sizes[-2] if len(sizes) > 1 else 1, others[-1] if len(others) > 1 else 1
     if bias is not None:
         bias = _epilogue(bias, names[2], n, a.dtype)
     if activation is not None:
         activation = activation_of(activation)
-    shape = (m, n) if matrices else batch + (m,) * (a.ndim > 1) + (n,) * (b.ndim > 1)
-    if not matrices or max(a.size, b.size, m * n) > MAX_ELEMENTS:
-        check_elements(names[0], a.shape)
-        check_elements(names[1], b.shape)
+    shape = (m, n) if matrices else batch + sizes[-2:-1] + others[1:][-1:]
+    if not matrices or max(m * sizes[1], sizes[1] * n, m * n) > MAX_ELEMENTS:
+        check_elements(names[0], sizes)
+        check_elements(names[1], others)
         check_elements("the result", shape)
-    result = as_output(out, shape, a.dtype, a, b, bias)
-    if matrices and result.size:
+    result = np.empty(shape, a.dtype) if out is None else as_output(out, shape, a.dtype, a, b, bias)
+    if matrices and m and n:
         _run(a, b, result, bias, activation)
     elif result.size:
         full = result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,17 @@ def address(array: np.ndarray | None) -> Any:
     if flags.f_contiguous:
         return address_of_contiguous(array.T)
     return ffi.cast(_POINTER, array.__array_interface__["data"][0])
+
+
+def address_like(array: np.ndarray) -> Callable[[np.ndarray], Any]:
+    """``address`` for arrays of this one's shape and strides, which need not be asked for their order then."""
+    if array.flags.c_contiguous:
+        return address_of_contiguous
+    return _address_of_transposed if array.flags.f_contiguous else address
+
+
+def _address_of_transposed(array: np.ndarray) -> Any:
+    return address_of_contiguous(array.T)
 
 
 def spatial(values: tuple[int, ...]) -> list[int]:
