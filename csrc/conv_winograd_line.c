@@ -35,12 +35,14 @@ static double cost(const fc_conv_plan *p, int points) {
 
 const char *fc_line_slow(const fc_conv_plan *p, int points) {
   /* Direct ones that read channels where they are have no patches to make. */
-  const int weight = p->d.direction == FC_BWD_WEIGHT;
+  const int weight = p->d.direction == FC_BWD_WEIGHT, axis = fc_line_axis(&p->d);
   const int64_t taps = fc_product3(p->d.ker), channels = p->ds[1] == 1 ? fc_max(16, (weight ? 80 : 160) / taps) : 16;
-  const int64_t results = weight ? 500 / (taps * taps) : (p->d.packed ? 36 : 96) / taps;
+  const int64_t along = axis < 0 ? 1 : p->d.ker[axis], results = weight ? 500 / (along * along) : (p->d.packed ? 36 : 96) / taps;
   if (p->d.ker[1] == 3 && p->d.ker[2] == 3) return "two-dimensional Winograd takes fewer products";
   if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
   if (p->d.n * fc_product3(p->dst) < results) return "too few results to pay for transforming the filters";
+  if (axis >= 0 && points * fc_line_tiles(p, points, p->dst).all >= along * p->d.n * fc_product3(p->dst))
+    return "its tiles take no fewer products";
   for (int i = 6; i <= FC_LINE_POINTS; i += 2)
     if (cost(p, i) < cost(p, points) || (i < points && cost(p, i) == cost(p, points)))
       return "another number of points takes fewer products";

@@ -47,10 +47,8 @@ ALGORITHMS = {
         "dw": (WINOGRAD,) * 2,
     },
     **{f"winograd line {n}": dict.fromkeys(("y", "dx", "dw"), (f"winograd_line_{n}",) * 2) for n in (6, 8, 10)},
-    "winograd line rows 10": {
-        **dict.fromkeys(("y", "dx"), (OfC("winograd_line_10"),) * 2),
-        "dw": (PIXELS, PIXELS),
-    },
+    "winograd line rows 10": dict.fromkeys(("y", "dx", "dw"), (OfC("winograd_line_10"),) * 2),
+    "winograd line, 9 taps, 10": {**dict.fromkeys(("y", "dx"), ("winograd_line_10",) * 2), "dw": (PIXELS, PIXELS)},
     "winograd stride 2": dict.fromkeys(("y", "dx", "dw"), (STRIDED,) * 2),
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
@@ -294,7 +292,7 @@ _wino = [
 ]
 
 #: Taps that as many points are for, and results of a tile then.
-_LINES = {6: ((3, 4), (2, 5), (5, 2)), 8: ((3, 6), (5, 4), (7, 2)), 10: ((7, 4), (5, 6), (9, 2))}
+_LINES = {6: ((3, 4), (2, 5), (5, 2)), 8: ((3, 6), (5, 4), (7, 2)), 10: ((7, 4), (5, 6), (6, 5))}
 
 _wino_line = [
     g
@@ -357,13 +355,19 @@ _wino_line += [
     group(
         "winograd line rows 10",
         "kernels, pads and channels",
-        *[conv(f"{kernel}", 1, 19, 18, (11, 14), kernel, padding=1) for kernel in ((2, 7), (5, 6), (11, 9), (3, 5))],
+        *[conv(f"{kernel}", 1, 19, 18, (11, 14), kernel, padding=1) for kernel in ((2, 7), (5, 6), (11, 7), (3, 5))],
         conv("none", 1, 18, 19, (11, 14), 7),
         conv("over the kernel", 1, 18, 19, (5, 6), 7, padding=8),
         conv("asymmetric", 1, 18, 19, (9, 11), 7, padding=((5, 2), (1, 4))),
         conv("negative", 1, 18, 19, (14, 15), 7, padding=((-2, 1), (-1, 3))),
         conv("dilation of rows", 1, 18, 19, (19, 15), (3, 7), padding=(4, 3), dilation=(4, 1)),
         conv("2 groups of 65 to 67", 1, 130, 134, (9, 10), 7, 2, padding=3),
+    ),
+    group(
+        "winograd line, 9 taps, 10",
+        "axes",
+        conv("w", 2, 33, 34, (2, 11), (1, 9), padding=(0, 4)),
+        conv("h", 1, 19, 18, (14, 3), (9, 1), padding=(1, 0)),
     ),
 ]
 
@@ -661,6 +665,7 @@ TYPICAL = {
         )
         for points, ((taps, _), *_others) in _LINES.items()
     },
+    "winograd line, 9 taps, 10": conv("typical", 3, 34, 33, (11, 18), (1, 9), padding=(0, 4)),
     "winograd line rows 10": conv("typical", 3, 34, 33, (11, 18), 7, padding=3),
     "winograd 3-D": conv("typical", 3, 26, 25, (3, 11, 18), 3, padding=1),
     "winograd 3-D by filters": conv("typical", 2, 94, 97, (3, 11, 18), 3, padding=1),
