@@ -60,6 +60,7 @@ struct fc_conv_plan {
   int32_t *taps;              /* every phase's tap lists, one allocation */
   /* direct and lines: how far taps reach; output rows, slices and groups of a piece, the padded source that it copies */
   int64_t low[3], span[3], rows, slices, parts, pixel, pitch, columns, chunks_d, chunks_h;
+  int64_t even;               /* implicit GEMM of one tap: pixels lie in steps, in runs of so many; 0 if they do not */
   /* one-dimensional Winograd: the matrices of patches, results and filters, in elements of the dtype */
   double line[3 * FC_LINE_POINTS * FC_LINE_POINTS];
   /* backward-weight: the output's size, with rows that lie one after another in dy (for x only where pointwise) merged */
@@ -103,7 +104,7 @@ static inline int64_t fc_tap_stride(const fc_conv_desc *d, int64_t tap) {
 typedef struct fc_pixels {
   const fc_conv_plan *p;
   const fc_phase *ph;
-  const char *src;
+  const char *src;            /* of even pixels, the first of the piece */
   int64_t first;              /* the pixel that entry 0 is for */
   int64_t *base, *out, *add;
   int32_t *pos, *run, *add_run; /* pos: d, h, w for each */

@@ -122,8 +122,28 @@ static int64_t packed_elements(const fc_conv_plan *p) {
   return last->packed + p->d.groups * fc_packed_elements(p->dc, tile_of(p), last->k);
 }
 
+/* Do an image's pixels, or all images', lie in steps? */
+static int in_steps(const int64_t size[3], const int64_t s[5], int images) {
+  const int64_t row = size[2] * s[4], slice = size[1] * row;
+  return (size[1] == 1 || s[3] == row) && (size[0] == 1 || s[2] == slice) && (!images || s[0] == size[0] * slice);
+}
+
+/* How many of the pixels follow each other in the same steps in all arrays, if there are no taps between them. Images one by
+ * one have edges of their own, which must not be wide. */
+static int64_t even_pixels(const fc_conv_plan *p) {
+  const fc_conv_desc *d = &p->d;
+  const int64_t plane = fc_product3(p->dst), vl = p->kn->vl;
+  for (int i = 0; i < 3; i++)
+    if (d->ker[i] != 1 || d->stride[i] != 1 || d->pad[i] != 0 || d->in[i] != d->out[i]) return 0;
+  for (int images = 1; images >= 0; images--)
+    if (in_steps(p->dst, p->ss, images) && in_steps(p->dst, p->ds, images) && (!d->has_add || in_steps(p->dst, d->as, images)))
+      return images ? d->n * plane : 100 * fc_round_up(plane, vl) <= 101 * plane ? plane : 0;
+  return 0;
+}
+
 static void prepare(fc_conv_plan *p) {
   int64_t packed = 0;
+  p->even = even_pixels(p);
   for (int f = 0; f < p->nphase; f++) {
     p->phases[f].packed = packed;
     packed += p->d.groups * fc_packed_elements(p->dc, tile_of(p), p->phases[f].k);
@@ -136,6 +156,13 @@ static void pack_pixels(const fc_pixels *t, void *dst, int tile, int64_t l0, int
   const fc_axis *ax = t->ph->ax;
   const int64_t es = p->es, sc = p->sc;
   int64_t off[FC_MAX_LANES];
+  if (p->even) {
+    for (int i = 0; i < tile; i++) off[i] = i * p->ss[4];
+    const char *src = t->src + ((l0 - t->first) * p->ss[4] + k0 * p->ss[1]) * es;
+    for (int64_t l = l0; l < l1; l += tile, src += off[1] * tile * es, dst = (char *)dst + tile * (k1 - k0) * es)
+      p->kn->pack(dst, tile, (int)fc_min(tile, l1 - l), src, off, p->ss[1], k1 - k0);
+    return;
+  }
   for (int64_t l = l0; l < l1; l += tile) {
     const int lanes = (int)fc_min(tile, l1 - l);
     const int64_t *base = t->base + (l - t->first);
@@ -172,15 +199,18 @@ static void pack_pixels_a(void *work, void *dst, int64_t l0, int64_t l1, int64_t
   pack_pixels(t, dst, t->p->kn->mr, l0, l1, k0, k1);
 }
 
+/* Pixels that pieces are cut from: a phase's, or a run of even ones. */
+static int64_t pixels_of(const fc_conv_plan *p, const fc_phase *ph) { return p->even ? p->even : ph->pixels; }
+
 static void partition_phase(const fc_conv_plan *p, const fc_phase *ph, int nthreads, int64_t *pm, int64_t *pn) {
   const fc_kernels *kn = p->kn;
-  const int64_t copies = p->d.groups * p->nphase;
+  const int64_t pixels = pixels_of(p, ph), copies = p->d.groups * p->nphase * (ph->pixels / pixels);
   if (by_channel(p)) /* rows are pixels: one block of rows a piece, all channels */
-    fc_partition(ph->pixels, p->dc, kn->mr, kn->nr, (reads_rows(p) ? 2 : 1) * kn->mc, 8 * FC_PIECE_LANES / kn->nr * kn->nr,
-                 copies, nthreads, FC_MANY_PIECES, pm, pn);
+    fc_partition(pixels, p->dc, kn->mr, kn->nr, (reads_rows(p) ? 2 : 1) * kn->mc, 8 * FC_PIECE_LANES / kn->nr * kn->nr, copies,
+                 nthreads, FC_MANY_PIECES, pm, pn);
   else
-    fc_partition(p->dc, ph->pixels, kn->mr, kn->nr, 1 << 16, FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, FC_MANY_PIECES,
-                 pm, pn);
+    fc_partition(p->dc, pixels, kn->mr, kn->nr, 1 << 16, FC_PIECE_LANES / kn->nr * kn->nr, copies, nthreads, FC_MANY_PIECES, pm,
+                 pn);
 }
 
 /* Pieces of every phase in one row, so that threads stay busy across phases. The first phase is the largest. */
@@ -189,57 +219,72 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_phase *ph = &p->phases[0];
   partition_phase(p, ph, nthreads, &j->piece_m, &j->piece_n);
   const int channels = by_channel(p);
-  j->pieces_m = fc_div_up(channels ? ph->pixels : p->dc, j->piece_m);
-  j->pieces_n = fc_div_up(channels ? p->dc : ph->pixels, j->piece_n);
+  const int64_t pixels = pixels_of(p, ph);
+  j->pieces_m = fc_div_up(channels ? pixels : p->dc, j->piece_m);
+  j->pieces_n = fc_div_up(channels ? p->dc : pixels, j->piece_n);
   int64_t deepest = 0;
   for (int f = 0; f < p->nphase; f++) deepest = fc_max(deepest, fc_min(p->phases[f].k, fc_product_kstep(p->kn, p->phases[f].k)));
   const int64_t lanes = channels ? j->piece_m : j->piece_n;
   const int64_t operand = reads_rows(p) ? fc_pixels_rows_bytes(p, lanes, p->sc) : lanes * deepest * p->es;
   j->scratch = fc_round_up(operand + fc_pixels_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
-  return p->nphase * p->d.groups * j->pieces_m * j->pieces_n;
+  return p->nphase * p->d.groups * (ph->pixels / pixels) * j->pieces_m * j->pieces_n;
+}
+
+/* The addresses of even pixels. */
+static void even_rows(const fc_pixels *t, int64_t n, void *memory, fc_rows *rows) {
+  const fc_conv_plan *p = t->p;
+  const int64_t step = p->ss[4] * p->es;
+  const char **at = fc_aligned(memory), *src = t->src;
+  for (int64_t i = 0; i < n; i++) at[i] = src + i * step;
+  *rows = (fc_rows){(const void *const *)at, p->sc, n};
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
-  const int64_t es = p->es, per = j->pieces_m * j->pieces_n, groups = p->d.groups;
+  const int64_t es = p->es, groups = p->d.groups, *ss = p->ss, *ds = p->ds, *as = p->d.as;
+  const int64_t runs = p->even ? p->phases[0].pixels / p->even : 1, per = j->pieces_m * j->pieces_n * runs;
   const fc_phase *ph = &p->phases[index / (per * groups)];
-  const int64_t g = index / per % groups, part = index % per;
+  const int64_t g = index / per % groups, run = index % per / (j->pieces_m * j->pieces_n),
+                part = index % (j->pieces_m * j->pieces_n);
   const int channels = by_channel(p);
-  const int64_t rows = channels ? ph->pixels : p->dc, cols = channels ? p->dc : ph->pixels;
+  const int64_t pixels = pixels_of(p, ph), rows = channels ? pixels : p->dc, cols = channels ? p->dc : pixels;
   const int64_t m0 = part % j->pieces_m * j->piece_m, m1 = fc_min(rows, m0 + j->piece_m);
   const int64_t n0 = part / j->pieces_m * j->piece_n, n1 = fc_min(cols, n0 + j->piece_n);
   if (m0 >= m1 || n0 >= n1) return;
   char *scratch = j->workspace + worker * j->scratch;
   const fc_product prod = {kn, es, rows, cols, ph->k, fc_product_kstep(kn, ph->k), 0};
-  const int64_t c0 = channels ? n0 : m0, p0 = channels ? m0 : n0, p1 = channels ? m1 : n1;
-  fc_pixels t;
-  fc_pixels_decode(&t, p, ph, p0, p1, scratch, j->add != 0);
-  t.src = j->first + g * p->sc * p->ss[1] * es;
+  const int64_t c0 = channels ? n0 : m0, p0 = channels ? m0 : n0, p1 = channels ? m1 : n1, channel = g * p->dc + c0;
+  fc_pixels t = {.p = p, .ph = ph, .first = p0, .src = j->first + g * p->sc * ss[1] * es};
+  fc_view out = {.p = j->result + channel * ds[1] * es};
+  fc_view add = {.p = j->add ? (char *)j->add + channel * as[1] * es : 0};
   fc_operand patches = {.pack = channels ? pack_pixels_a : pack_pixels_b, .work = &t};
   fc_operand weights = {.packed = j->packed + (ph->packed + g * fc_packed_elements(p->dc, tile_of(p), ph->k)) * es};
   fc_rows patch_rows;
-  scratch += fc_round_up(fc_pixels_bytes(p1 - p0), FC_ALIGN);
-  if (reads_rows(p)) {
-    fc_pixels_rows(&t, p1 - p0, p->sc, scratch, &patch_rows);
-    patches.rows = &patch_rows;
-  }
-  const int64_t channel = g * p->dc + c0;
-  fc_view out = {.p = j->result + channel * p->ds[1] * es};
-  fc_view add = {.p = j->add ? (char *)j->add + channel * p->d.as[1] * es : 0};
-  if (channels) {
-    out.roff = t.out;
-    out.cs = p->ds[1];
-    add.roff = t.add;
-    add.cs = p->d.as[1];
+  if (p->even) {
+    t.src += (run * ss[0] + p0 * ss[4]) * es;
+    out.p = (char *)out.p + (run * ds[0] + p0 * ds[4]) * es;
+    if (add.p) add.p = (char *)add.p + (run * as[0] + p0 * as[4]) * es;
+    if (reads_rows(p)) even_rows(&t, p1 - p0, scratch, &patch_rows);
   } else {
+    fc_pixels_decode(&t, p, ph, p0, p1, scratch, j->add != 0);
+    if (reads_rows(p)) fc_pixels_rows(&t, p1 - p0, p->sc, scratch + fc_round_up(fc_pixels_bytes(p1 - p0), FC_ALIGN), &patch_rows);
+  }
+  scratch += fc_round_up(fc_pixels_bytes(p1 - p0), FC_ALIGN);
+  if (reads_rows(p)) patches.rows = &patch_rows;
+  out.rs = ds[channels ? 4 : 1];
+  out.cs = ds[channels ? 1 : 4];
+  add.rs = as[channels ? 4 : 1];
+  add.cs = as[channels ? 1 : 4];
+  if (!p->even && channels) {
+    out.roff = t.out;
+    add.roff = t.add;
+  } else if (!p->even) {
     out.coff = t.out;
     out.crun = t.run;
-    out.rs = p->ds[1];
     add.coff = t.add;
     add.crun = t.add_run;
-    add.rs = p->d.as[1];
   }
   const char *bias = j->bias ? j->bias + channel * es : 0;
   const fc_act *act = &p->d.act;
