@@ -189,6 +189,11 @@ static void pack_pixels(const fc_pixels *t, void *dst, int tile, int64_t l0, int
 /* Where the channels of a pixel of the source are contiguous, a patch is a few runs of channels, which need no packing. */
 static int reads_rows(const fc_conv_plan *p) { return by_channel(p) && p->ss[1] == 1; }
 
+/* Planes of even pixels are read where they are if so few results read them that packing would not pay. */
+static int reads_planes(const fc_conv_plan *p) {
+  return p->even && !by_channel(p) && p->ss[4] == 1 && p->dc <= 2 * p->kn->nr && fc_whole_vectors(p->kn, p->even);
+}
+
 static void pack_pixels_b(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const fc_pixels *t = work;
   pack_pixels(t, dst, t->p->kn->nr, l0, l1, k0, k1);
@@ -267,6 +272,7 @@ static void piece(void *ctx, int64_t index, int worker) {
     out.p = (char *)out.p + (run * ds[0] + p0 * ds[4]) * es;
     if (add.p) add.p = (char *)add.p + (run * as[0] + p0 * as[4]) * es;
     if (reads_rows(p)) even_rows(&t, p1 - p0, scratch, &patch_rows);
+    if (reads_planes(p)) patches = (fc_operand){.at = t.src - p0 * es, .step = ss[1], .in_place = 1};
   } else {
     fc_pixels_decode(&t, p, ph, p0, p1, scratch, j->add != 0);
     if (reads_rows(p)) fc_pixels_rows(&t, p1 - p0, p->sc, scratch + fc_round_up(fc_pixels_bytes(p1 - p0), FC_ALIGN), &patch_rows);

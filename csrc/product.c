@@ -47,7 +47,7 @@ static const void *operand(const fc_operand *o, void *buffer, int64_t lanes, int
 /* What a part of the work on one block of the reduction fetches of the next, k0 .. k1. */
 static void fetch(fc_block *block, int which, const fc_operand *o, int64_t k0, int64_t k1, int64_t part, int64_t parts,
                   int64_t es) {
-  if (!o->at) return;
+  if (!o->at || k0 == k1) return;
   block->ahead[which] = (k1 - k0) * o->step * es / parts;
   block->next[which] = o->at + k0 * o->step * es + part * block->ahead[which];
 }

@@ -51,6 +51,7 @@ ALGORITHMS = {
     "winograd line, 9 taps, 10": {**dict.fromkeys(("y", "dx"), ("winograd_line_10",) * 2), "dw": (PIXELS, PIXELS)},
     "winograd stride 2": dict.fromkeys(("y", "dx", "dw"), (STRIDED,) * 2),
     "product": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
+    "1x1": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
     "stem": {"y": (DIRECT, LINES), "dx": (DIRECT, DIRECT), "dw": (PIXELS, LINES)},
@@ -522,6 +523,25 @@ _product = [
     ),
 ]
 
+_pointwise = [
+    group("1x1", "rests of tiles", *[conv(f"{p}", 1, 12 + p * 5 % 19, 15 + p * 7 % 41, p, 1) for p in range(1, 44)]),
+    group(
+        "1x1",
+        "images, whose pixels fill vectors or do not",
+        *[conv(f"{n} of {h}x{w}", n, 33, 40, (h, w), 1) for n, h, w in ((3, 8, 8), (2, 7, 28), (2, 3, 267), (3, 5, 9))],
+        conv("volumes", 2, 17, 24, (3, 8, 10), 1),
+        conv("2 groups of 24", 2, 48, 48, (8, 12), 1, 2),
+    ),
+    group(
+        "1x1",
+        "panels that stay in L1 together",
+        *[
+            conv(f"{i} to {o}", 1, i, o, (5, 11), 1)
+            for i, o in ((16, 255), (16, 272), (17, 280), (64, 64), (64, 72), (65, 80), (128, 40), (129, 48), (256, 33))
+        ],
+    ),
+]
+
 _direct = [
     group("direct", "widths", *[conv(f"{w}", 1, 6, 8, (3, w), 3, 2, padding=1) for w in WIDTHS]),
     group(
@@ -645,7 +665,7 @@ _lines = [
     ),
 ]
 
-GROUPS = [*_wino, *_wino_line, *_wino_strided, *_product, *_direct, *_lines, *_depthwise]
+GROUPS = [*_wino, *_wino_line, *_wino_strided, *_product, *_pointwise, *_direct, *_lines, *_depthwise]
 
 #: Families whose results are not whole numbers where the operands are.
 WINOGRADS = tuple(family for family, names in ALGORITHMS.items() if names["y"][0].startswith("winograd"))
@@ -670,6 +690,7 @@ TYPICAL = {
     "winograd 3-D": conv("typical", 3, 26, 25, (3, 11, 18), 3, padding=1),
     "winograd 3-D by filters": conv("typical", 2, 94, 97, (3, 11, 18), 3, padding=1),
     "winograd stride 2": _strided("typical", 3, 66, 65, (23, 36)),
+    "1x1": conv("typical", 3, 34, 40, (16, 20), 1),
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),
