@@ -177,6 +177,7 @@ static const conv convs[] = {
     {"3x1x1", 1, 1, 33, 20, {9, 3, 5}, {3, 1, 1}, ONES, {1, 0, 0}, {1, 0, 0}, ONES},
     {"1x1", 2, 1, 33, 19, FLAT(7, 5), ONES, ONES, NO_PADS, ONES},
     {"1x1, deep", 1, 1, 700, 14, FLAT(5, 5), ONES, ONES, NO_PADS, ONES},
+    {"1x1, whole tiles of images", 2, 1, 17, 40, FLAT(8, 12), ONES, ONES, NO_PADS, ONES},
     {"1x1 with stride", 2, 1, 8, 9, FLAT(8, 9), ONES, FLAT(2, 2), NO_PADS, ONES},
     {"stride", 2, 1, 6, 15, FLAT(12, 13), FLAT(3, 3), FLAT(2, 2), PADS(1), ONES},
     {"stride over kernel", 1, 1, 9, 10, FLAT(13, 14), FLAT(2, 2), FLAT(3, 3), NO_PADS, ONES},
