@@ -3,8 +3,8 @@
 #include "threads.h"
 
 /* Limits of a piece; columns up to which rows of a are not worth packing; columns of a product of few rows by which it is
- * cut: whole groups of every kernel and vector. */
-enum { MOST_M = 1536, MOST_N = 1536, MOST_N_OF_ROWS = 256, FEW_COLUMNS = 96 };
+ * cut: whole groups of every kernel and vector; depth of sums that are short, columns of rows that are long. */
+enum { MOST_M = 1536, MOST_N = 1536, MOST_N_OF_ROWS = 256, FEW_COLUMNS = 96, SHORT = 32, LONG_ROW = 512 };
 
 typedef void (*few_fn)(const fc_block *);
 
@@ -122,7 +122,9 @@ static void piece(void *ctx, int64_t index, int worker) {
   }
   char *scratch = j->workspace + worker * j->scratch;
   strided from_a = {j->p.kn, a, d->as[1], d->as[2], es, j->p.kn->mr}, from_b = {j->p.kn, b, d->bs[2], d->bs[1], es, j->p.kn->nr};
-  fc_operand left = {.pack = pack_strided, .work = &from_a};
+  /* Of short sums most of the work is writing, which likes few rows at once, long ones. */
+  const int flat = d->k <= SHORT && d->n >= LONG_ROW;
+  fc_operand left = {.pack = pack_strided, .work = &from_a, .high = flat ? j->p.kn->mr : 0};
   const void **at = (const void **)scratch;
   const fc_rows rows = {at, d->k, m1 - m0};
   if (j->rows) {

@@ -58,7 +58,7 @@ void fc_product_piece(const fc_product *p, fc_operand a, fc_operand b, int64_t m
   char *bbuf = fc_aligned(scratch);
   char *abuf = fc_aligned(bbuf + (b.packed ? 0 : fc_round_up(n1 - n0, kn->nr) * fc_min(p->kstep, p->k) * p->es));
   /* Rows that are read where they are take no buffer: more of them make more use of the other operand. */
-  const int64_t mc = a.rows || a.in_place ? m1 - m0 : kn->mc;
+  const int64_t mc = a.high ? a.high : a.rows || a.in_place ? m1 - m0 : kn->mc;
   /* With one block of rows a few panels of b at a time are packed, used, and forgotten while they are in the cache. */
   const int64_t nc = m1 - m0 <= mc && !b.packed && !b.in_place ? FC_FEW_PANELS * kn->nr : n1 - n0;
   const int64_t parts = fc_div_up(n1 - n0, nc) * fc_div_up(m1 - m0, mc);

@@ -21,6 +21,7 @@ typedef struct fc_operand {
   const char *at;
   int64_t step;
   int in_place;
+  int64_t high; /* a only: rows of a block; 0: as many as the caches hold */
 } fc_operand;
 
 /* Can so many lanes of b be read where they are? The last tile reads a whole panel or one vector. */

@@ -13,6 +13,7 @@ PRODUCTS = [
     ((301, 40), (40, 531)),
     ((3, 2000), (2000, 3)),
     ((1500, 3), (3, 2)),
+    ((31, 2), (2, 515)),
     # A few rows or columns, up to where they are too many; reductions and results in several parts
     *[((m, 530), (530, 29)) for m in (4, 8, 9, 16, 17, 24, 25)],
     *[((29, 530), (530, n)) for n in (4, 8, 9, 16, 17)],
