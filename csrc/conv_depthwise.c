@@ -146,7 +146,7 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
   t->count = ax[2].count;
   t->lines = h1 - h;
   t->sources = t->rows = t->first = 0;
-  t->taps = t->spacing = 1;
+  t->taps = t->spacing = t->slices = 1;
   t->even = 0;
   t->line_step = ax[1].src_step;
   t->step = ax[2].src_step;
@@ -167,7 +167,8 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
   t->first = ax[2].off[nth(&ax[2], 0)] - src->left;
   t->taps = ax[2].ntap;
   if (t->taps > 1) t->spacing = ax[2].off[nth(&ax[2], 1)] - ax[2].off[nth(&ax[2], 0)];
-  t->even = ax[0].ntap == 1 && reach(&ax[1]) == ax[1].ntap && t->spacing == 1 && t->line_step == t->step;
+  t->slices = ax[0].ntap;
+  t->even = reach(&ax[1]) == ax[1].ntap && t->spacing == 1 && t->line_step == t->step;
 }
 
 /* ---- copies of a few channels' rows, padded, where pixels lie so far apart that they meet in few sets of the first cache ----

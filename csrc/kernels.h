@@ -108,8 +108,9 @@ typedef struct fc_lines {
 #define FC_DEPTH_TILE 7
 #define FC_DEPTH_LINES 4
 
-/* Taps of a row that the tiles of a depthwise kernel know at most. */
+/* Taps of a row, and slices, that the tiles of a depthwise kernel know at most. */
 #define FC_DEPTH_TAPS 5
+#define FC_DEPTH_SLICES 7
 
 /* A row of taps of a depthwise layer: which of the source's rows it reads, from that of its line on, and its weights. */
 typedef struct fc_depth_row {
@@ -125,7 +126,8 @@ typedef struct fc_depth {
   int64_t sources, line_step;
   const fc_depth_row *row;
   int64_t rows, taps, step, spacing, first;
-  int even;                  /* the rows follow each other in the source, spacing is 1, and line_step is step */
+  int64_t slices;            /* that the rows lie in, as many in each */
+  int even;                  /* a slice's rows follow each other in the source, spacing is 1, and line_step is step */
   int64_t length, pixel;     /* of a source row: positions (those beyond are padding), elements from one to the next */
   const void *zeros;         /* so many lanes, FC_DEPTH_TAPS - 1 pixels further too */
   void *raw;                 /* scratch: so many lanes of FC_DEPTH_LINES lines */

@@ -619,6 +619,14 @@ _depthwise = [
         "slices",
         conv("3-D", 1, 19, 19, (5, 6, 7), 3, 19, stride=(1, 2, 1), padding=1),
         conv("3-D, flat", 1, 8, 8, (5, 9, 8), (1, 3, 3), 8, padding=(0, 1, 1)),
+        *[
+            conv(f"3-D, {k} deep, {h} lines", 2, 19, 19, (7, h, 6), (k, 3, 3), 19, padding=1)
+            for k, h in ((2, 3), (3, 6), (6, 5), (7, 4), (8, 5))
+        ],
+        conv("3-D, a vector", 1, 8, 8, (5, 9, 10), 3, 8, padding=1),
+        conv(
+            "3-D, slices between", 1, 18, 18, (9, 7, 8), 3, 18, stride=(2, 1, 1), dilation=(3, 1, 1), padding=(3, 1, 1)
+        ),
     ),
 ]
 
