@@ -36,6 +36,7 @@ __all__ = [
     "TOGETHER",
     "Emit",
     "accumulate",
+    "add_to_window",
     "arg_max",
     "compact",
     "copy_evens",
@@ -48,9 +49,11 @@ __all__ = [
     "fetch_add",
     "fill_line",
     "give_back",
+    "give_to_maxima",
     "inlined",
     "jit",
     "lanes",
+    "max_of_windows",
     "merge_lanes",
     "micro_kernel",
     "no_inline",
@@ -60,6 +63,7 @@ __all__ = [
     "pointer",
     "reduce_max",
     "reduce_sum",
+    "sum_of_windows",
     "tile_columns",
     "total_max",
     "total_sum",
@@ -843,6 +847,127 @@ def give_back(typingctx, dx, d, x, s, dy, y, offsets, taps, count):
         return context.get_dummy_value()
 
     return types.void(dx, _i64, x, _i64, dy, _i64, offsets, _i64, _i64), codegen
+
+
+def _of_windows(maximum: bool) -> Any:
+    """One vector of a row of windows: ``dst[d + o d_step]`` = the maximum or the sum of ``src[s + p s_step]``.
+
+    The columns p of window o go from ``windows[first + o, 0]`` to ``windows[first + o, 1]`` by the dilation.
+    """
+
+    @intrinsic
+    def reduce(typingctx, dst, d, d_step, src, s, s_step, windows, first, dilation, outputs):
+        def codegen(context, builder, signature, args):
+            dst, d, d_step, src, s, s_step, windows, first, dilation, outputs = args
+            e = Emit(builder, signature.args[0])
+            table = context.make_array(signature.args[6])(context, builder, windows).data
+            dst, src = e.at(dst, d), e.at(src, s)
+
+            def output(o: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                low, columns = _columns(e, table, first, o, dilation)
+
+                def tap(k: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                    value = e.load(e.at(src, builder.mul(builder.add(low, builder.mul(k, dilation)), s_step)))
+                    return [e.larger(value, acc[0]) if maximum else builder.fadd(acc[0], value)]
+
+                start = e.constant(float("-inf") if maximum else 0.0)
+                (total,) = e.loop(columns, [start], tap)
+                e.store(total, e.at(dst, builder.mul(o, d_step)))
+                return []
+
+            e.loop(outputs, [], output)
+            return context.get_dummy_value()
+
+        return types.void(dst, _i64, _i64, src, _i64, _i64, windows, _i64, _i64, _i64), codegen
+
+    return reduce
+
+
+def _columns(e: Emit, table: ir.Value, first: ir.Value, o: ir.Value, dilation: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The first column of a window, and how many it has."""
+    window = e.at(table, e.b.mul(e.b.add(first, o), ir.IntType(64)(3)))
+    low = e.b.load(window)
+    span = e.b.sub(e.b.load(e.at(window, 1)), low)
+    return low, e.b.sdiv(e.b.add(span, e.b.sub(dilation, ir.IntType(64)(1))), dilation)
+
+
+max_of_windows, sum_of_windows = (_of_windows(maximum) for maximum in (True, False))
+
+
+@intrinsic
+def add_to_window(typingctx, dst, d, step, src, s, windows, first, dilation, o):
+    """One vector: ``dst[d + p step] += src[s]`` for the columns p of window o."""
+
+    def codegen(context, builder, signature, args):
+        dst, d, step, src, s, windows, first, dilation, o = args
+        e = Emit(builder, signature.args[0])
+        table = context.make_array(signature.args[5])(context, builder, windows).data
+        low, columns = _columns(e, table, first, o, dilation)
+        dst, share = e.at(dst, d), e.load(e.at(src, s))
+
+        def tap(k: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            place = e.at(dst, builder.mul(builder.add(low, builder.mul(k, dilation)), step))
+            e.store(builder.fadd(e.load(place), share), place)
+            return []
+
+        e.loop(columns, [], tap)
+        return context.get_dummy_value()
+
+    return types.void(dst, _i64, _i64, src, _i64, windows, _i64, _i64, _i64), codegen
+
+
+@intrinsic
+def give_to_maxima(typingctx, dx, d, step, x, s, dy, y, y_step, offsets, rows, windows, first, dilation, outputs):
+    """``give_back`` for one vector of a row of windows, whose rows begin at the offsets; ``step``: of columns."""
+
+    def codegen(context, builder, signature, args):
+        dx, d, step, x, s, dy, y, y_step, offsets, rows, windows, first, dilation, outputs = args
+        e, i32 = Emit(builder, signature.args[0]), ir.IntType(32)
+        begins = context.make_array(signature.args[8])(context, builder, offsets).data
+        table = context.make_array(signature.args[10])(context, builder, windows).data
+        dx, x, dy = e.at(dx, d), e.at(x, s), e.at(dy, y)
+
+        def output(o: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            low, columns = _columns(e, table, first, o, dilation)
+
+            def over(start: list[ir.Value], body: Callable[..., list[ir.Value]]) -> list[ir.Value]:
+                """Every tap, row by row: its number, and where it is."""
+
+                def row(r: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                    begin, number = builder.load(e.at(begins, r)), builder.mul(r, columns)
+
+                    def tap(k: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                        column = builder.add(low, builder.mul(k, dilation))
+                        at = builder.add(begin, builder.mul(column, step))
+                        return body(e.splat(builder.trunc(builder.add(number, k), i32)), at, acc)
+
+                    return e.loop(columns, acc, tap)
+
+                return e.loop(rows, start, row)
+
+            def find(number: ir.Value, at: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                value, (best, at_best) = e.load(e.at(x, at)), acc
+                nan = builder.fcmp_unordered("uno", value, value)
+                taken = builder.or_(builder.fcmp_ordered(">", value, best), nan)
+                return [builder.select(taken, value, best), builder.select(taken, number, at_best)]
+
+            share = e.load(e.at(dy, builder.mul(o, y_step)))
+            _, winner = over([e.constant(float("-inf")), e.splat(i32(0))], find)
+
+            def give(number: ir.Value, at: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                place = e.at(dx, at)
+                given = builder.select(builder.icmp_signed("==", winner, number), share, e.zero())
+                e.store(builder.fadd(e.load(place), given), place)
+                return []
+
+            over([], give)
+            return []
+
+        e.loop(outputs, [], output)
+        return context.get_dummy_value()
+
+    arrays = (offsets, _i64, windows, _i64, _i64, _i64)
+    return types.void(dx, _i64, _i64, x, _i64, dy, _i64, _i64, *arrays), codegen
 
 
 def _combined(of: Callable[[Emit, ir.Value, list[ir.Value]], ir.Value]) -> Callable[..., ir.Value]:
