@@ -64,13 +64,13 @@ STEPS = np.dtype([("n", _i8), ("c", _i8), ("s0", _i8), ("s1", _i8), ("s2", _i8),
 
 
 @part
-def fill_row(buffer, at, src, source, every, j0, j1, width, outside):
-    """``buffer[at + j] = src[source + j every]`` for j0 <= j < j1, ``outside`` around them up to ``width``."""
+def _fill_row(buffer, at, src, source, every, j0, j1, width):
+    """``buffer[at + j] = src[source + j every]`` for j0 <= j < j1, 0 around them up to ``width``."""
     compact()
     no_inline()
     lane, j = vector_lanes(buffer), j0
     for k in range(j0):
-        buffer[at + k] = outside
+        buffer[at + k] = 0
     if every == 1:
         while j + lane <= j1:
             copy_vector(buffer, at + j, src, source + j)
@@ -82,7 +82,7 @@ def fill_row(buffer, at, src, source, every, j0, j1, width, outside):
     for k in range(j, j1):
         buffer[at + k] = src[source + k * every]
     for k in range(j1, width):
-        buffer[at + k] = outside
+        buffer[at + k] = 0
 
 
 @part
@@ -108,7 +108,7 @@ def _fill_rows(buffer, b, src, base, step, job, q0, q1, end):
                 for c in range(job.channels):
                     # Where channels are contiguous, what is inside comes afterwards, of all of them at once.
                     k0 = j1 if turned else j0
-                    fill_row(buffer, at + c * plane, src, source + c * step.c, every, k0, j1, job.width, 0)
+                    _fill_row(buffer, at + c * plane, src, source + c * step.c, every, k0, j1, job.width)
                 if turned:
                     turn(buffer, at + j0, plane, src, source + j0 * every, every, j1 - j0, job.channels)
 

@@ -342,6 +342,7 @@ class PoolKernel:
         given = spec.direction != "fwd" and spec.indices
         #: Whether planes become vectors of channels.
         self._turned = not (spec.channels_last or given or (self._whole and (average or spec.direction == "fwd")))
+        self._space = lru_cache(maxsize=4)(self._count)
         self._described = lru_cache(maxsize=8)(self._describe)
 
     def _block(self, threads: int) -> int:
@@ -360,7 +361,7 @@ class PoolKernel:
         line, positions, table = self._space(self._block(threads))
         return threads * (line * self.dtype.itemsize + (2 * positions + 3 * table) * 8)
 
-    def _space(self, block: int) -> tuple[int, int, int]:
+    def _count(self, block: int) -> tuple[int, int, int]:
         """Elements of the lines, of each of two lists of positions, and of each of three tables."""
         spec, vector = self.spec, lanes(self.spec.dtype)
         table = max(self._spans[0] * self._spans[1] * self._spans[2], self._sizes[2])
