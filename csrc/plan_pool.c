@@ -16,6 +16,15 @@
 /* Bytes of a dx that is written past the caches. */
 #define FC_POOL_STREAM (4 << 20)
 
+/* Bytes of a strip, if planes are not larger than that themselves, and the most vectors of it. */
+#define FC_POOL_STRIP (24 * 1024)
+#define FC_POOL_STRIP_VECTORS 8
+
+/* Positions of planes that are pooled in strips: rows of larger ones are long enough for vectors. Gradients scatter there, or
+ * take every second column, so strips are better as long as they stay in caches. */
+#define FC_POOL_SMALL 256
+#define FC_POOL_LARGE (64 * 1024)
+
 /* Bytes of a box of source positions. */
 #define FC_POOL_BOX_BYTES (96 * 1024)
 
@@ -41,6 +50,8 @@ typedef struct pool_cut {
   void (*gradient)(const fc_pool_tile *t); /* of maxima, in rows of dx */
   fc_pool_axis axis[3];
   int64_t lanes, blocks, most_rows, units, units_per_piece, rows, rows_per_piece, pieces, columns, span, scratch;
+  int64_t chunk, pitch;
+  int strips;                  /* channels come next to each other first: a piece is a plan of its own */
 } pool_cut;
 
 typedef struct pool_job {
@@ -207,8 +218,7 @@ static int64_t span_of(const fc_pool_plan *p, const pool_cut *c, int64_t col0, i
   const fc_pool_axis *x = &c->axis[2];
   const fc_pool_even *e = &p->even[2];
   if (c->form == FC_POOL_POSITIONS || c->form == FC_POOL_PLANES || c->form == FC_POOL_SPREAD) return 0;
-  if (c->form == FC_POOL_EVEN_COLUMNS)
-    return (fc_round_up(col1 - col0, p->kn->vl) - 1) * e->step + (e->taps - 1) * x->dil + 1 + e->step * p->kn->vl;
+  if (c->form == FC_POOL_EVEN_COLUMNS) return (col1 - col0 - 1) * e->step + (e->taps - 1) * x->dil + 1;
   int64_t first, end;
   fc_pool_reach(x, col0, col1, &first, &end);
   return end - first;
@@ -302,7 +312,51 @@ static pool_cut cut_boxes(const fc_pool_plan *p, int channels) {
   return c;
 }
 
+/* The same problem of `lanes` channels of one image, which lie next to each other in arrays of their own. */
+static fc_pool_plan strip_plan(const fc_pool_plan *p, int64_t lanes, fc_pool_strides *s) {
+  const int64_t *in = p->d.in, *out = p->d.out;
+  const int64_t x[] = {0, 1, in[1] * in[2] * lanes, in[2] * lanes, lanes},
+                y[] = {0, 1, out[1] * out[2] * lanes, out[2] * lanes, lanes};
+  memcpy(s->x, x, sizeof x);
+  memcpy(s->dx, x, sizeof x);
+  memcpy(s->y, y, sizeof y);
+  memcpy(s->indices, y, sizeof y);
+  fc_pool_plan strip = *p;
+  strip.d.n = 1;
+  strip.d.c = lanes;
+  return strip;
+}
+
+static int64_t positions(const int64_t size[3]) { return size[0] * size[1] * size[2]; }
+
+/* Whether channels' planes are faster turned into rows of channels. */
+static int strips_pay(const fc_pool_plan *p, const fc_pool_strides *s) {
+  const fc_pool_desc *d = &p->d;
+  const int backward = d->direction == FC_BWD_INPUT, max = d->kind == FC_MAX;
+  if (d->c < 2 || fc_round_up(d->c, p->kn->vl) > 2 * d->c || p->plane || p->spread || s->y[4] != 1 || s->y[1] == 1) return 0;
+  if (backward ? s->dx[4] != 1 || s->dx[1] == 1 || (max && d->indices) : d->indices && s->indices[1] == 1) return 0;
+  if ((!backward || (max && !d->indices)) && (s->x[4] != 1 || s->x[1] == 1)) return 0;
+  return positions(d->in) <= (backward ? FC_POOL_LARGE : FC_POOL_SMALL);
+}
+
+static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads);
+
+/* Channels come next to each other in strips: a piece is some channels of an image. */
+static pool_cut cut_strips(const fc_pool_plan *p) {
+  const int64_t vl = p->kn->vl, es = p->es, x = positions(p->d.in), y = positions(p->d.out);
+  pool_cut c = {.strips = 1, .rows = 1, .units_per_piece = 1, .rows_per_piece = 1};
+  c.lanes = fc_min(fc_round_up(p->d.c, vl), vl * fc_max(1, fc_min(FC_POOL_STRIP_VECTORS, FC_POOL_STRIP / es / (vl * x))));
+  c.blocks = fc_div_up(p->d.c, c.lanes);
+  c.pieces = c.units = p->d.n * c.blocks;
+  fc_pool_strides strides;
+  const fc_pool_plan strip = strip_plan(p, c.lanes, &strides);
+  c.scratch = (2 * x + y) * c.lanes * es + (p->d.indices ? y * c.lanes * 8 : 0) + cut_call(&strip, &strides, 1).scratch;
+  c.scratch = fc_round_up(c.scratch + 5 * FC_ALIGN, FC_ALIGN);
+  return c;
+}
+
 static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
+  if (strips_pay(p, s)) return cut_strips(p);
   const int64_t *ss = forward_like(p) ? s->x : s->y;
   if (p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT && !p->d.indices && p->d.c > 1 && s->x[1] == 1 && s->y[1] == 1 &&
       s->dx[1] == 1 && !large_windows(p))
@@ -319,7 +373,8 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nt
     c.axis[2].target *= c.axis[0].target * c.axis[1].target;
     c.axis[0].target = c.axis[1].target = 1;
   } else if (p->d.c == 1 || ss[1] != 1 || (ss[4] == 1 && c.axis[2].source > 1)) {
-    c.form = p->op != FC_POOL_SHARES && (p->even[2].step == 1 || p->even[2].step == 2) ? FC_POOL_EVEN_COLUMNS : FC_POOL_COLUMNS;
+    const int even = p->op != FC_POOL_SHARES && ss[4] == 1 && (p->even[2].step == 1 || p->even[2].step == 2);
+    c.form = even ? FC_POOL_EVEN_COLUMNS : FC_POOL_COLUMNS;
     const int64_t width = c.axis[2].source;
     const int dense = ss[3] == width * ss[4] || c.axis[1].source == 1;
     if (p->plane && dense && (p->op != FC_POOL_ARGMAX || s->dx[3] == width * s->dx[4])) {
@@ -345,7 +400,13 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nt
     c.columns = fc_div_up(c.columns, 2);
   for (int64_t col = 0; col < c.axis[2].target; col += c.columns)
     c.span = fc_max(c.span, span_of(p, &c, col, fc_min(c.axis[2].target, col + c.columns)));
-  c.span = c.span * c.lanes + p->kn->vl;
+  if (c.form == FC_POOL_EVEN_COLUMNS) {
+    c.pitch = c.span + p->kn->vl; /* as far as a row's last vector goes */
+    c.chunk = fc_max(1, fc_min(c.rows, FC_POOL_SPAN / p->es / c.pitch));
+    c.span = c.chunk * c.pitch + (1 + p->even[2].step) * p->kn->vl;
+  } else {
+    c.span = c.span * c.lanes + p->kn->vl;
+  }
   const int64_t row = fc_max(c.axis[2].source, c.axis[2].target) * c.lanes,
                 unit = fc_max(c.axis[0].source * c.axis[1].source, c.rows) * row;
   c.units_per_piece = fc_max(1, FC_PIECE_POOL / unit);
@@ -390,8 +451,76 @@ static void clear(char *p, const fc_pool_desc *d, const int64_t s[5], int64_t la
       }
 }
 
+/* Channels of an array, whose rows are in order in memory, to a strip, or back. */
+static void strip_array(void (*kernel)(const fc_pool_strip *s), fc_pool_strip strip, const int64_t size[3], const int64_t s[5],
+                        int64_t es) {
+  char *planes = strip.planes, *rows = strip.strip;
+  /* Rows that adjoin are one. */
+  const int flat = (size[1] == 1 || s[3] == size[2]) && (size[0] == 1 || s[2] == size[1] * size[2]);
+  strip.plane = s[1];
+  strip.count = flat ? positions(size) : size[2];
+  for (int64_t d = 0; d < (flat ? 1 : size[0]); d++)
+    for (int64_t h = 0; h < (flat ? 1 : size[1]); h++, rows += strip.count * strip.pitch * es) {
+      strip.planes = planes + (d * s[2] + h * s[3]) * es;
+      strip.strip = rows;
+      kernel(&strip);
+    }
+}
+
+static void piece(void *ctx, int64_t index, int worker);
+
+/* Some channels of an image: to strips, pooled, and back. */
+static void strip_piece(pool_job *j, int64_t index, int worker) {
+  const fc_pool_plan *p = j->plan;
+  const pool_cut *c = &j->cut;
+  const fc_pool_strides *s = j->strides;
+  const int backward = p->d.direction == FC_BWD_INPUT, indices = !backward && p->d.indices;
+  const int64_t n = index / c->blocks, c0 = index % c->blocks * c->lanes, es = p->es, *in = p->d.in, *out = p->d.out;
+  fc_pool_strip strip = {.lanes = fc_min(c->lanes, p->d.c - c0)};
+  strip.pitch = fc_round_up(strip.lanes, p->kn->vl);
+  fc_pool_strides strides;
+  const fc_pool_plan own = strip_plan(p, strip.pitch, &strides);
+  char *work = j->workspace + worker * c->scratch;
+  char *x = work, *dx = fc_aligned(x + positions(in) * c->lanes * es), *y = fc_aligned(dx + positions(in) * c->lanes * es);
+  int64_t *found = fc_aligned(y + positions(out) * c->lanes * es);
+  char *rest = fc_aligned(found + (indices ? positions(out) * c->lanes : 0));
+  pool_job inner = {.plan = &own, .strides = &strides, .cut = cut_call(&own, &strides, 1), .x = x, .y = y, .workspace = rest};
+  inner.dx = backward ? dx : 0;
+  inner.indices = indices ? found : 0;
+#define PLANES(array, strides) ((char *)(array) + (n * (strides)[0] + c0 * (strides)[1]) * es)
+  if (forward_like(p)) {
+    strip.planes = PLANES(j->x, s->x);
+    strip.strip = x;
+    strip_array(p->kn->pool_strip, strip, in, s->x, es);
+  }
+  strip.planes = PLANES(j->y, s->y);
+  strip.strip = y;
+  if (backward) strip_array(p->kn->pool_strip, strip, out, s->y, es);
+  for (int64_t i = 0; i < inner.cut.pieces; i++) piece(&inner, i, 0);
+  if (!backward) strip_array(p->kn->pool_unstrip, strip, out, s->y, es);
+  if (backward) {
+    strip.planes = PLANES(j->dx, s->dx);
+    strip.strip = dx;
+    strip_array(p->kn->pool_unstrip, strip, in, s->dx, es);
+  }
+#undef PLANES
+  if (indices)
+    for (int64_t l = 0; l < strip.lanes; l++) {
+      const int64_t *from = found + l;
+      for (int64_t d = 0; d < out[0]; d++)
+        for (int64_t h = 0; h < out[1]; h++) {
+          int64_t *to = j->indices + n * s->indices[0] + (c0 + l) * s->indices[1] + d * s->indices[2] + h * s->indices[3];
+          for (int64_t w = 0; w < out[2]; w++, from += strip.pitch) to[w * s->indices[4]] = *from;
+        }
+    }
+}
+
 static void piece(void *ctx, int64_t index, int worker) {
   pool_job *j = ctx;
+  if (j->cut.strips) {
+    strip_piece(j, index, worker);
+    return;
+  }
   const fc_pool_plan *p = j->plan;
   const pool_cut *c = &j->cut;
   const fc_pool_strides *s = j->strides;
@@ -420,6 +549,8 @@ static void piece(void *ctx, int64_t index, int worker) {
                     .index_stride = s->indices,
                     .grad_stride = s->dx,
                     .span = c->span,
+                    .chunk = c->chunk,
+                    .pitch = c->pitch,
                     .work = j->workspace + worker * c->scratch};
   memcpy(t.axis, c->axis, sizeof t.axis);
   memcpy(t.even, p->even, sizeof t.even);

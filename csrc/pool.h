@@ -67,8 +67,16 @@ typedef struct fc_pool_tile {
   int partition;               /* every position of grad is in one window */
   const int64_t *source_stride, *target_stride, *index_stride, *grad_stride;
   int64_t span;                /* elements of a row buffer */
+  int64_t chunk, pitch;        /* FC_POOL_EVEN_COLUMNS: rows that it has at most, elements from one to the next */
   void *work;
 } fc_pool_tile;
+
+/* Positions of some channels: planes, and the same as a strip of rows of lanes, which are whole vectors. */
+typedef struct fc_pool_strip {
+  void *planes, *strip;
+  int64_t count, plane;        /* positions; elements from plane to plane */
+  int64_t lanes, pitch;        /* of a row: those that exist, those that have room */
+} fc_pool_strip;
 
 /* The source positions that some target positions read are in [*first, *end). */
 static inline void fc_pool_reach(const fc_pool_axis *a, int64_t target0, int64_t target1, int64_t *first, int64_t *end) {
