@@ -26,7 +26,7 @@
 #define FC_POOL_LARGE (64 * 1024)
 
 /* Bytes of a box of source positions. */
-#define FC_POOL_BOX_BYTES (96 * 1024)
+#define FC_POOL_BOX_BYTES (192 * 1024)
 
 struct fc_pool_plan {
   fc_pool_desc d;
@@ -265,12 +265,13 @@ static pool_cut cut_gather(const fc_pool_plan *p, int nthreads) {
   return c;
 }
 
-/* Whether windows of 1, 2, 4, ... at all source positions are fewer loads than all windows' rows and columns. */
+/* Whether sliding windows over all source positions, which cost the same for any size, are less work than all windows' rows
+ * and columns: maxima of 7 x 7, sums of 9 x 9 (measured; a sum that is not slid is one instruction a tap, a maximum three). */
 static int boxes_pay(const fc_pool_plan *p) {
   int64_t steps = 4, sources = 1, targets = 1;
   for (int i = 0; i < 3; i++) {
     if (p->even[i].step == 0 || p->axis[i].dil != 1) return 0;
-    for (int64_t k = 1; k < p->even[i].taps; k *= 2) steps += p->op == FC_POOL_MAXIMUM ? 1 : 2;
+    if (p->even[i].taps > 1) steps += p->op == FC_POOL_MAXIMUM ? 4 : 6;
     sources *= p->axis[i].source;
     targets *= p->axis[i].target;
   }
@@ -305,10 +306,12 @@ static pool_cut cut_boxes(const fc_pool_plan *p, int channels) {
       break;
   }
   c.rows_per_piece = depths == 1 ? rows : c.rows;
-  c.span = depth * extent(&e[1], rows) * extent(&e[2], c.columns) * c.lanes + p->kn->vl;
+  const int64_t row = fc_round_up(extent(&e[2], c.columns) * fc_pool_pitch(c.lanes, vl), vl);
+  c.span = depth * extent(&e[1], rows) * row;
   c.units_per_piece = rows < height ? 1 : fc_max(1, FC_PIECE_POOL / c.span);
   c.pieces = fc_div_up(c.units, c.units_per_piece) * fc_div_up(c.rows, c.rows_per_piece);
-  c.scratch = fc_round_up(4 * FC_ALIGN + 2 * c.span * p->es, FC_ALIGN);
+  const int64_t longest = fc_max(e[0].taps, fc_max(e[1].taps, e[2].taps));
+  c.scratch = fc_round_up(4 * FC_ALIGN + (c.span + row * vl + 4 * longest * vl) * p->es, FC_ALIGN);
   return c;
 }
 
@@ -336,7 +339,7 @@ static int strips_pay(const fc_pool_plan *p, const fc_pool_strides *s) {
   if (d->c < 2 || fc_round_up(d->c, p->kn->vl) > 2 * d->c || p->plane || p->spread || s->y[4] != 1 || s->y[1] == 1) return 0;
   if (backward ? s->dx[4] != 1 || s->dx[1] == 1 || (max && d->indices) : d->indices && s->indices[1] == 1) return 0;
   if ((!backward || (max && !d->indices)) && (s->x[4] != 1 || s->x[1] == 1)) return 0;
-  return positions(d->in) <= (backward ? FC_POOL_LARGE : FC_POOL_SMALL);
+  return positions(d->in) <= (backward || boxes_pay(p) ? FC_POOL_LARGE : FC_POOL_SMALL);
 }
 
 static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads);

@@ -22,7 +22,7 @@ enum {
   FC_POOL_PLANES,              /* columns of one channel, all of which become one element: a maximum or a total */
   FC_POOL_SPREAD,              /* columns of one channel, all of which are one and the same element */
   FC_POOL_CHANNELS,            /* channels, next to each other in the source; large windows */
-  FC_POOL_BOX,                 /* columns, or channels: large windows that lie evenly, by windows of 1, 2, 4, ... */
+  FC_POOL_BOX,                 /* columns, or channels: large windows that lie evenly, by sliding ones */
   FC_POOL_POSITIONS,           /* channels; every position of a window is added at once, without a row in between */
 };
 
@@ -77,6 +77,9 @@ typedef struct fc_pool_strip {
   int64_t count, plane;        /* positions; elements from plane to plane */
   int64_t lanes, pitch;        /* of a row: those that exist, those that have room */
 } fc_pool_strip;
+
+/* Elements of a position of a box: one column, or whole vectors of channels. */
+static inline int64_t fc_pool_pitch(int64_t lanes, int64_t vl) { return lanes == 1 ? 1 : (lanes + vl - 1) / vl * vl; }
 
 /* The source positions that some target positions read are in [*first, *end). */
 static inline void fc_pool_reach(const fc_pool_axis *a, int64_t target0, int64_t target1, int64_t *first, int64_t *end) {

@@ -15,7 +15,11 @@
 #include "../kernels/winograd.inc"
 #include "../kernels/winograd_line.inc"
 #include "../kernels/winograd_strided.inc"
+#include "../kernels/pool_rows.inc"
+#include "../kernels/pool_strip.inc"
+#include "../kernels/pool_box.inc"
 #include "../kernels/pool.inc"
+#include "../kernels/pool_gradient.inc"
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");
 _Static_assert(MC % MR == 0, "blocks are whole panels");
