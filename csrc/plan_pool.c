@@ -13,6 +13,9 @@
 #define FC_POOL_SPAN (16 * 1024)
 #define FC_POOL_LANES 1024
 
+/* Bytes of rows that are reduced at once: with more of them the source does not stay in the first cache. */
+#define FC_POOL_ROWS (4 * 1024)
+
 /* Bytes of a dx that is written past the caches. */
 #define FC_POOL_STREAM (4 << 20)
 
@@ -336,6 +339,7 @@ static int64_t positions(const int64_t size[3]) { return size[0] * size[1] * siz
 static int strips_pay(const fc_pool_plan *p, const fc_pool_strides *s) {
   const fc_pool_desc *d = &p->d;
   const int backward = d->direction == FC_BWD_INPUT, max = d->kind == FC_MAX;
+  if (backward && !max && p->even[1].step && p->even[2].step) return 0; /* sums of windows a step of 1 apart, as they are */
   if (d->c < 2 || fc_round_up(d->c, p->kn->vl) > 2 * d->c || p->plane || p->spread || s->y[4] != 1 || s->y[1] == 1) return 0;
   if (backward ? s->dx[4] != 1 || s->dx[1] == 1 || (max && d->indices) : d->indices && s->indices[1] == 1) return 0;
   if ((!backward || (max && !d->indices)) && (s->x[4] != 1 || s->x[1] == 1)) return 0;
@@ -405,7 +409,7 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nt
     c.span = fc_max(c.span, span_of(p, &c, col, fc_min(c.axis[2].target, col + c.columns)));
   if (c.form == FC_POOL_EVEN_COLUMNS) {
     c.pitch = c.span + p->kn->vl; /* as far as a row's last vector goes */
-    c.chunk = fc_max(1, fc_min(c.rows, FC_POOL_SPAN / p->es / c.pitch));
+    c.chunk = fc_max(1, fc_min(c.rows, FC_POOL_ROWS / p->es / c.pitch));
     c.span = c.chunk * c.pitch + (1 + p->even[2].step) * p->kn->vl;
   } else {
     c.span = c.span * c.lanes + p->kn->vl;
