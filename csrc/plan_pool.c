@@ -14,7 +14,7 @@
 #define FC_POOL_LANES 1024
 
 /* Bytes of rows that are reduced at once: with more of them the source does not stay in the first cache. */
-#define FC_POOL_ROWS (4 * 1024)
+#define FC_POOL_ROWS 1024
 
 /* Bytes of a dx that is written past the caches. */
 #define FC_POOL_STREAM (4 << 20)
