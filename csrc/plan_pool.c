@@ -355,9 +355,14 @@ static pool_cut cut_strips(const fc_pool_plan *p) {
   c.lanes = fc_min(fc_round_up(p->d.c, vl), vl * fc_max(1, fc_min(FC_POOL_STRIP_VECTORS, FC_POOL_STRIP / es / (vl * x))));
   c.blocks = fc_div_up(p->d.c, c.lanes);
   c.pieces = c.units = p->d.n * c.blocks;
-  fc_pool_strides strides;
-  const fc_pool_plan strip = strip_plan(p, c.lanes, &strides);
-  c.scratch = (2 * x + y) * c.lanes * es + (p->d.indices ? y * c.lanes * 8 : 0) + cut_call(&strip, &strides, 1).scratch;
+  /* The last strip may have so few lanes that it is cut in another way. */
+  const int64_t lanes[] = {c.lanes, fc_round_up(p->d.c - (c.blocks - 1) * c.lanes, vl)};
+  for (int i = 0; i < 2; i++) {
+    fc_pool_strides strides;
+    const fc_pool_plan strip = strip_plan(p, lanes[i], &strides);
+    c.scratch = fc_max(c.scratch, cut_call(&strip, &strides, 1).scratch);
+  }
+  c.scratch += (2 * x + y) * c.lanes * es + (p->d.indices ? y * c.lanes * 8 : 0);
   c.scratch = fc_round_up(c.scratch + 5 * FC_ALIGN, FC_ALIGN);
   return c;
 }

@@ -447,6 +447,20 @@ def test_the_same_bits_of_pools_and_products_on_any_number_of_threads(compiled: 
 _OWN_MEMORY = ("winograd", "winograd dilated", "winograd stride 2", "direct", "depthwise")
 
 
+def _watched(operator: str, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """The scratch memory that the C backend hands out from now on, aligned, and filled with one byte."""
+    memories = []
+
+    def watched(nbytes: int) -> Any:
+        memory = np.full(nbytes + 64, 0xAB, np.uint8)
+        memories.append(memory[-memory.ctypes.data % 64 :][:nbytes])
+        return module.ffi.from_buffer(memories[-1])
+
+    module = import_module(f"fastconv.backends.c.{operator}")
+    monkeypatch.setattr(module, "scratch", watched)
+    return memories
+
+
 @pytest.mark.parametrize("group", [g for g in GROUPS if g.family in _OWN_MEMORY], ids=str)
 @in_both_layouts
 @on_c
@@ -454,15 +468,7 @@ def test_a_thread_keeps_to_its_own_memory(
     c_target: Target, dtype: str, last: bool, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one thread, nothing is written behind what this thread was given."""
-    memories = []
-
-    def watched(nbytes: int) -> Any:
-        memory = np.full(nbytes + 64, 0xAB, np.uint8)
-        memories.append(memory[-memory.ctypes.data % 64 :][:nbytes])
-        return c_conv.ffi.from_buffer(memories[-1])
-
-    c_conv = import_module("fastconv.backends.c.conv")
-    monkeypatch.setattr(c_conv, "scratch", watched)
+    memories = _watched("conv", monkeypatch)
     with testing.on(c_target), fc.threads(1):
         for case in group.cases:
             for _ in _three(case, _cast(_whole(case), dtype, last), last):
@@ -521,6 +527,7 @@ _POOLS = {
     "long rows, stride 2": ((1, 1, 3, 8195), {"kernel_size": 3, "stride": 2, "padding": 1}),
     "many channels": ((1, 257, 3, 5), {"kernel_size": 2, "stride": 1}),
     "more channels": ((2, 511, 2, 3), {"kernel_size": 2, "stride": 1}),
+    "planes in strips, the last of one channel": ((1, 16, 40, 40), {"kernel_size": 3, "stride": 2, "padding": 1}),
 }
 
 
@@ -545,6 +552,27 @@ def test_ties_and_nan_of_maxima_at_every_border(pooling_target: Target, dtype: s
     testing.assert_exact(at, indices, "indices")
     testing.assert_exact(back, dx, "dx")
     testing.assert_exact(given_back, dx, "dx of indices")
+
+
+@in_both_layouts
+@pytest.mark.parametrize("name", _POOLS)
+@on_c
+def test_a_thread_that_pools_keeps_to_its_own_memory(
+    c_target: Target, dtype: str, last: bool, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, arguments = _POOLS[name]
+    rng, kw = np.random.default_rng(26), {**arguments, "layout": layouts.name(last, 2)}
+    averages = {key: value for key, value in kw.items() if key != "dilation"}
+    x = layouts.to(testing.integers(rng, shape, dtype), last)
+    memories = _watched("pool", monkeypatch)
+    with testing.on(c_target), fc.threads(1):
+        y, indices = fc.max_pool2d(x, **kw, return_indices=True)
+        fc.max_pool2d(x, **kw)
+        fc.max_pool2d_backward(y, x, **kw)
+        fc.max_pool2d_backward(y, x, **kw, indices=indices)
+        fc.avg_pool2d_backward(fc.avg_pool2d(x, **averages), x, **averages)
+    assert len(memories) >= 6
+    assert all((memory[-64:] == 0xAB).all() for memory in memories)
 
 
 @pytest.mark.parametrize("c", [16, 17])
