@@ -31,10 +31,14 @@ _TORCH = Contender("torch", f"{peers.__name__}.torch")
 _PRECISIONS = ("strict", "default")
 _IMPORTS = 9
 
-#: Small and middling layers, of milliseconds at the most.
+#: Small and middling layers, of milliseconds at the most; of eight images their gradients, too.
 _THREADED = [
-    Conv("threads", f"{ic}->{oc} {k}x{k} @{size}", ic, oc, (size,) * 2, (k,) * 2, (1, 1), (k // 2,) * 2, (1, 1))
-    for ic, oc, k, size in ((64, 64, 1, 28), (32, 32, 3, 28), (64, 64, 3, 56), (256, 256, 1, 28), (128, 128, 3, 28))
+    Problem(layer, n, direction)
+    for layer in (
+        Conv("threads", f"{ic}->{oc} {k}x{k} @{size}", ic, oc, (size,) * 2, (k,) * 2, (1, 1), (k // 2,) * 2, (1, 1))
+        for ic, oc, k, size in ((64, 64, 1, 28), (32, 32, 3, 28), (64, 64, 3, 56), (256, 256, 1, 28), (128, 128, 3, 28))
+    )
+    for n, direction in ((1, "fwd"), *((8, direction) for direction in DIRECTIONS))
 ]
 
 
@@ -75,14 +79,13 @@ def _slice(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[
 
 def _threads(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[str, Any]:
     """Measure on one thread, on two, and on two while another process computes on one of two cores."""
-    problems = [Problem(layer, n) for layer in _THREADED for n in (1, 8)]
     parts = [
-        measure_all(problems, [_C, _TORCH], Settings(threads, "wall", seconds, busy), progress)
+        measure_all(_THREADED, [_C, _TORCH], Settings(threads, "wall", seconds, busy), progress)
         for threads, busy in _CONDITIONS
     ]
     claims = []
     for one, two, busy in zip(*(part["rows"] for part in parts), strict=True):
-        layer = f"{one['layer']}, N={one['n']}"
+        layer = f"{one['layer']}, {one['direction']}, N={one['n']}"
         single, idle, loaded = (row["contenders"][_C.label]["seconds"] for row in (one, two, busy))
         if single > LONG_SECONDS:
             claims.append(_claim(f"{layer}: two threads over one", single / idle, 1.9, True, ".2f"))
@@ -105,7 +108,7 @@ LONG_SECONDS = 1e-3
 #: name -> the number of steps, and what measures: what ``measure_all`` returns, and the ``claims``.
 SUITES: dict[str, tuple[int, Callable[[float, str, Callable[[str], None]], dict[str, Any]]]] = {
     "slice": (1 + len(_DIRECT) * len(DIRECTIONS) * len(_PRECISIONS) + 1 + 1, _slice),
-    "threads": (len(_CONDITIONS) * 2 * len(_THREADED), _threads),
+    "threads": (len(_CONDITIONS) * len(_THREADED), _threads),
 }
 
 
