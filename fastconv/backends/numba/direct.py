@@ -17,13 +17,9 @@ from . import workers
 from .engine import activate, turn
 from .product import WORK_FLOOR, Packed, activation_number, address_of, up
 from .simd import (
-    COLUMNS,
-    LINES,
-    TOGETHER,
     compact,
     copy_evens,
     copy_vector,
-    correlate_rows,
     data_of,
     fetch_add,
     jit,
@@ -32,9 +28,8 @@ from .simd import (
     part,
     pointer,
     vector_lanes,
-    weigh_results,
-    weigh_rows,
 )
+from .tiles import COLUMNS, LINES, TOGETHER, correlate_rows, weigh_results, weigh_rows
 
 __all__ = ["Direct", "DirectJob", "DirectWeights"]
 

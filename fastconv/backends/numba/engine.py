@@ -30,7 +30,6 @@ from .simd import (
     inlined,
     jit,
     merge_lanes,
-    micro_kernel,
     no_inline,
     part,
     plain,
@@ -40,6 +39,7 @@ from .simd import (
     vector_lanes,
     zero_vector,
 )
+from .tiles import micro_kernel
 
 _i8 = np.int64
 

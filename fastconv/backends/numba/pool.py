@@ -17,30 +17,21 @@ from ...threads import get_num_threads
 from . import workers
 from .engine import turn
 from .product import WORK_FLOOR, address_of, steps
-from .simd import (
-    ISA,
+from .simd import ISA, compact, data_of, fetch_add, jit, lanes, part, plain, pointer, vector_lanes
+from .windows import (
     accumulate,
     add_to_window,
     arg_max,
-    compact,
-    data_of,
     divide,
-    fetch_add,
     fill_line,
     give_back,
     give_to_maxima,
-    jit,
-    lanes,
     max_of_windows,
-    part,
-    plain,
-    pointer,
     reduce_max,
     reduce_sum,
     sum_of_windows,
     total_max,
     total_sum,
-    vector_lanes,
 )
 
 __all__ = ["PoolKernel"]

@@ -17,12 +17,8 @@ from .direct import STEPS, DirectJob
 from .engine import activate, turn
 from .product import WORK_FLOOR, Packed, activation_number, address_of, aligned
 from .simd import (
-    PIXELS,
-    TOGETHER,
-    accumulate,
     compact,
     copy_vector,
-    correlate_strip,
     data_of,
     fetch_add,
     jit,
@@ -32,11 +28,10 @@ from .simd import (
     plain,
     pointer,
     vector_lanes,
-    weigh_strip,
-    weigh_strip_1,
-    weigh_strip_2,
     zero_vector,
 )
+from .tiles import PIXELS, TOGETHER, correlate_strip, weigh_strip, weigh_strip_1, weigh_strip_2
+from .windows import accumulate
 
 __all__ = ["StripWeights", "Strips", "fill_strip"]
 

@@ -31,9 +31,7 @@ from .simd import (
     fetch_add,
     jit,
     lanes,
-    micro_kernel,
     no_inline,
-    outer_kernel,
     part,
     plain,
     pointer,
@@ -42,6 +40,7 @@ from .simd import (
     zero_vector,
 )
 from .strips import fill_strip
+from .tiles import micro_kernel, outer_kernel
 from .transforms import (
     LINE,
     SQUARE,
