@@ -21,6 +21,7 @@ from .dispatch import (
     use_isa,
     workspace_limit,
 )
+from .ops._arrays import empty
 from .ops.activation import (
     activate,
     activate_backward,
@@ -168,6 +169,7 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "empty",
     "explain",
     "gemm",
     "gemm_backward",

@@ -26,6 +26,7 @@ import numpy as np
 from . import dispatch
 from .backends.base import Kernel
 from .dispatch import Choice, Settings
+from .ops._arrays import empty
 from .spec import ConvSpec
 from .threads import get_num_threads
 
@@ -139,8 +140,9 @@ def _operands(spec: ConvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "bwd_input": (spec.y_shape, spec.w_shape),
         "bwd_weight": (spec.x_shape, spec.y_shape),
     }
-    first, second = (rng.random(shape, np.float32).astype(spec.dtype) for shape in shapes[spec.direction])
-    return first, second, np.empty(spec.result_shape, spec.dtype)
+    first, second, result = (empty(shape, spec.dtype) for shape in (*shapes[spec.direction], spec.result_shape))
+    first[...], second[...] = (rng.random(shape, np.float32) for shape in shapes[spec.direction])
+    return first, second, result
 
 
 def _measure(spec: ConvSpec, given: Settings) -> Winner:

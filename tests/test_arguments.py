@@ -28,6 +28,11 @@ MEMORY = np.zeros(400, np.float32)
 
 #: What is asked for, the error, and what its message must hold: the argument, the value, what is allowed.
 REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] = {
+    # New arrays
+    "empty of a negative size": (lambda: fc.empty((3, -1)), ValueError, ("shape=(3, -1)", "not negative")),
+    "empty of a string": (lambda: fc.empty(("a",)), ValueError, ("shape=('a',)", "not negative")),
+    "empty of a fraction": (lambda: fc.empty(2.5), TypeError, ("shape=2.5", "ints")),
+    "empty of integers": (lambda: fc.empty(3, "int32"), TypeError, ("dtype is int32", "float32 or float64")),
     # Ranks
     "x of rank 2": (lambda: fc.conv2d(X[0, 0], W), ValueError, ("x has shape (6, 7)", "4 dimensions", "or 3 without")),
     "x of rank 5": (lambda: fc.conv2d(X[None], W), ValueError, ("x has shape (1, 2, 4, 6, 7)", "4 dimensions")),
@@ -284,6 +289,31 @@ def test_out_may_lie_between_the_elements_of_an_input(pooling_target: Target) ->
     with testing.on(pooling_target):
         y = fc.max_pool2d(memory[..., ::2], 1, out=memory[..., 1::2])
     testing.assert_exact(y, X)
+
+
+def test_results_begin_at_a_cache_line() -> None:
+    x, w = fc.empty((2, 3, 40, 41)), fc.empty((8, 3, 3, 3))
+    x[...], w[...] = 1, 1
+    y = fc.conv2d(x, w)
+    arrays = {
+        "empty": x,
+        "forward": y,
+        "plan": fc.plan_conv2d(x.shape, w)(x),
+        "gradient of x": fc.conv2d_backward_input(y, w, x.shape),
+        "pooling": fc.max_pool2d(x, 2, 1),
+        "gradient of pooling": fc.max_pool2d_backward(fc.max_pool2d(x, 2, 1), x, 2, 1),
+        "product": fc.matmul(np.ones((70, 80), np.float32), np.ones((80, 90), np.float32)),
+        "gemm": fc.gemm(np.ones((70, 80), np.float32), np.ones((80, 90), np.float32)),
+    }
+    assert {name: a.ctypes.data % 64 for name, a in arrays.items()} == dict.fromkeys(arrays, 0)
+    assert all(a.flags.c_contiguous and a.flags.writeable for a in arrays.values())
+
+
+@pytest.mark.parametrize("shape", [(), 7, (0, 5), (3, 4), [64, 64, 3]])
+def test_empty_is_what_numpy_makes(shape: Any) -> None:
+    for kind in ("float32", np.float64):
+        ours, theirs = fc.empty(shape, kind), np.empty(shape, kind)
+        assert (ours.shape, ours.dtype, ours.strides) == (theirs.shape, theirs.dtype, theirs.strides)
 
 
 def test_inputs_are_left_as_they_are(target: Target) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..ops._arrays import empty
 from ..spec import conv_out_size
 
 __all__ = ["DIRECTIONS", "OPS", "Conv", "Gemm", "Layer", "Pool", "Problem", "select", "table"]
@@ -185,10 +186,12 @@ class Problem:
         return self.layer.operations(self.n)
 
     def operands(self) -> dict[str, np.ndarray]:
-        """The arrays: the same in every process."""
+        """The arrays: the same in every process, each from a cache line on, as frameworks have theirs."""
         rng = np.random.default_rng(0)
-        shapes = self.layer.arrays(self.n).items()
-        return {name: rng.random(shape, self.dtype) - np.dtype(self.dtype).type(0.5) for name, shape in shapes}
+        arrays = {name: empty(shape, self.dtype) for name, shape in self.layer.arrays(self.n).items()}
+        for array in arrays.values():
+            np.subtract(rng.random(array.shape, self.dtype), 0.5, out=array)
+        return arrays
 
 
 def _converted(kind: type, row: dict[str, str]) -> Layer:

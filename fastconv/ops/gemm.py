@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..dispatch import chooser
 from ..spec import MAX_ELEMENTS, Activation, GemmSpec, activation_of, check_elements
-from ._arrays import DTYPE_NAMES, as_array, as_output
+from ._arrays import DTYPE_NAMES, as_array, as_output, new_array
 from .activation import activate_backward
 
 __all__ = ["gemm", "gemm_backward", "linear", "linear_backward", "matmul", "matmul_backward"]
@@ -127,7 +127,7 @@ def _matmul(
         check_elements(names[0], sizes)
         check_elements(names[1], others)
         check_elements("the result", shape)
-    result = np.empty(shape, a.dtype) if out is None else as_output(out, shape, a.dtype, a, b, bias)
+    result = new_array(shape, a.dtype) if out is None else as_output(out, shape, a.dtype, a, b, bias)
     if matrices and m and n:
         _run(a, b, result, bias, activation)
     elif result.size:
@@ -329,7 +329,7 @@ def gemm(
     shape = (a.shape[0], b.shape[1])
     for name, x in (("a", a.shape), ("b", b.shape), ("the result", shape)):
         check_elements(name, x)
-    y = np.empty(shape, a.dtype)
+    y = new_array(shape, a.dtype)
     if y.size:
         c = None if c is None or beta == 0 else np.broadcast_to(c, y.shape)
         _run(a, b, y, c=c, alpha=alpha, beta=0.0 if c is None else beta)

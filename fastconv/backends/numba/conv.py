@@ -11,16 +11,16 @@ import numpy as np
 
 from ...dispatch import settings
 from ...spec import ConvSpec
-from .direct import Direct, DirectJob, DirectWeights
+from .direct import Direct, DirectWeights
 from .product import Job, Operand, Packed, Product, merge_pixels, steps
 from .simd import ISA, MR, NV, lanes
 from .strips import Strips, StripWeights
+from .walk import DirectJob, Triple
 from .winograd import NAMES as WINOGRAD
 from .winograd import Winograd, WinogradWeights, refuse, slow
 
 __all__ = ["ConvKernel"]
 
-Triple = tuple[int, int, int]
 
 #: Channels of a group that are few.
 _FEW = 4

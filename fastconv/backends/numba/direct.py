@@ -6,16 +6,11 @@ the stride; then every tap is a shifted contiguous row. The gradient of the weig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import prod
-
 import numpy as np
 
 from ...spec import Activation
-from ...threads import get_num_threads
-from . import workers
 from .engine import activate, turn
-from .product import WORK_FLOOR, Packed, activation_number, address_of, up
+from .product import activation_number, up
 from .simd import (
     compact,
     copy_evens,
@@ -30,11 +25,11 @@ from .simd import (
     vector_lanes,
 )
 from .tiles import COLUMNS, LINES, TOGETHER, correlate_rows, weigh_results, weigh_rows
+from .walk import STEPS, DirectJob, Gradients, Results
 
-__all__ = ["Direct", "DirectJob", "DirectWeights"]
+__all__ = ["Direct", "DirectWeights"]
 
 _i8 = np.int64
-Triple = tuple[int, int, int]
 
 #: Elements of the row buffer that stay in the first-level cache, and in the second-level one.
 _NEAR, _FAR = 6144, 40960
@@ -53,9 +48,6 @@ PROBLEM = np.dtype(
         ("bias", _i8), ("bias_stride", _i8), ("residual", _i8), ("activation", _i8), ("untouched", _i8),
     ]
 )  # fmt: skip
-
-#: Address steps of an image array, and where it begins.
-STEPS = np.dtype([("n", _i8), ("c", _i8), ("s0", _i8), ("s1", _i8), ("s2", _i8), ("base", _i8)])
 
 
 @part
@@ -241,23 +233,7 @@ def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
 # ------------------------------------------------------------------------------------------------------ the jobs
 
 
-@dataclass
-class DirectJob:
-    """Outputs ``q`` of ``results`` channels a group from ``channels``: the taps of these numbers read ``image`` at
-    ``q step`` plus an offset."""
-
-    n: int
-    groups: int
-    channels: int
-    results: int
-    size: Triple
-    step: Triple
-    image: Triple
-    offsets: list[Triple]
-    taps: list[int]
-
-
-class _Jobs:
+class _Rows:
     """Jobs with their tables: taps and places in the row buffer."""
 
     gradient = False
@@ -265,7 +241,6 @@ class _Jobs:
     def __init__(self, dtype: str, jobs: list[DirectJob], epilogue: tuple[int, ...]) -> None:
         self.dtype = np.dtype(dtype)
         self.jobs = jobs
-        self.macs = sum(j.n * j.groups * j.results * j.channels * len(j.offsets) * prod(j.size) for j in jobs)
         self.size_buffer()
         table: list[int] = []
         records, weights = [], 0
@@ -316,13 +291,11 @@ class _Jobs:
             for o0, o1, o2 in job.offsets
         ]
 
-    def threads(self) -> int:
-        """How many of them the pieces employ."""
-        return min(get_num_threads(), self.pieces) if self.macs >= WORK_FLOOR else 1
 
+class Direct(_Rows, Results):
+    """A convolution, forward or backward-input, by rows."""
 
-class Direct(_Jobs):
-    """Jobs that write disjoint parts of one result."""
+    kernel = staticmethod(rows)
 
     def __init__(
         self,
@@ -342,10 +315,6 @@ class Direct(_Jobs):
         self.strides = np.array(strides, STEPS)
         self.order = self._order(*order)
 
-    @property
-    def workspace_bytes(self) -> int:
-        return (self.order.size + self.threads() * self.work) * self.dtype.itemsize
-
     def _order(self, forward: bool, oc: int, ic: int, taps: int) -> np.ndarray:
         """Where, among the weights (groups, oc, ic, taps), the kernel's lie: by terms."""
         orders = []
@@ -355,33 +324,11 @@ class Direct(_Jobs):
         # The last results' tile may read as far as one result more.
         return np.concatenate([*orders, np.zeros(max(len(j.offsets) * j.channels for j in self.jobs), np.intp)])
 
-    def pack(self, w: np.ndarray) -> Packed:
-        """The weights as the kernel reads them."""
-        return Packed(np.take(w.reshape(-1), self.order))
 
-    def run(
-        self,
-        source: np.ndarray,
-        out: np.ndarray,
-        residual: np.ndarray | None,
-        bias: np.ndarray | None,
-        packed: Packed,
-    ) -> None:
-        addresses = np.array([address_of(a) for a in (source, out, residual, bias)], np.int64)
-        counter = np.zeros(1, np.int64)
+class DirectWeights(_Rows, Gradients):
+    """The gradient of the weights: (groups, results, channels, taps), summed over rows."""
 
-        def work() -> None:
-            rows(
-                counter, self.pieces, self.problems, self.strides, self.table, addresses, packed.data, self.scalars,
-                np.empty(self.work, self.dtype),
-            )  # fmt: skip
-
-        workers.run(work, self.threads())
-
-
-class DirectWeights(_Jobs):
-    """The gradient of the weights: (groups, results, channels, taps), summed in float64 over rows."""
-
+    kernel = staticmethod(weight_rows)
     gradient = True
 
     def __init__(self, dtype: str, job: DirectJob, strides: list[tuple[int, ...]]) -> None:
@@ -389,21 +336,3 @@ class DirectWeights(_Jobs):
         self.pieces = job.groups
         self.strides = np.array(strides, STEPS)
         self.shape = (job.groups, job.results, job.channels, len(job.offsets))
-
-    @property
-    def workspace_bytes(self) -> int:
-        return self.threads() * self.work * self.dtype.itemsize + 8 * prod(self.shape)
-
-    def run(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-        totals = np.empty(self.shape)
-        addresses = np.array([address_of(x), address_of(dy)], np.int64)
-        counter = np.zeros(1, np.int64)
-
-        def work() -> None:
-            space = np.empty(self.work, self.dtype)
-            weight_rows(
-                counter, self.pieces, self.problems, self.strides, self.table, addresses, totals.reshape(-1), space
-            )  # fmt: skip
-
-        workers.run(work, self.threads())
-        return totals

@@ -6,16 +6,11 @@ The gradient of the weights multiplies strips of both arrays, tap by tap.
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 from ...spec import Activation
-from ...threads import get_num_threads
-from . import workers
-from .direct import STEPS, DirectJob
 from .engine import activate, turn
-from .product import WORK_FLOOR, Packed, activation_number, address_of, aligned
+from .product import activation_number
 from .simd import (
     compact,
     copy_vector,
@@ -31,6 +26,7 @@ from .simd import (
     zero_vector,
 )
 from .tiles import PIXELS, TOGETHER, correlate_strip, weigh_strip, weigh_strip_1, weigh_strip_2
+from .walk import STEPS, DirectJob, Gradients, Results
 from .windows import accumulate
 
 __all__ = ["StripWeights", "Strips", "fill_strip"]
@@ -257,7 +253,6 @@ class _Strips:
     ) -> None:
         self.dtype, self.jobs, self.lanes = np.dtype(dtype), jobs, lanes(dtype)
         self.strides = np.array(strides, STEPS)
-        self.macs = sum(j.n * j.groups * len(j.offsets) * prod(j.size) for j in jobs)
         whole = jobs[0]
         self.blocks = -(-whole.groups // self.lanes)
         offsets = [o for j in jobs for o in j.offsets] or [(0, 0, 0)]
@@ -289,12 +284,11 @@ class _Strips:
         rows = self.rows * every[1] * full[2] * self.lanes
         self.work = results + 2 * rows + TOGETHER * self.lanes
 
-    def threads(self) -> int:
-        return min(get_num_threads(), self.pieces) if self.macs >= WORK_FLOOR else 1
 
-
-class Strips(_Strips):
+class Strips(_Strips, Results):
     """A convolution, forward or backward-input, with so many taps in all."""
+
+    kernel = staticmethod(multiply)
 
     def __init__(
         self,
@@ -321,56 +315,13 @@ class Strips(_Strips):
         whole = np.pad(whole, ((0, -len(whole) % self.lanes), (0, 0))).reshape(-1, self.lanes, taps)
         self.order = np.concatenate([whole[..., job.taps].swapaxes(1, 2).ravel() for job in jobs])
 
-    @property
-    def workspace_bytes(self) -> int:
-        return (self.order.size + self.threads() * self.work) * self.dtype.itemsize
 
-    def pack(self, w: np.ndarray) -> Packed:
-        """The weights as the kernel reads them."""
-        return Packed(np.take(w.reshape(-1), self.order))
+class StripWeights(_Strips, Gradients):
+    """The gradient of the weights: (channels, taps), summed over strips."""
 
-    def run(
-        self,
-        source: np.ndarray,
-        out: np.ndarray,
-        residual: np.ndarray | None,
-        bias: np.ndarray | None,
-        packed: Packed,
-    ) -> None:
-        addresses = np.array([address_of(a) for a in (source, out, residual, bias)], np.int64)
-        counter = np.zeros(1, np.int64)
-
-        def work() -> None:
-            multiply(
-                counter, self.pieces, self.problems, self.strides, self.table, addresses, packed.data, self.scalars,
-                aligned(self.work, self.dtype),
-            )  # fmt: skip
-
-        workers.run(work, self.threads())
-
-
-class StripWeights(_Strips):
-    """The gradient of the weights: (channels, taps), summed in float64 over strips."""
+    kernel = staticmethod(multiply_weights)
 
     def __init__(self, dtype: str, job: DirectJob, strides: list[tuple[int, ...]]) -> None:
         super().__init__(dtype, [job], [(0, 0, 0)], (1, 1, 1), job.size, strides, (0, 0, 0, 0))
         self.pieces = self.blocks
         self.shape = (job.groups, len(job.offsets))
-
-    @property
-    def workspace_bytes(self) -> int:
-        return self.threads() * self.work * self.dtype.itemsize + 8 * prod(self.shape)
-
-    def run(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-        totals = np.empty(self.shape)
-        addresses = np.array([address_of(x), address_of(dy)], np.int64)
-        counter = np.zeros(1, np.int64)
-
-        def work() -> None:
-            multiply_weights(
-                counter, self.pieces, self.problems, self.strides, self.table, addresses, totals.reshape(-1),
-                aligned(self.work, self.dtype),
-            )  # fmt: skip
-
-        workers.run(work, self.threads())
-        return totals

@@ -17,7 +17,6 @@ import numpy as np
 from ...spec import ConvSpec
 from ...threads import get_num_threads
 from . import workers
-from .direct import STEPS as STRIDES
 from .direct import finish
 from .engine import turn
 from .product import WORK_FLOOR, Packed, activation_number, address_of, aligned, up
@@ -54,10 +53,11 @@ from .transforms import (
     values_to_filter,
     values_to_results,
 )
+from .walk import STEPS as STRIDES
+from .walk import Triple
 
 __all__ = ["NAMES", "Layer", "Winograd", "WinogradWeights", "refuse", "slow"]
 
-Triple = tuple[int, int, int]
 
 #: Fewer channels than this, and the transforms cost more than they save; fewer tiles, and those of the filters do.
 _CHANNELS, _TILES = 12, 4

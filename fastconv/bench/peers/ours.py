@@ -62,7 +62,7 @@ class Peer:
         return variants
 
     def _gemm(self, x: np.ndarray, w: np.ndarray) -> Variant:
-        y = np.empty((x.shape[0], w.shape[1]), x.dtype)
+        y = fc.empty((x.shape[0], w.shape[1]), x.dtype)
         return _explained(partial(fc.matmul, x, w, out=y))
 
     def _conv(
@@ -72,14 +72,14 @@ class Peer:
         rest = (layer.stride, layer.padding, layer.dilation, layer.groups)
         if problem.direction == "bwd_weight":
             backward_weight = getattr(fc, f"{name}_backward_weight")
-            dw = np.empty_like(w)
+            dw = fc.empty(w.shape, w.dtype)
             return {layout: _explained(partial(backward_weight, x, dy, w.shape, *rest, layout=layout, out=dw))}
         array = _READ[layout]
         if problem.direction == "bwd_input":
             backward_input = getattr(fc, f"{name}_backward_input")
-            dx = np.empty_like(x)
+            dx = fc.empty(x.shape, x.dtype)
             return {layout: _explained(partial(backward_input, dy, w, x.shape, *rest, layout=layout, out=dx), array)}
-        y = None if problem.fresh else np.empty_like(dy)
+        y = None if problem.fresh else fc.empty(dy.shape, dy.dtype)
         if problem.weights == "constant":
             start = perf_counter()
             plan = getattr(fc, f"plan_{name}")(x.shape, w, None, *rest, layout=layout)
@@ -95,10 +95,10 @@ class Peer:
         array = _READ[layout]
         pool = getattr(fc, name)
         if problem.direction == "fwd":
-            y = np.empty_like(dy)
+            y = fc.empty(dy.shape, dy.dtype)
             return {layout: _explained(partial(pool, x, *window, layout=layout, out=y), array)}
         backward = getattr(fc, f"{name}_backward")
-        dx = np.empty_like(x)
+        dx = fc.empty(x.shape, x.dtype)
         variants = {layout: _explained(partial(backward, dy, x, *window, layout=layout, out=dx), array)}
         if layer.how == "max":
             _, indices = pool(x, *window, return_indices=True, layout=layout)
@@ -135,7 +135,12 @@ _READ = {"NCHW": np.asarray, "NHWC": lambda array: np.moveaxis(array, -1, 1)}
 
 
 def _laid_out(array: np.ndarray, layout: str) -> np.ndarray:
-    return np.ascontiguousarray(np.moveaxis(array, 1, -1)) if layout == "NHWC" else array
+    if layout == "NCHW":
+        return array
+    moved = np.moveaxis(array, 1, -1)
+    result = fc.empty(moved.shape, array.dtype)
+    result[...] = moved
+    return result
 
 
 def _explained(run: Callable[[], Any], array: Callable[[Any], np.ndarray] = np.asarray) -> Variant:
