@@ -191,6 +191,11 @@ static void piece(void *ctx, int64_t index, int worker) {
     const int64_t od = ax[0].dst_base + z * ax[0].dst_step, ow = ax[2].dst_base;
     for (int64_t h = h0; h < fc_min(ax[1].count, h0 + p->rows); h++) {
       const int64_t oh = ax[1].dst_base + h * ax[1].dst_step, n = runs_of_row(p, ph, z, h0, h, a_off, b_off);
+      /* Rows that the next piece copies, as far as they have not been: with each of this one's, in equal shares. */
+      const int64_t later = (h + p->rows - 1) * ax[1].src_step + p->low[1] + p->span[1];
+      const int64_t panels = fc_div_up(p->dc, p->kn->nr),
+                    share = f || p->parts < d->groups ? 0 : ax[1].src_step * p->ss[3] * es / panels;
+      const char *next = j->first + (b * p->ss[0] + z * ax[0].src_step * p->ss[2] + later * p->ss[3]) * es;
       for (int64_t g = g0; g < g1; g++)
         for (int64_t l = 0, tile; l < p->dc; l += tile) {
           tile = panel_lanes(p, p->dc, l);
@@ -206,6 +211,8 @@ static void piece(void *ctx, int64_t index, int worker) {
               .b_step = tile,
               .nrun = n,
               .run = (merged(p, &ax[2]) ? ax[2].ntap : 1) * p->sc,
+              .next = next + l / p->kn->nr * share,
+              .ahead = g > g0 ? 0 : share,
               .out = {.m = ax[2].count,
                       .n = fc_min(tile, p->dc - l),
                       .ep = &ep,

@@ -98,6 +98,8 @@ typedef struct fc_lines {
   const int64_t *a_off, *b_off;
   int64_t a_row, a_step, b_step;
   int64_t nrun, run;
+  const char *next;          /* what is read later, so many bytes */
+  int64_t ahead;
   fc_block out;
 } fc_lines;
 
