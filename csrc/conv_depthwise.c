@@ -90,8 +90,10 @@ static int64_t columns(const fc_conv_plan *p) {
   return most;
 }
 
-/* Lines whose table is small: whole tiles. */
+/* Lines whose table is small: whole tiles. What phases write lies between each other: one tile of each, so that they meet in
+ * the caches. */
 static int64_t lines_at_once(const fc_conv_plan *p) {
+  if (p->nphase > 1) return FC_DEPTH_LINES;
   int64_t lines = fc_round_up(most_lines(p), FC_DEPTH_LINES);
   if (p->pixel) lines = fc_min(lines, FC_DEPTH_COPIED_LINES);
   while (lines > FC_DEPTH_LINES && sources(p, lines) * columns(p) * (int64_t)sizeof(void *) > FC_DEPTH_TABLE)
@@ -256,7 +258,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t c1 = part == j->pieces_n - 1 ? p->d.groups : c0 + j->piece_n;
   const int64_t m = index / j->pieces_n % j->pieces_m, slice = index / j->pieces_n / j->pieces_m;
   const int64_t b = slice / slices, d = slice % slices, most = most_lines(p);
-  const int64_t h0 = most * m / j->pieces_m, h1 = most * (m + 1) / j->pieces_m;
+  const int64_t h0 = m * j->piece_m, h1 = fc_min(most, h0 + j->piece_m);
   char *copy = j->workspace + worker * j->scratch;
   for (int64_t c = c0, channels; c < c1; c += channels) {
     channels = together(p, c1, c);
