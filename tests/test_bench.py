@@ -131,6 +131,43 @@ def test_a_run_writes_what_was_measured(result):
             assert found["ghz"] > 0
 
 
+class _Scripted:
+    """A worker whose peaks are given: each call takes a second while they are at their best, else ten."""
+
+    label, ours = "fastconv", True
+
+    def __init__(self, peaks):
+        self._peaks, self._now = iter(peaks), 1.0
+
+    def ask(self, method, *arguments):
+        if method == "prepare":
+            return {"NCHW": {"about": ("", None), "sample": ((1,), np.zeros(1))}}
+        if method == "peak":
+            self._now = next(self._peaks, self._now)
+            return 32.0 * self._now, 1, 1.0
+        return (1.0, 1.0) if self._now == 1 else (10.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "busy", "disturbed", "seconds"),
+    [
+        ([1.0], False, 0, 1.0),
+        # The rounds before and after which the peak is lower are repeated.
+        ([1.0, 1.0, 0.6, 1.0, 1.0, 0.6, 1.0], False, 2, 1.0),
+        # Where nothing else comes, what there is counts in the end.
+        ([1.0, 0.6], False, 9, 10.0),
+        # With a busy neighbour, on purpose, all count.
+        ([1.0, 0.6], True, 0, 10.0),
+    ],
+)
+def test_disturbed_rounds_are_repeated(peaks, busy, disturbed, seconds):
+    layer = layers.select("conv", ["mobilenet_v2"], "b15_expand")[0]
+    row = measure.measure(Problem(layer, 1), [_Scripted(peaks)], measure.Settings(busy=busy), "wall", {})
+    assert row["disturbed"] == disturbed
+    assert row["contenders"]["fastconv"]["rounds"] == measure.FEWEST_ROUNDS
+    assert row["contenders"]["fastconv"]["seconds"] == seconds
+
+
 def test_pictures_are_drawn(result):
     files = sorted((result.parent / "plots").iterdir())
     assert [file.name for file in files] == ["conv-ratio.png", "conv-speed.png"]

@@ -37,6 +37,11 @@ FEWEST_ROUNDS = 3
 #: After two rounds a way of a contender this much slower than its best one is not timed any further.
 HOPELESS = 1.25
 
+#: A round counts if, between the contenders' turns, the peak stayed above this part of the best that has been seen:
+#: where a neighbour shares the core it falls by a third. Other rounds are repeated, up to so many times as many in all.
+QUIET = 0.9
+PATIENCE = 4
+
 #: Threads of the contender before spin for a while before they sleep.
 SETTLE_SECONDS = 0.01
 
@@ -205,7 +210,9 @@ class _Candidate:
         return cycles / self.calls, seconds / self.calls
 
 
-def measure(problem: Problem, workers: list[Worker], settings: Settings, clock: str) -> dict[str, Any]:
+def measure(
+    problem: Problem, workers: list[Worker], settings: Settings, clock: str, ceilings: dict[str, float]
+) -> dict[str, Any]:
     """Time one problem on all workers, in turns. What a row of the report's JSON holds.
 
     Every contender's best way counts. A ratio is the median, over the rounds, of the time of a contender over the time
@@ -225,10 +232,10 @@ def measure(problem: Problem, workers: list[Worker], settings: Settings, clock: 
     differences = {" ".join(key): _difference(s, next(iter(samples.values()))) for key, s in samples.items()}
     wrong = {key: f"{value:.1e}" for key, value in differences.items() if not value <= TOLERANCE[problem.dtype]}
     with neighbour() if settings.busy else nullcontext():
-        peaks = _rounds(problem, candidates, workers, settings, hand, refused)
+        peaks, disturbed = _rounds(problem, candidates, workers, settings, hand, refused, ceilings)
 
     how = {"clock": clock, "threads": settings.threads, "cores": "one busy" if settings.busy else "idle"}
-    row = _description(problem) | how | {"refused": refused, "wrong": wrong}
+    row = _description(problem) | how | {"refused": refused, "wrong": wrong, "disturbed": disturbed}
     if peaks:
         row["peak"] = {"per_second": _ceiling(peaks, True)}
         if all(p[1] for p in peaks):
@@ -257,9 +264,15 @@ def _rounds(
     settings: Settings,
     hand: bool,
     refused: dict[str, str],
-) -> list[tuple[float, int, float]]:
-    """Fill the candidates' times, put those that fail among the refused; the peak of every round."""
+    ceilings: dict[str, float],
+) -> tuple[list[tuple[float, int, float]], int]:
+    """Fill the candidates' times, put those that fail among the refused; the peaks, and how many rounds were disturbed.
+
+    ``ceilings``: the best peak so far of each dtype.
+    """
     once: dict[int, float] = {}
+    peaks: list[tuple[float, int, float]] = []
+    ours = next((worker for worker in workers if worker.ours), None)
 
     def turn(candidate: _Candidate) -> tuple[float, float] | None:
         if settings.threads > 1:
@@ -271,30 +284,49 @@ def _rounds(
             candidates[:] = [c for c in candidates if c.worker is not candidate.worker]
             return None
 
+    def is_quiet() -> bool:
+        peak = ours and ours.ask("peak", problem.dtype)
+        if not peak:
+            return True
+        peaks.append(peak)
+        speed = peak[0] / peak[1 + hand]
+        best = ceilings[problem.dtype] = max(ceilings.get(problem.dtype, 0.0), speed)
+        return settings.busy or speed >= QUIET * best
+
+    def one_round() -> tuple[bool, dict[int, tuple[float, float]]]:
+        quiet, times = is_quiet(), {}
+        for candidate in list(candidates):
+            if candidate in candidates and id(candidate) not in hopeless and (time := turn(candidate)):
+                times[id(candidate)] = time
+                quiet = is_quiet() and quiet
+        return quiet, times
+
     for candidate in list(candidates):
         if candidate in candidates and (time := turn(candidate)):
             once[id(candidate)] = max(time[1], 1e-7)
     if not candidates:
-        return []
+        return [], 0
     total = sum(once[id(c)] for c in candidates)
     rounds = int(min(ROUNDS, max(FEWEST_ROUNDS, settings.seconds // total)))
     for candidate in candidates:
         candidate.calls = max(1, int(settings.seconds / (rounds * len(candidates)) / once[id(candidate)]))
-    ours = next((worker for worker in workers if worker.ours), None)
     hopeless: set[int] = set()
-    peaks = []
-    for number in range(rounds):
-        for candidate in list(candidates):
-            if candidate in candidates and id(candidate) not in hopeless and (time := turn(candidate)):
-                candidate.times.append(time)
-        peak = ours and ours.ask("peak", problem.dtype)
-        if peak:
-            peaks.append(peak)
-        if number == 1:
+    kept: list[dict[int, tuple[float, float]]] = []
+    disturbed: list[dict[int, tuple[float, float]]] = []
+    while len(kept) < rounds:
+        quiet, times = one_round()
+        if quiet or len(disturbed) >= (PATIENCE - 1) * rounds:
+            kept.append(times)
+        else:
+            disturbed.append(times)
+            continue
+        for candidate in candidates:
+            candidate.times = [times[id(candidate)] for times in kept if id(candidate) in times]
+        if len(kept) == 2:
             hopeless = {
                 id(c) for c in candidates if _typical(c, hand) > HOPELESS * _best_of(c.worker, candidates, hand)
             }
-    return peaks
+    return peaks, len(disturbed)
 
 
 def _typical(candidate: _Candidate, hand: bool) -> float:
@@ -376,11 +408,12 @@ def measure_all(
         if contenders[0].label in missing:
             raise ValueError(f"{contenders[0].label} cannot run here: {missing[contenders[0].label]}")
         clock = clock_of(workers, settings)
-        rows = []
+        rows: list[dict[str, Any]] = []
+        ceilings: dict[str, float] = {}
         with suppress(KeyboardInterrupt):
             for problem in problems:
                 progress(f"{problem.layer.network} {problem.layer.layer} {problem.direction}")
-                rows.append(measure(problem, workers, settings, clock))
+                rows.append(measure(problem, workers, settings, clock, ceilings))
         versions = {name: version for worker in workers for name, version in worker.versions.items()}
         return {"rows": rows, "versions": versions, "missing": missing}
 
