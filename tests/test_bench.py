@@ -134,7 +134,7 @@ def test_a_run_writes_what_was_measured(result):
 class _Scripted:
     """A worker whose peaks are given: each call takes a second while they are at their best, else ten."""
 
-    label, ours = "fastconv", True
+    label, ours, has_cycles = "fastconv", True, False
 
     def __init__(self, peaks):
         self._peaks, self._now = iter(peaks), 1.0
@@ -149,23 +149,41 @@ class _Scripted:
 
 
 @pytest.mark.parametrize(
-    ("peaks", "busy", "disturbed", "seconds"),
+    ("peaks", "busy", "quiet", "seconds"),
     [
-        ([1.0], False, 0, 1.0),
+        ([1.0], False, True, 1.0),
         # The rounds before and after which the peak is lower are repeated.
-        ([1.0, 1.0, 0.6, 1.0, 1.0, 0.6, 1.0], False, 2, 1.0),
+        ([1.0, 1.0, 0.6, 1.0, 1.0, 0.6, 1.0], False, True, 1.0),
         # Where nothing else comes, what there is counts in the end.
-        ([1.0, 0.6], False, 9, 10.0),
+        ([1.0, 0.6], False, False, 10.0),
         # With a busy neighbour, on purpose, all count.
-        ([1.0, 0.6], True, 0, 10.0),
+        ([1.0, 0.6], True, True, 10.0),
     ],
 )
-def test_disturbed_rounds_are_repeated(peaks, busy, disturbed, seconds):
+def test_disturbed_rounds_are_repeated(peaks, busy, quiet, seconds):
     layer = layers.select("conv", ["mobilenet_v2"], "b15_expand")[0]
     row = measure.measure(Problem(layer, 1), [_Scripted(peaks)], measure.Settings(busy=busy), "wall", {})
-    assert row["disturbed"] == disturbed
+    assert row["quiet"] == quiet
     assert row["contenders"]["fastconv"]["rounds"] == measure.FEWEST_ROUNDS
     assert row["contenders"]["fastconv"]["seconds"] == seconds
+
+
+def test_disturbed_problems_are_measured_again(monkeypatch):
+    problems = [Problem(layer, 1) for layer in layers.select("conv", ["mobilenet_v2"])[:2]]
+    quiet = iter([True, False, False, True])
+
+    def measured(problem, *_):
+        return {"network": "", "layer": problem.layer.layer, "direction": "", "quiet": next(quiet)}
+
+    monkeypatch.setattr(measure, "start", lambda *_: ([_Scripted([1.0])], {}))
+    monkeypatch.setattr(_Scripted, "versions", {}, raising=False)
+    monkeypatch.setattr(_Scripted, "close", lambda _: None, raising=False)
+    monkeypatch.setattr(measure, "measure", measured)
+    contender = measure.Contender("fastconv", measure.OURS)
+    found = measure.measure_all(problems, [contender], measure.Settings(clock="wall"))
+    assert [row["layer"] for row in found["rows"]] == [problem.layer.layer for problem in problems]
+    assert all(row["quiet"] for row in found["rows"])
+    assert next(quiet, None) is None
 
 
 def test_pictures_are_drawn(result):

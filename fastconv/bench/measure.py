@@ -39,8 +39,10 @@ HOPELESS = 1.25
 
 #: A round counts if, between the contenders' turns, the peak stayed above this part of the best that has been seen:
 #: where a neighbour shares the core it falls by a third. Other rounds are repeated, up to so many times as many in all.
+#: A problem for which that is not enough is measured once more after all others, and again, so many times.
 QUIET = 0.9
-PATIENCE = 4
+PATIENCE = 3
+AGAIN = 2
 
 #: Threads of the contender before spin for a while before they sleep.
 SETTLE_SECONDS = 0.01
@@ -232,10 +234,10 @@ def measure(
     differences = {" ".join(key): _difference(s, next(iter(samples.values()))) for key, s in samples.items()}
     wrong = {key: f"{value:.1e}" for key, value in differences.items() if not value <= TOLERANCE[problem.dtype]}
     with neighbour() if settings.busy else nullcontext():
-        peaks, disturbed = _rounds(problem, candidates, workers, settings, hand, refused, ceilings)
+        peaks, quiet = _rounds(problem, candidates, workers, settings, hand, refused, ceilings)
 
     how = {"clock": clock, "threads": settings.threads, "cores": "one busy" if settings.busy else "idle"}
-    row = _description(problem) | how | {"refused": refused, "wrong": wrong, "disturbed": disturbed}
+    row = _description(problem) | how | {"refused": refused, "wrong": wrong, "quiet": quiet}
     if peaks:
         row["peak"] = {"per_second": _ceiling(peaks, True)}
         if all(p[1] for p in peaks):
@@ -265,8 +267,8 @@ def _rounds(
     hand: bool,
     refused: dict[str, str],
     ceilings: dict[str, float],
-) -> tuple[list[tuple[float, int, float]], int]:
-    """Fill the candidates' times, put those that fail among the refused; the peaks, and how many rounds were disturbed.
+) -> tuple[list[tuple[float, int, float]], bool]:
+    """Fill the candidates' times, put those that fail among the refused; the peaks, and whether all rounds were quiet.
 
     ``ceilings``: the best peak so far of each dtype.
     """
@@ -305,28 +307,28 @@ def _rounds(
         if candidate in candidates and (time := turn(candidate)):
             once[id(candidate)] = max(time[1], 1e-7)
     if not candidates:
-        return [], 0
+        return [], True
     total = sum(once[id(c)] for c in candidates)
     rounds = int(min(ROUNDS, max(FEWEST_ROUNDS, settings.seconds // total)))
     for candidate in candidates:
         candidate.calls = max(1, int(settings.seconds / (rounds * len(candidates)) / once[id(candidate)]))
     hopeless: set[int] = set()
     kept: list[dict[int, tuple[float, float]]] = []
-    disturbed: list[dict[int, tuple[float, float]]] = []
+    patience, all_quiet = (PATIENCE - 1) * rounds, True
     while len(kept) < rounds:
         quiet, times = one_round()
-        if quiet or len(disturbed) >= (PATIENCE - 1) * rounds:
-            kept.append(times)
-        else:
-            disturbed.append(times)
+        if not quiet and patience:
+            patience -= 1
             continue
+        all_quiet = all_quiet and quiet
+        kept.append(times)
         for candidate in candidates:
             candidate.times = [times[id(candidate)] for times in kept if id(candidate) in times]
         if len(kept) == 2:
             hopeless = {
                 id(c) for c in candidates if _typical(c, hand) > HOPELESS * _best_of(c.worker, candidates, hand)
             }
-    return peaks, len(disturbed)
+    return peaks, all_quiet
 
 
 def _typical(candidate: _Candidate, hand: bool) -> float:
@@ -414,6 +416,11 @@ def measure_all(
             for problem in problems:
                 progress(f"{problem.layer.network} {problem.layer.layer} {problem.direction}")
                 rows.append(measure(problem, workers, settings, clock, ceilings))
+            for _ in range(AGAIN):
+                for number, row in enumerate(rows):
+                    if not row["quiet"]:
+                        progress(f"{row['network']} {row['layer']} {row['direction']}, again")
+                        rows[number] = measure(problems[number], workers, settings, clock, ceilings)
         versions = {name: version for worker in workers for name, version in worker.versions.items()}
         return {"rows": rows, "versions": versions, "missing": missing}
 
