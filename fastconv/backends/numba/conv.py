@@ -12,10 +12,11 @@ import numpy as np
 from ...dispatch import settings
 from ...spec import ConvSpec
 from .direct import Direct, DirectWeights
+from .pixels import Pixels, PixelWeights, serves
 from .product import Job, Operand, Packed, Product, merge_pixels, steps
 from .simd import ISA, MR, NV, lanes
 from .strips import Strips, StripWeights
-from .walk import DirectJob, Triple
+from .walk import DirectJob, Gradients, Results, Triple
 from .winograd import NAMES as WINOGRAD
 from .winograd import Winograd, WinogradWeights, refuse, slow
 
@@ -29,6 +30,14 @@ _FEW = 4
 def _triple(values: Any, fill: Any) -> Any:
     """One value a spatial dimension as three, the missing leading ones being ``fill``."""
     return (fill,) * (3 - len(values)) + tuple(values)
+
+
+def _is_dense(array: np.ndarray | None) -> bool:
+    """Whether the last two dimensions lie without gaps."""
+    if array is None:
+        return True
+    row = array.shape[-1] * array.itemsize
+    return array.strides[-1] == array.itemsize and (array.shape[-2] == 1 or array.strides[-2] == row)
 
 
 class _Image:
@@ -98,6 +107,9 @@ class ConvKernel:
         self.algorithm = next(name for name, why in tried.items() if why is None)
         self.is_winograd = self.algorithm in WINOGRAD
         self.is_direct = not (self.is_winograd or self.algorithm == "implicit_gemm")
+        self.is_in_place = self.is_direct and self.is_strips and spec.channels_last
+        if self.is_in_place:
+            self.is_in_place = serves(self._direct_jobs()[0], spec.dtype, spec.direction == "bwd_weight")
         refused = list(tried.items())[: list(tried).index(self.algorithm)]
         self.reason = "".join(f"{name}: refused, {why}\n" for name, why in refused) + self.algorithm
         make: Any = self._make_winograd if self.is_winograd else self._make_direct if self.is_direct else self._make
@@ -148,6 +160,15 @@ class ConvKernel:
         out: np.ndarray,
     ) -> None:
         gradient = self.spec.direction == "bwd_weight"
+        if self.is_in_place and not all(map(_is_dense, (first, *([second] if gradient else [out]), residual))):
+            # What is read where it is has contiguous channels, in lines without gaps.
+            result = np.empty(out.shape, out.dtype)
+            first, second, residual = (
+                np.ascontiguousarray(a) if isinstance(a, np.ndarray) else a for a in (first, second, residual)
+            )
+            self(first, second, bias, residual, result)
+            out[...] = result
+            return
         packed = None
         if not gradient:
             packed = second if isinstance(second, Packed) else self.pack(second)
@@ -212,33 +233,41 @@ class ConvKernel:
         out: tuple[int, ...],
         residual: tuple[int, ...] | None,
         bias_step: int | None,
-    ) -> Direct | DirectWeights | Strips | StripWeights:
+    ) -> Results | Gradients:
         spec, last = self.spec, self.spec.channels_last
         forward = spec.direction != "bwd_input"
-        channels, results = (self.icg, self.ocg) if forward else (self.ocg, self.icg)
-        step, image = (self.stride, self.in_size) if forward else ((1, 1, 1), self.out_size)
         every = (1, 1, 1) if forward else self.stride
-        jobs, strides, begins = [], [], []
-        for size, begin, taps in self._phases():
-            numbers = [(a * self.kernel[1] + b) * self.kernel[2] + c for (a, b, c), _ in taps]
-            offsets = [o for _, o in taps]
-            jobs.append(DirectJob(spec.n, spec.groups, channels, results, size, step, image, offsets, numbers))
-            begins.append(begin)
+        jobs, begins = self._direct_jobs()
+        strides = []
+        for begin in begins:
             strides.append(_Image(first, last).record())
             strides += [_Image(a or out, last).record(begin, every) for a in (out, residual)]
         if spec.direction == "bwd_weight":
             strides = [_Image(a, last).record() for a in (first, second)]
-            kind: Any = StripWeights if self.is_strips else DirectWeights
+            kind: Any = PixelWeights if self.is_in_place else StripWeights if self.is_strips else DirectWeights
             return kind(spec.dtype, jobs[0], strides)
         if self.is_strips:
             full = self.out_size if forward else self.in_size
             strides = [_Image(a or out, last).record() for a in (first, out, residual)]
-            return Strips(
+            return (Pixels if self.is_in_place else Strips)(
                 spec.dtype, jobs, begins, every, full, strides, prod(self.kernel), bias_step, residual is not None,
                 spec.activation,
             )  # fmt: skip
         order = (forward, self.ocg, self.icg, prod(self.kernel))
         return Direct(spec.dtype, jobs, order, strides, bias_step, residual is not None, spec.activation)
+
+    def _direct_jobs(self) -> tuple[list[DirectJob], list[Triple]]:
+        """The phases as jobs, and where each one's results begin."""
+        spec, forward = self.spec, self.spec.direction != "bwd_input"
+        channels, results = (self.icg, self.ocg) if forward else (self.ocg, self.icg)
+        step, image = (self.stride, self.in_size) if forward else ((1, 1, 1), self.out_size)
+        jobs, begins = [], []
+        for size, begin, taps in self._phases():
+            numbers = [(a * self.kernel[1] + b) * self.kernel[2] + c for (a, b, c), _ in taps]
+            offsets = [o for _, o in taps]
+            jobs.append(DirectJob(spec.n, spec.groups, channels, results, size, step, image, offsets, numbers))
+            begins.append(begin)
+        return jobs, begins
 
     def _phases(self) -> list[tuple[Triple, Triple, list[tuple[Triple, Triple]]]]:
         """Dense convolutions that together make the result: (its size, where it begins, [(tap, offset)]).

@@ -32,6 +32,7 @@ __all__ = [
     "NV",
     "PITCH",
     "Emit",
+    "address_in",
     "compact",
     "copy_evens",
     "copy_lanes",
@@ -284,6 +285,12 @@ def pointer(typingctx, address, like):
         return builder.inttoptr(args[0], context.get_value_type(result))
 
     return result(INDEX, like), codegen
+
+
+@intrinsic
+def address_in(typingctx, pointed):
+    """The address that a pointer holds."""
+    return INDEX(pointed), lambda context, builder, signature, args: builder.ptrtoint(args[0], ir.IntType(64))
 
 
 @intrinsic

@@ -19,10 +19,23 @@ __all__ = [
     "LINES",
     "PIXELS",
     "TOGETHER",
+    "correlate_3_0",
+    "correlate_3_1",
+    "correlate_3_2",
+    "correlate_5_0",
+    "correlate_5_1",
+    "correlate_5_2",
     "correlate_rows",
     "correlate_strip",
+    "lines_of",
     "micro_kernel",
     "outer_kernel",
+    "weigh_1_1",
+    "weigh_2_1",
+    "weigh_3_1",
+    "weigh_3_2",
+    "weigh_5_1",
+    "weigh_5_2",
     "weigh_results",
     "weigh_rows",
     "weigh_strip",
@@ -258,3 +271,122 @@ def correlate_rows(typingctx, totals, k, y, yi, y_step, x, xi, x_step, places, p
         return context.get_dummy_value()
 
     return types.void(totals, INDEX, y, INDEX, INDEX, x, INDEX, INDEX, places, INDEX, INDEX, INDEX), codegen
+
+
+def lines_of(step: int) -> int:
+    """Lines of results that a tile of pixels has, whose rows of taps overlap."""
+    return 4 if step == 1 else 2
+
+
+def _column_of_places(e: Emit, places: ir.Value, rows: int) -> Callable[[ir.Value, ir.Value], list[ir.Value]]:
+    """``at(column, c)``: the vectors of channels from c on at the addresses of a column of a table."""
+
+    def at(column: ir.Value, c: ir.Value) -> list[ir.Value]:
+        start = e.at(places, e.b.mul(column, ir.IntType(64)(rows)))
+        addresses = [e.b.load(e.at(start, row)) for row in range(rows)]
+        return [e.load(e.at(e.b.inttoptr(a, e.scalar.as_pointer()), c)) for a in addresses]
+
+    return at
+
+
+def _blocks(e: Emit, count: ir.Value, body: Callable[[ir.Value, ir.Value], None]) -> None:
+    """``body(i, c)`` for vector i of ``count`` channels, of which the last may begin among those before."""
+    b, i64 = e.b, ir.IntType(64)
+    last = b.sub(count, i64(e.width))
+
+    def block(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+        c = b.mul(i, i64(e.width))
+        body(i, b.select(b.icmp_signed("<", c, last), c, last))
+        return []
+
+    e.loop(b.sdiv(b.add(count, i64(e.width - 1)), i64(e.width)), [], block)
+
+
+def _weigh_lines(height: int, step: int) -> Any:
+    """A pixel of each of some lines, the sum over columns t and rows y of taps:
+    ``dst[d + l d_line + c] = start[c] + sum of weights[w + ...] at[first + t spacing][l step + y][c]``.
+
+    ``places`` holds the addresses ``at`` column by column; the weights are in blocks of channels, columns and rows.
+    """
+    lines = lines_of(step)
+    rows = (lines - 1) * step + height
+
+    @intrinsic
+    def weigh(typingctx, dst, d, d_line, weights, w, start, places, first, spacing, taps, count):
+        def codegen(context, builder, signature, args):
+            dst, d, d_line, weights, w, start, places, first, spacing, taps, count = args
+            e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
+            column = _column_of_places(e, context.make_array(signature.args[6])(context, builder, places).data, rows)
+            start = builder.inttoptr(start, e.scalar.as_pointer())
+            weights = e.at(weights, w)
+            out = [e.at(dst, builder.add(d, builder.mul(d_line, i64(line)))) for line in range(lines)]
+
+            def block(i: ir.Value, c: ir.Value) -> None:
+                panel = e.at(weights, builder.mul(builder.mul(i, taps), i64(height * e.width)))
+
+                def tap(t: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                    acc, own = list(carried), e.at(panel, builder.mul(t, i64(height * e.width)))
+                    factors = [e.load(e.at(own, y * e.width)) for y in range(height)]
+                    for row, value in enumerate(column(builder.add(first, builder.mul(t, spacing)), c)):
+                        for line in range(lines):
+                            if 0 <= row - line * step < height:
+                                acc[line] = e.fma(factors[row - line * step], value, acc[line])
+                    return acc
+
+                for value, line in zip(e.loop(taps, [e.load(e.at(start, c))] * lines, tap), out, strict=True):
+                    e.store(value, e.at(line, c))
+
+            _blocks(e, count, block)
+            return context.get_dummy_value()
+
+        return types.void(dst, INDEX, INDEX, weights, INDEX, INDEX, places, INDEX, INDEX, INDEX, INDEX), codegen
+
+    return weigh
+
+
+weigh_1_1, weigh_2_1, weigh_3_1, weigh_5_1 = (_weigh_lines(height, 1) for height in (1, 2, 3, 5))
+weigh_3_2, weigh_5_2 = (_weigh_lines(height, 2) for height in (3, 5))
+
+
+def _correlate_lines(height: int, step: int) -> Any:
+    """The gradient of the same weights, from sum 0 on:
+    ``sums[...] += sum over l of dy[d + l d_line + c] at[first + t spacing][l step + y][c]``. Step 0: of one line."""
+    lines = lines_of(step) if step else 1
+    rows = (lines - 1) * step + height
+
+    @intrinsic
+    def correlate(typingctx, sums, dy, d, d_line, places, first, spacing, taps, count):
+        def codegen(context, builder, signature, args):
+            sums, dy, d, d_line, places, first, spacing, taps, count = args
+            e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
+            column = _column_of_places(e, context.make_array(signature.args[4])(context, builder, places).data, rows)
+            given = [e.at(dy, builder.add(d, builder.mul(d_line, i64(line)))) for line in range(lines)]
+
+            def block(i: ir.Value, c: ir.Value) -> None:
+                factors = [e.load(e.at(line, c)) for line in given]
+                panel = e.at(sums, builder.mul(builder.mul(i, taps), i64(height * e.width)))
+
+                def tap(t: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                    own = e.at(panel, builder.mul(t, i64(height * e.width)))
+                    acc = [e.load(e.at(own, y * e.width)) for y in range(height)]
+                    for row, value in enumerate(column(builder.add(first, builder.mul(t, spacing)), c)):
+                        for line in range(lines):
+                            y = row - line * step
+                            if 0 <= y < height:
+                                acc[y] = e.fma(factors[line], value, acc[y])
+                    for y in range(height):
+                        e.store(acc[y], e.at(own, y * e.width))
+                    return []
+
+                e.loop(taps, [], tap)
+
+            _blocks(e, count, block)
+            return context.get_dummy_value()
+
+        return types.void(sums, dy, INDEX, INDEX, places, INDEX, INDEX, INDEX, INDEX), codegen
+
+    return correlate
+
+
+correlate_3_0, correlate_3_1, correlate_3_2 = (_correlate_lines(3, step) for step in range(3))
+correlate_5_0, correlate_5_1, correlate_5_2 = (_correlate_lines(5, step) for step in range(3))

@@ -1,0 +1,346 @@
+"""Depthwise convolution of two-dimensional images whose channels are contiguous, read where they are: a tile is a
+vector of channels of one column of a few lines, whose rows of taps overlap. Padding is a row of zeros like any other,
+found by a table of addresses. The gradient of the weights goes the same way.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from ...spec import Activation
+from .engine import activate
+from .product import activation_number
+from .simd import (
+    address_in,
+    compact,
+    data_of,
+    fetch_add,
+    jit,
+    lanes,
+    no_inline,
+    part,
+    pointer,
+    vector_lanes,
+    zero_vector,
+)
+from .tiles import (
+    correlate_3_0,
+    correlate_3_1,
+    correlate_3_2,
+    correlate_5_0,
+    correlate_5_1,
+    correlate_5_2,
+    lines_of,
+    weigh_1_1,
+    weigh_2_1,
+    weigh_3_1,
+    weigh_3_2,
+    weigh_5_1,
+    weigh_5_2,
+)
+from .walk import STEPS, DirectJob, Gradients, Results
+from .windows import accumulate
+
+__all__ = ["PixelWeights", "Pixels", "serves"]
+
+_i8 = np.int64
+
+#: Lines of results of a piece.
+_LINES = 8
+
+#: Channels of a piece of the gradient.
+_CHANNELS = 64
+
+#: Pixels whose gradients are summed before they are added to those of the others.
+_PIXELS = 512
+
+#: Rows of taps and steps that there is a tile for.
+_FORWARD = ((1, 1), (2, 1), (3, 1), (3, 2), (5, 1), (5, 2))
+_GRADIENT = ((3, 1), (3, 2), (5, 1), (5, 2))
+
+PROBLEM = np.dtype(
+    [
+        ("n", _i8), ("channels", _i8), ("height", _i8), ("taps", _i8), ("spacing", _i8), ("weights_at", _i8),
+        # The source, the steps of a coordinate from one result to the next, the first row and column of taps.
+        ("size_1", _i8), ("size_2", _i8), ("step_1", _i8), ("step_2", _i8), ("low_1", _i8), ("low_2", _i8),
+        # Results of the job, where the first is among all, and how far they are apart there.
+        ("q1", _i8), ("q2", _i8), ("begin_1", _i8), ("begin_2", _i8), ("every_1", _i8), ("every_2", _i8),
+        ("full_1", _i8), ("full_2", _i8),
+        # Lines of a tile, chunks of them; the rows and columns that a tile's line reads; channels of a piece.
+        ("lines", _i8), ("chunks", _i8), ("rows", _i8), ("columns", _i8), ("together", _i8),
+        ("bias", _i8), ("bias_stride", _i8), ("residual", _i8), ("activation", _i8),
+    ]
+)  # fmt: skip
+
+
+@part
+def _find_places(places, job, base, s1, s2, line, lines, zeros):
+    """The addresses of what ``lines`` lines of results from ``line`` on read, column by column."""
+    compact()
+    no_inline()
+    rows = (lines - 1) * job.step_1 + job.height
+    first = line * job.step_1 + job.low_1
+    for column in range(job.columns):
+        x, at = column + job.low_2, column * rows
+        for row in range(rows):
+            y = first + row
+            inside = 0 <= y < job.size_1 and 0 <= x < job.size_2
+            places[at + row] = base + y * s1 + x * s2 if inside else zeros
+
+
+@part
+def _weigh(job, dst, d, d_line, panel, start, places, first):
+    """One column of a tile's lines."""
+    compact()
+    no_inline()
+    w, spacing, taps, count = job.weights_at, job.spacing, job.taps, job.channels
+    if job.step_1 == 1:
+        if job.height == 1:
+            weigh_1_1(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
+        elif job.height == 2:
+            weigh_2_1(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
+        elif job.height == 3:
+            weigh_3_1(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
+        else:
+            weigh_5_1(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
+    elif job.height == 3:
+        weigh_3_2(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
+    else:
+        weigh_5_2(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
+
+
+@part
+def _correlate(job, sums, dy, d, d_line, places, first, lines, count):
+    """The products of one column of as many lines, added to the sums."""
+    compact()
+    no_inline()
+    spacing, taps = job.spacing, job.taps
+    if lines == 1:
+        if job.height == 3:
+            correlate_3_0(sums, dy, d, d_line, places, first, spacing, taps, count)
+        else:
+            correlate_5_0(sums, dy, d, d_line, places, first, spacing, taps, count)
+    elif job.step_1 == 1:
+        if job.height == 3:
+            correlate_3_1(sums, dy, d, d_line, places, first, spacing, taps, count)
+        else:
+            correlate_5_1(sums, dy, d, d_line, places, first, spacing, taps, count)
+    elif job.height == 3:
+        correlate_3_2(sums, dy, d, d_line, places, first, spacing, taps, count)
+    else:
+        correlate_5_2(sums, dy, d, d_line, places, first, spacing, taps, count)
+
+
+@part
+def _most_places(jobs):
+    most = 0
+    for which in range(len(jobs)):
+        most = max(most, jobs[which].columns * jobs[which].rows)
+    return most
+
+
+@jit
+def multiply(counter, pieces, jobs, strides, table, addresses, weights, scalars, work):
+    """Forward and backward-input: take pieces, some lines of an image each, until none is left. ``strides``: of source,
+    result and residual. ``work``: a pixel of zeros, and of the bias."""
+    compact()
+    whole, xs, ys, rs = jobs[0], strides[0], strides[1], strides[2]
+    out, residual, bias = pointer(addresses[1], work), pointer(addresses[2], work), pointer(addresses[3], work)
+    space, panel, size = data_of(work), data_of(weights), work.itemsize
+    for c in range(whole.channels):
+        work[c] = 0
+        work[whole.channels + c] = bias[c * whole.bias_stride] if whole.bias else 0
+    places = np.empty(_most_places(jobs), np.int64)
+    piece = fetch_add(counter)
+    while piece < pieces:
+        chunk, n = piece % whole.chunks, piece // whole.chunks
+        begin, end = whole.q1 * chunk // whole.chunks, whole.q1 * (chunk + 1) // whole.chunks
+        base, o = addresses[0] + (xs.base + n * xs.n) * size, ys.base + n * ys.n
+        # A tile of each phase before the next lines: what they write lies between each other. The last one may go over
+        # lines that are there already.
+        for tile in range(begin, end, whole.lines):
+            for which in range(len(jobs)):
+                job = jobs[which]
+                line = min(tile, min(end, job.q1) - job.lines)
+                _find_places(places, job, base, xs.s1 * size, xs.s2 * size, line, job.lines, address_in(space))
+                to = o + (job.begin_1 + line * job.every_1) * ys.s1 + job.begin_2 * ys.s2
+                for q in range(job.q2):
+                    _weigh(
+                        job, out, to + q * job.every_2 * ys.s2, job.every_1 * ys.s1, panel, address_in(space)
+                        + whole.channels * size, places, q * job.step_2,
+                    )  # fmt: skip
+        y0, y1 = begin * whole.every_1, min(whole.full_1, end * whole.every_1)
+        for y in range(y0, y1 if whole.residual or whole.activation else y0):
+            at, count = o + y * ys.s1, whole.full_2 * whole.channels
+            if whole.residual:
+                accumulate(out, at, residual, rs.base + n * rs.n + y * rs.s1, count)
+            activate(out, at, count, whole.activation, scalars[0], scalars[1])
+        piece = fetch_add(counter)
+
+
+@part
+def _add_sums(job, sums, c, count, order, totals):
+    """The sums of ``count`` channels from c on to the totals, and zeros in their place."""
+    compact()
+    no_inline()
+    lane, taps = vector_lanes(sums), job.taps * job.height
+    for k in range(0, count, lane):
+        # The last vector begins among the channels before it.
+        first, block = min(k, count - lane), k * taps
+        for t in range(taps):
+            for i in range(k - first, lane):
+                totals[(c + first + i) * taps + order[t]] += sums[block + t * lane + i]
+            zero_vector(sums, block + t * lane)
+
+
+@jit
+def multiply_weights(counter, pieces, jobs, strides, table, addresses, totals, work):
+    """Gradients: a piece is some channels. ``strides``: of x and dy; the result: channels of taps, float64."""
+    compact()
+    job, xs, ys = jobs[0], strides[0], strides[1]
+    dy, sums, size = pointer(addresses[1], work), data_of(work), work.itemsize
+    lane, taps = vector_lanes(sums), job.taps * job.height
+    zeros = (job.together + lane) * taps
+    for k in range(len(work)):
+        work[k] = 0
+    places = np.empty(job.columns * job.rows, np.int64)
+    piece = fetch_add(counter)
+    while piece < pieces:
+        c = job.channels * piece // pieces
+        count = job.channels * (piece + 1) // pieces - c
+        for k in range(c * taps, (c + count) * taps):
+            totals[k] = 0
+        summed = 0
+        for n in range(job.n):
+            base = addresses[0] + (xs.base + n * xs.n + c) * size
+            line = 0
+            while line < job.q1:
+                lines = job.lines if line + job.lines <= job.q1 else 1
+                _find_places(
+                    places, job, base, xs.s1 * size, xs.s2 * size, line, lines, address_in(sums) + zeros * size
+                )  # fmt: skip
+                d = ys.base + n * ys.n + line * ys.s1 + c
+                for q in range(job.q2):
+                    _correlate(
+                        job, sums, dy, d + q * ys.s2, ys.s1, places, q * job.step_2, lines, count
+                    )  # fmt: skip
+                summed += lines * job.q2
+                line += lines
+                # Sums of sums: their error grows with the length of either.
+                if summed >= _PIXELS or (line == job.q1 and n == job.n - 1):
+                    _add_sums(job, sums, c, count, table, totals)
+                    summed = 0
+        piece = fetch_add(counter)
+
+
+def _grid(job: DirectJob) -> tuple[list[int], list[int]] | None:
+    """The rows and the columns of taps, if they are the whole of a grid of which the rows adjoin."""
+    rows, columns = (sorted({offset[axis] for offset in job.offsets}) for axis in (1, 2))
+    if not rows or set(job.offsets) != set(product([0], rows, columns)):
+        return None
+    spacing = columns[1] - columns[0] if len(columns) > 1 else 1
+    even = columns == list(range(columns[0], columns[-1] + 1, spacing))
+    return (rows, columns) if even and rows == list(range(rows[0], rows[-1] + 1)) else None
+
+
+def serves(jobs: list[DirectJob], dtype: str, gradient: bool) -> bool:
+    """Whether there are tiles for these jobs: a vector of channels at least, enough lines."""
+    if not jobs or jobs[0].groups < lanes(dtype):
+        return False
+    for job in jobs:
+        grid = _grid(job)
+        form = grid and (len(grid[0]), job.step[1])
+        if form not in (_GRADIENT if gradient else _FORWARD) or job.size[1] < lines_of(job.step[1]):
+            return False
+        if job.size[0] > 1 or job.image[0] > 1:
+            return False
+    return True
+
+
+class _Tiled:
+    """Jobs, which are phases of one result, with their tables."""
+
+    def __init__(
+        self,
+        dtype: str,
+        jobs: list[DirectJob],
+        phases: list[tuple[int, int, int]],
+        every: tuple[int, int, int],
+        full: tuple[int, int, int],
+        strides: list[tuple[int, ...]],
+        epilogue: tuple[int, ...],
+    ) -> None:
+        self.dtype, self.jobs, self.lanes = np.dtype(dtype), jobs, lanes(dtype)
+        self.strides = np.array(strides, STEPS)
+        whole = jobs[0]
+        # Chunks have a line more than a tile at least: phases may have one less than the first.
+        self.chunks = max(1, whole.size[1] // _LINES)
+        self.blocks = -(-whole.groups // self.lanes)
+        self.order_of_taps: list[np.ndarray] = []
+        records, weights = [], 0
+        for job, begin in zip(jobs, phases, strict=True):
+            rows, columns = _grid(job) or ([0], [0])
+            spacing = columns[1] - columns[0] if len(columns) > 1 else 1
+            lines = lines_of(job.step[1])
+            records.append(
+                (
+                    job.n, job.groups, len(rows), len(columns), spacing, weights, *job.image[1:], *job.step[1:],
+                    rows[0], columns[0], *job.size[1:], *begin[1:], *every[1:], *full[1:], lines, self.chunks,
+                    (lines - 1) * job.step[1] + len(rows),
+                    (job.size[2] - 1) * job.step[2] + columns[-1] - columns[0] + 1, 0, *epilogue,
+                )
+            )  # fmt: skip
+            numbers = {offset: number for number, offset in enumerate(job.offsets)}
+            self.order_of_taps.append(np.array([numbers[0, row, column] for column in columns for row in rows]))
+            weights += self.blocks * len(job.offsets) * self.lanes
+        self.problems = np.array(records, PROBLEM)
+        self.table = self.order_of_taps[0].astype(np.int64)
+
+
+class Pixels(_Tiled, Results):
+    """A convolution, forward or backward-input, with so many taps in all."""
+
+    kernel = staticmethod(multiply)
+
+    def __init__(
+        self,
+        dtype: str,
+        jobs: list[DirectJob],
+        phases: list[tuple[int, int, int]],
+        every: tuple[int, int, int],
+        full: tuple[int, int, int],
+        strides: list[tuple[int, ...]],
+        taps: int,
+        bias_step: int | None,
+        residual: bool,
+        activation: Activation | None,
+    ) -> None:
+        number, *parameters = activation_number(activation)
+        super().__init__(
+            dtype, jobs, phases, every, full, strides, (bias_step is not None, bias_step or 0, residual, number)
+        )
+        self.scalars = np.array(parameters, self.dtype)
+        self.pieces = jobs[0].n * self.chunks
+        self.work = 2 * jobs[0].groups
+        # By blocks of channels, of which the last one may begin among those before, then columns and rows of taps.
+        groups = jobs[0].groups
+        starts = np.minimum(np.arange(self.blocks) * self.lanes, groups - self.lanes)
+        channels = starts[:, None, None] + np.arange(self.lanes)
+        orders = [np.array(job.taps)[order] for job, order in zip(jobs, self.order_of_taps, strict=True)]
+        self.order = np.concatenate([(channels * taps + order[None, :, None]).ravel() for order in orders])
+
+
+class PixelWeights(_Tiled, Gradients):
+    """The gradient of the weights: (channels, taps), summed over pixels."""
+
+    kernel = staticmethod(multiply_weights)
+
+    def __init__(self, dtype: str, job: DirectJob, strides: list[tuple[int, ...]]) -> None:
+        super().__init__(dtype, [job], [(0, 0, 0)], (1, 1, 1), job.size, strides, (0, 0, 0, 0))
+        self.pieces = max(1, job.groups // _CHANNELS)
+        self.shape = (job.groups, len(job.offsets))
+        most = -(-job.groups // self.pieces)
+        self.problems["together"] = most
+        self.work = (most + self.lanes) * len(job.offsets) + most
