@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+from cffi import FFI
 
 from ...spec import ACTIVATIONS, Activation
 from ...threads import get_num_threads
@@ -30,6 +32,9 @@ __all__ = [
 #: Multiply-adds below which waking another thread costs more than it saves.
 WORK_FLOOR = 2_000_000
 
+_ffi = FFI()
+_ADDRESS = _ffi.typeof("intptr_t")
+
 _NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
 
 
@@ -40,8 +45,12 @@ def activation_number(activation: Activation | None) -> tuple[int, float, float]
 
 def steps(array: np.ndarray) -> tuple[int, ...]:
     """Strides in elements."""
-    size = array.itemsize
-    return tuple([s // size for s in array.strides])
+    return _steps(array.strides, array.itemsize)
+
+
+@lru_cache(maxsize=256)
+def _steps(strides: tuple[int, ...], size: int) -> tuple[int, ...]:
+    return tuple([s // size for s in strides])
 
 
 def up(count: int, step: int) -> int:
@@ -303,4 +312,9 @@ class Product:
 
 def address_of(array: np.ndarray | None) -> int:
     """Where the first element lies; 0 for None."""
-    return 0 if array is None else array.__array_interface__["data"][0]
+    if array is None:
+        return 0
+    if array.flags.c_contiguous and array.size:
+        # NumPy's own answer takes three times as long.
+        return int(_ffi.cast(_ADDRESS, _ffi.from_buffer(array)))
+    return array.__array_interface__["data"][0]
