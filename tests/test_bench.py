@@ -149,20 +149,20 @@ class _Scripted:
 
 
 @pytest.mark.parametrize(
-    ("peaks", "busy", "quiet", "seconds"),
+    ("peaks", "clock", "quiet", "seconds"),
     [
-        ([1.0], False, True, 1.0),
+        ([1.0], "cycles", True, 1.0),
         # The rounds before and after which the peak is lower are repeated.
-        ([1.0, 1.0, 0.6, 1.0, 1.0, 0.6, 1.0], False, True, 1.0),
+        ([1.0, 1.0, 0.6, 1.0, 1.0, 0.6, 1.0], "cycles", True, 1.0),
         # Where nothing else comes, what there is counts in the end.
-        ([1.0, 0.6], False, False, 10.0),
-        # With a busy neighbour, on purpose, all count.
-        ([1.0, 0.6], True, True, 10.0),
+        ([1.0, 0.6], "cycles", False, 10.0),
+        # By the clock on the wall all count.
+        ([1.0, 0.6], "wall", True, 10.0),
     ],
 )
-def test_disturbed_rounds_are_repeated(peaks, busy, quiet, seconds):
+def test_disturbed_rounds_are_repeated(peaks, clock, quiet, seconds):
     layer = layers.select("conv", ["mobilenet_v2"], "b15_expand")[0]
-    row = measure.measure(Problem(layer, 1), [_Scripted(peaks)], measure.Settings(busy=busy), "wall", {})
+    row = measure.measure(Problem(layer, 1), [_Scripted(peaks)], measure.Settings(), clock, {})
     assert row["quiet"] == quiet
     assert row["contenders"]["fastconv"]["rounds"] == measure.FEWEST_ROUNDS
     assert row["contenders"]["fastconv"]["seconds"] == seconds

@@ -38,7 +38,8 @@ FEWEST_ROUNDS = 3
 HOPELESS = 1.25
 
 #: A round counts if, between the contenders' turns, the peak stayed above this part of the best that has been seen:
-#: where a neighbour shares the core it falls by a third. Other rounds are repeated, up to so many times as many in all.
+#: where a neighbour shares the core it falls by a third. Other rounds are repeated, up to so many times as many in all
+#: (not where the clock is on the wall, by which the peak swings more than that).
 #: A problem for which that is not enough is measured once more after all others, and again, so many times.
 QUIET = 0.9
 PATIENCE = 3
@@ -293,7 +294,7 @@ def _rounds(
         peaks.append(peak)
         speed = peak[0] / peak[1 + hand]
         best = ceilings[problem.dtype] = max(ceilings.get(problem.dtype, 0.0), speed)
-        return settings.busy or speed >= QUIET * best
+        return hand or speed >= QUIET * best
 
     def one_round() -> tuple[bool, dict[int, tuple[float, float]]]:
         quiet, times = is_quiet(), {}

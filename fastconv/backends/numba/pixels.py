@@ -50,8 +50,8 @@ _i8 = np.int64
 #: Lines of results of a piece.
 _LINES = 8
 
-#: Channels of a piece of the gradient.
-_CHANNELS = 64
+#: Channels of a piece of the gradient: many, as each pixel is looked up once for all, but two pieces from so many on.
+_CHANNELS, _HALVED = 256, 128
 
 #: Pixels whose gradients are summed before they are added to those of the others.
 _PIXELS = 512
@@ -339,7 +339,7 @@ class PixelWeights(_Tiled, Gradients):
 
     def __init__(self, dtype: str, job: DirectJob, strides: list[tuple[int, ...]]) -> None:
         super().__init__(dtype, [job], [(0, 0, 0)], (1, 1, 1), job.size, strides, (0, 0, 0, 0))
-        self.pieces = max(1, job.groups // _CHANNELS)
+        self.pieces = max(1 + (job.groups >= _HALVED), job.groups // _CHANNELS)
         self.shape = (job.groups, len(job.offsets))
         most = -(-job.groups // self.pieces)
         self.problems["together"] = most
