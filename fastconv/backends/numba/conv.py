@@ -49,7 +49,7 @@ class _Image:
         self.size: Triple = _triple(size, 0)
 
     def record(self, begin: Triple = (0, 0, 0), every: Triple = (1, 1, 1)) -> tuple[int, ...]:
-        """As ``direct.STEPS`` has it, for every so many positions from ``begin`` on."""
+        """As ``walk.STEPS`` has it, for every so many positions from ``begin`` on."""
         base = sum(b * s for b, s in zip(begin, self.size, strict=True))
         return (self.n, self.c, *(s * e for s, e in zip(self.size, every, strict=True)), base)
 
