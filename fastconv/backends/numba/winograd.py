@@ -523,7 +523,7 @@ def slow(spec: ConvSpec, name: str) -> str | None:
 
 
 class _Plan:
-    """What both directions share. ``strides``: of two images, or three, as ``direct.STEPS``."""
+    """What both directions share. ``strides``: of two images, or three, as ``walk.STEPS``."""
 
     def __init__(self, spec: ConvSpec, name: str, strides: list[tuple[int, ...]]) -> None:
         layer = Layer.of(spec)
