@@ -1,12 +1,14 @@
-"""What compiled code is kept on disk for: this processor, and these sources."""
+"""What compiled code is kept on disk for: this processor, and these sources. Pieces of work in another order."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastconv as fc
@@ -64,3 +66,44 @@ def test_without_a_directory_to_write_to_it_still_runs(tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
     _, *compiled = _run(tmp_path / "a file")
     assert compiled[2] == _GRADIENT
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout", "height", "groups", "stride"),
+    [
+        *[("pixels.Pixels", "NHWC", height, 19, 1) for height in (15, 16, 17, 18, 21, 28)],
+        *[("pixels.Pixels", "NHWC", height, 19, 2) for height in (31, 33, 34, 36)],
+        ("strips.Strips", "NCHW", 17, 19, 1),
+        ("strips.Strips", "NCHW", 33, 19, 2),
+        ("direct.Direct", "NCHW", 17, 1, 1),
+        ("direct.Direct", "NCHW", 33, 1, 2),
+    ],
+)
+def test_pieces_in_another_order(kind, layout, height, groups, stride, monkeypatch) -> None:
+    """A thread may be late: what a piece writes, with what is added to it, no other piece touches."""
+    module, name = kind.split(".")
+    walked = getattr(import_module(f"fastconv.backends.numba.{module}"), name)
+    kernel, taken = walked.kernel, []
+
+    def backwards(counter, pieces, *rest):
+        for piece in reversed(range(pieces)):
+            counter[0] = piece
+            kernel(counter, piece + 1, *rest)
+            taken.append(piece)
+
+    rng = np.random.default_rng(0)
+    channels = groups if groups > 1 else 3
+    shape = (2, channels, height, 11) if layout == "NCHW" else (2, height, 11, channels)
+    x = rng.integers(-3, 4, shape).astype("f4")
+    w = rng.integers(-3, 4, (max(groups, 24), channels // groups, 3, 3)).astype("f4")
+    w = w[:groups] if groups > 1 else w
+    more = {"stride": stride, "padding": 1, "groups": groups, "layout": layout}
+    with fc.use_backend("numba"):
+        y = fc.conv2d(x, w, None, **more)
+        residual = rng.integers(-3, 4, y.shape).astype("f4")
+        more |= {"residual": residual, "activation": "relu"}
+        expected = fc.conv2d(x, w, None, **more)
+        monkeypatch.setattr(walked, "kernel", staticmethod(backwards))
+        given = fc.conv2d(x, w, None, **more)
+    assert len(taken) > 1
+    np.testing.assert_array_equal(given, expected)

@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 
 from ...spec import Activation
+from ...threads import get_num_threads
 from .engine import activate
 from .product import activation_number
 from .simd import (
@@ -26,10 +27,10 @@ from .simd import (
     zero_vector,
 )
 from .tiles import (
-    correlate_3_0,
+    correlate_3,
     correlate_3_1,
     correlate_3_2,
-    correlate_5_0,
+    correlate_5,
     correlate_5_1,
     correlate_5_2,
     lines_of,
@@ -47,11 +48,11 @@ __all__ = ["PixelWeights", "Pixels", "serves"]
 
 _i8 = np.int64
 
-#: Lines of results of a piece.
+#: Lines of results of a piece, at least two tiles.
 _LINES = 8
 
-#: Channels of a piece of the gradient: many, as each pixel is looked up once for all, but two pieces from so many on.
-_CHANNELS, _HALVED = 256, 128
+#: Channels of a piece of the gradient: as many as have their sums near, or fewer for several threads, but so many.
+_CHANNELS, _FEWEST = 256, 64
 
 #: Pixels whose gradients are summed before they are added to those of the others.
 _PIXELS = 512
@@ -68,95 +69,122 @@ PROBLEM = np.dtype(
         # Results of the job, where the first is among all, and how far they are apart there.
         ("q1", _i8), ("q2", _i8), ("begin_1", _i8), ("begin_2", _i8), ("every_1", _i8), ("every_2", _i8),
         ("full_1", _i8), ("full_2", _i8),
-        # Lines of a tile, chunks of them; the rows and columns that a tile's line reads; channels of a piece.
-        ("lines", _i8), ("chunks", _i8), ("rows", _i8), ("columns", _i8), ("together", _i8),
+        # Lines of a tile, chunks of them; the rows that a tile reads.
+        ("lines", _i8), ("chunks", _i8), ("rows", _i8),
         ("bias", _i8), ("bias_stride", _i8), ("residual", _i8), ("activation", _i8),
     ]
 )  # fmt: skip
 
 
 @part
-def _find_places(places, job, base, s1, s2, line, lines, zeros):
-    """The addresses of what ``lines`` lines of results from ``line`` on read, column by column."""
+def _find_rows(places, job, base, s1, s2, size, line, lines, zeros):
+    """The rows that ``lines`` lines of results from ``line`` on read: where they begin, how far pixels are apart."""
     compact()
     no_inline()
     rows = (lines - 1) * job.step_1 + job.height
-    first = line * job.step_1 + job.low_1
-    for column in range(job.columns):
-        x, at = column + job.low_2, column * rows
-        for row in range(rows):
-            y = first + row
-            inside = 0 <= y < job.size_1 and 0 <= x < job.size_2
-            places[at + row] = base + y * s1 + x * s2 if inside else zeros
+    for row in range(rows):
+        y = line * job.step_1 + job.low_1 + row
+        inside = 0 <= y < job.size_1
+        places[row] = base + y * s1 * size if inside else zeros
+        places[rows + row] = s2 if inside else 0
 
 
 @part
-def _weigh(job, dst, d, d_line, panel, start, places, first):
-    """One column of a tile's lines."""
+def _next_run(job, q, s2):
+    """A ``tiles.RUN`` from pixel q on: those of which the same columns of taps are inside."""
+    x, low, high, count = job.low_2 + q * job.step_2, 0, job.taps, 1
+    behind = job.size_2 - x - (job.taps - 1) * job.spacing
+    if x >= 0 and behind > 0:
+        count = min(job.q2 - q, (behind - 1) // job.step_2 + 1)
+    else:
+        high = 0
+        for t in range(job.taps):
+            low += x + t * job.spacing < 0
+            high += x + t * job.spacing < job.size_2
+    return count, x, job.step_2, low, max(low, high), job.spacing * s2, job.taps
+
+
+@part
+def _weigh(job, dst, d, d_line, d_pixel, panel, start, places, s2):
+    """Lines of results."""
     compact()
     no_inline()
-    w, spacing, taps, count = job.weights_at, job.spacing, job.taps, job.channels
-    if job.step_1 == 1:
-        if job.height == 1:
-            weigh_1_1(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
-        elif job.height == 2:
-            weigh_2_1(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
+    w, count, q = job.weights_at, job.channels, 0
+    while q < job.q2:
+        run = _next_run(job, q, s2)
+        if job.step_1 == 1:
+            if job.height == 1:
+                weigh_1_1(dst, d, d_line, d_pixel, panel, w, start, places, run, count)
+            elif job.height == 2:
+                weigh_2_1(dst, d, d_line, d_pixel, panel, w, start, places, run, count)
+            elif job.height == 3:
+                weigh_3_1(dst, d, d_line, d_pixel, panel, w, start, places, run, count)
+            else:
+                weigh_5_1(dst, d, d_line, d_pixel, panel, w, start, places, run, count)
         elif job.height == 3:
-            weigh_3_1(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
+            weigh_3_2(dst, d, d_line, d_pixel, panel, w, start, places, run, count)
         else:
-            weigh_5_1(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
-    elif job.height == 3:
-        weigh_3_2(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
-    else:
-        weigh_5_2(dst, d, d_line, panel, w, start, places, first, spacing, taps, count)
+            weigh_5_2(dst, d, d_line, d_pixel, panel, w, start, places, run, count)
+        q += run[0]
+        d += run[0] * d_pixel
 
 
 @part
-def _correlate(job, sums, dy, d, d_line, places, first, lines, count):
-    """The products of one column of as many lines, added to the sums."""
+def _correlate(job, sums, dy, d, d_line, d_pixel, places, s2, lines, count):
+    """The products of as many lines, added to the sums."""
     compact()
     no_inline()
-    spacing, taps = job.spacing, job.taps
-    if lines == 1:
-        if job.height == 3:
-            correlate_3_0(sums, dy, d, d_line, places, first, spacing, taps, count)
+    q = 0
+    while q < job.q2:
+        run = _next_run(job, q, s2)
+        if lines == 1:
+            if job.height == 3:
+                correlate_3(sums, dy, d, d_line, d_pixel, places, run, count)
+            else:
+                correlate_5(sums, dy, d, d_line, d_pixel, places, run, count)
+        elif job.step_1 == 1:
+            if job.height == 3:
+                correlate_3_1(sums, dy, d, d_line, d_pixel, places, run, count)
+            else:
+                correlate_5_1(sums, dy, d, d_line, d_pixel, places, run, count)
+        elif job.height == 3:
+            correlate_3_2(sums, dy, d, d_line, d_pixel, places, run, count)
         else:
-            correlate_5_0(sums, dy, d, d_line, places, first, spacing, taps, count)
-    elif job.step_1 == 1:
-        if job.height == 3:
-            correlate_3_1(sums, dy, d, d_line, places, first, spacing, taps, count)
-        else:
-            correlate_5_1(sums, dy, d, d_line, places, first, spacing, taps, count)
-    elif job.height == 3:
-        correlate_3_2(sums, dy, d, d_line, places, first, spacing, taps, count)
-    else:
-        correlate_5_2(sums, dy, d, d_line, places, first, spacing, taps, count)
+            correlate_5_2(sums, dy, d, d_line, d_pixel, places, run, count)
+        q += run[0]
+        d += run[0] * d_pixel
 
 
 @part
-def _most_places(jobs):
+def _most_rows(jobs):
     most = 0
     for which in range(len(jobs)):
-        most = max(most, jobs[which].columns * jobs[which].rows)
+        most = max(most, jobs[which].rows)
     return most
 
 
 @jit
 def multiply(counter, pieces, jobs, strides, table, addresses, weights, scalars, work):
     """Forward and backward-input: take pieces, some lines of an image each, until none is left. ``strides``: of source,
-    result and residual. ``work``: a pixel of zeros, and of the bias."""
+    result and residual. ``work``: zeros, and a pixel of the bias."""
     compact()
     whole, xs, ys, rs = jobs[0], strides[0], strides[1], strides[2]
     out, residual, bias = pointer(addresses[1], work), pointer(addresses[2], work), pointer(addresses[3], work)
     space, panel, size = data_of(work), data_of(weights), work.itemsize
+    start = len(work) - whole.channels
+    for k in range(start):
+        work[k] = 0
     for c in range(whole.channels):
-        work[c] = 0
-        work[whole.channels + c] = bias[c * whole.bias_stride] if whole.bias else 0
-    places = np.empty(_most_places(jobs), np.int64)
+        work[start + c] = bias[c * whole.bias_stride] if whole.bias else 0
+    # A row of zeros is as long as the taps of a pixel reach, if there is more than one pixel.
+    s2 = xs.s2 if whole.size_2 > 1 else whole.channels
+    places, zeros = np.empty(2 * _most_rows(jobs), np.int64), address_in(space)
+    tiles = (whole.q1 + whole.lines - 1) // whole.lines
     piece = fetch_add(counter)
     while piece < pieces:
         chunk, n = piece % whole.chunks, piece // whole.chunks
-        begin, end = whole.q1 * chunk // whole.chunks, whole.q1 * (chunk + 1) // whole.chunks
+        begin = tiles * chunk // whole.chunks * whole.lines
+        end = min(whole.q1, tiles * (chunk + 1) // whole.chunks * whole.lines)
         base, o = addresses[0] + (xs.base + n * xs.n) * size, ys.base + n * ys.n
         # A tile of each phase before the next lines: what they write lies between each other. The last one may go over
         # lines that are there already.
@@ -164,13 +192,11 @@ def multiply(counter, pieces, jobs, strides, table, addresses, weights, scalars,
             for which in range(len(jobs)):
                 job = jobs[which]
                 line = min(tile, min(end, job.q1) - job.lines)
-                _find_places(places, job, base, xs.s1 * size, xs.s2 * size, line, job.lines, address_in(space))
+                _find_rows(places, job, base, xs.s1, s2, size, line, job.lines, zeros)
                 to = o + (job.begin_1 + line * job.every_1) * ys.s1 + job.begin_2 * ys.s2
-                for q in range(job.q2):
-                    _weigh(
-                        job, out, to + q * job.every_2 * ys.s2, job.every_1 * ys.s1, panel, address_in(space)
-                        + whole.channels * size, places, q * job.step_2,
-                    )  # fmt: skip
+                _weigh(
+                    job, out, to, job.every_1 * ys.s1, job.every_2 * ys.s2, panel, zeros + start * size, places, s2
+                )  # fmt: skip
         y0, y1 = begin * whole.every_1, min(whole.full_1, end * whole.every_1)
         for y in range(y0, y1 if whole.residual or whole.activation else y0):
             at, count = o + y * ys.s1, whole.full_2 * whole.channels
@@ -201,11 +227,12 @@ def multiply_weights(counter, pieces, jobs, strides, table, addresses, totals, w
     compact()
     job, xs, ys = jobs[0], strides[0], strides[1]
     dy, sums, size = pointer(addresses[1], work), data_of(work), work.itemsize
-    lane, taps = vector_lanes(sums), job.taps * job.height
-    zeros = (job.together + lane) * taps
+    lane, taps, s2 = vector_lanes(sums), job.taps * job.height, xs.s2 if job.size_2 > 1 else job.channels
+    together = (job.channels + pieces - 1) // pieces
+    zeros = address_in(sums) + (together + lane) * taps * size
     for k in range(len(work)):
         work[k] = 0
-    places = np.empty(job.columns * job.rows, np.int64)
+    places = np.empty(2 * job.rows, np.int64)
     piece = fetch_add(counter)
     while piece < pieces:
         c = job.channels * piece // pieces
@@ -218,14 +245,9 @@ def multiply_weights(counter, pieces, jobs, strides, table, addresses, totals, w
             line = 0
             while line < job.q1:
                 lines = job.lines if line + job.lines <= job.q1 else 1
-                _find_places(
-                    places, job, base, xs.s1 * size, xs.s2 * size, line, lines, address_in(sums) + zeros * size
-                )  # fmt: skip
+                _find_rows(places, job, base, xs.s1, s2, size, line, lines, zeros)
                 d = ys.base + n * ys.n + line * ys.s1 + c
-                for q in range(job.q2):
-                    _correlate(
-                        job, sums, dy, d + q * ys.s2, ys.s1, places, q * job.step_2, lines, count
-                    )  # fmt: skip
+                _correlate(job, sums, dy, d, ys.s1, ys.s2, places, s2, lines, count)
                 summed += lines * job.q2
                 line += lines
                 # Sums of sums: their error grows with the length of either.
@@ -275,11 +297,11 @@ class _Tiled:
         self.dtype, self.jobs, self.lanes = np.dtype(dtype), jobs, lanes(dtype)
         self.strides = np.array(strides, STEPS)
         whole = jobs[0]
-        # Chunks have a line more than a tile at least: phases may have one less than the first.
-        self.chunks = max(1, whole.size[1] // _LINES)
+        # Chunks, of whole tiles, have a line more than one at least: phases may have one less than the first.
+        self.chunks = max(1, -(-whole.size[1] // lines_of(whole.step[1])) * lines_of(whole.step[1]) // _LINES)
         self.blocks = -(-whole.groups // self.lanes)
         self.order_of_taps: list[np.ndarray] = []
-        records, weights = [], 0
+        records, weights, self.zeros = [], 0, 0
         for job, begin in zip(jobs, phases, strict=True):
             rows, columns = _grid(job) or ([0], [0])
             spacing = columns[1] - columns[0] if len(columns) > 1 else 1
@@ -288,10 +310,10 @@ class _Tiled:
                 (
                     job.n, job.groups, len(rows), len(columns), spacing, weights, *job.image[1:], *job.step[1:],
                     rows[0], columns[0], *job.size[1:], *begin[1:], *every[1:], *full[1:], lines, self.chunks,
-                    (lines - 1) * job.step[1] + len(rows),
-                    (job.size[2] - 1) * job.step[2] + columns[-1] - columns[0] + 1, 0, *epilogue,
+                    (lines - 1) * job.step[1] + len(rows), *epilogue,
                 )
             )  # fmt: skip
+            self.zeros = max(self.zeros, (columns[-1] - columns[0] + 1) * job.groups)
             numbers = {offset: number for number, offset in enumerate(job.offsets)}
             self.order_of_taps.append(np.array([numbers[0, row, column] for column in columns for row in rows]))
             weights += self.blocks * len(job.offsets) * self.lanes
@@ -323,7 +345,7 @@ class Pixels(_Tiled, Results):
         )
         self.scalars = np.array(parameters, self.dtype)
         self.pieces = jobs[0].n * self.chunks
-        self.work = 2 * jobs[0].groups
+        self.work = self.zeros + jobs[0].groups
         # By blocks of channels, of which the last one may begin among those before, then columns and rows of taps.
         groups = jobs[0].groups
         starts = np.minimum(np.arange(self.blocks) * self.lanes, groups - self.lanes)
@@ -339,8 +361,10 @@ class PixelWeights(_Tiled, Gradients):
 
     def __init__(self, dtype: str, job: DirectJob, strides: list[tuple[int, ...]]) -> None:
         super().__init__(dtype, [job], [(0, 0, 0)], (1, 1, 1), job.size, strides, (0, 0, 0, 0))
-        self.pieces = max(1 + (job.groups >= _HALVED), job.groups // _CHANNELS)
         self.shape = (job.groups, len(job.offsets))
-        most = -(-job.groups // self.pieces)
-        self.problems["together"] = most
-        self.work = (most + self.lanes) * len(job.offsets) + most
+        self.fewest = max(1, job.groups // _CHANNELS)
+        self.work = (-(-job.groups // self.fewest) + self.lanes) * len(job.offsets) + self.zeros
+
+    @property
+    def pieces(self) -> int:
+        return max(self.fewest, min(get_num_threads(), self.shape[0] // _FEWEST))

@@ -5,11 +5,12 @@ Intrinsics, as in ``simd.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .simd import INDEX, MR, NV, PITCH, Emit
@@ -19,10 +20,10 @@ __all__ = [
     "LINES",
     "PIXELS",
     "TOGETHER",
-    "correlate_3_0",
+    "correlate_3",
     "correlate_3_1",
     "correlate_3_2",
-    "correlate_5_0",
+    "correlate_5",
     "correlate_5_1",
     "correlate_5_2",
     "correlate_rows",
@@ -278,68 +279,102 @@ def lines_of(step: int) -> int:
     return 4 if step == 1 else 2
 
 
-def _column_of_places(e: Emit, places: ir.Value, rows: int) -> Callable[[ir.Value, ir.Value], list[ir.Value]]:
-    """``at(column, c)``: the vectors of channels from c on at the addresses of a column of a table."""
-
-    def at(column: ir.Value, c: ir.Value) -> list[ir.Value]:
-        start = e.at(places, e.b.mul(column, ir.IntType(64)(rows)))
-        addresses = [e.b.load(e.at(start, row)) for row in range(rows)]
-        return [e.load(e.at(e.b.inttoptr(a, e.scalar.as_pointer()), c)) for a in addresses]
-
-    return at
+#: Pixels of lines whose taps are the same columns: how many; the column of tap 0 of the first, and how far they are
+#: apart; the first tap, and the one behind the last; elements from tap to tap; how many taps there are in all.
+RUN = types.UniTuple(INDEX, 7)
 
 
-def _blocks(e: Emit, count: ir.Value, body: Callable[[ir.Value, ir.Value], None]) -> None:
-    """``body(i, c)`` for vector i of ``count`` channels, of which the last may begin among those before."""
-    b, i64 = e.b, ir.IntType(64)
-    last = b.sub(count, i64(e.width))
+class _Run:
+    """The pixels of a ``RUN``, by the rows that they read: ``places`` has where each begins and, behind that, elements
+    from one column to the next. Weights and sums lie in blocks of channels, then columns, then rows of taps."""
 
-    def block(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-        c = b.mul(i, i64(e.width))
-        body(i, b.select(b.icmp_signed("<", c, last), c, last))
-        return []
+    def __init__(self, e: Emit, rows: int, height: int, places: ir.Value, run: ir.Value, count: ir.Value) -> None:
+        self.e, self.rows, self.height, self.places, self.channels = e, rows, height, places, count
+        fields = cgutils.unpack_tuple(e.b, run, RUN.count)
+        self.pixels, self.first, self.step, self.low, self.high, self.gap, self.taps = fields
 
-    e.loop(b.sdiv(b.add(count, i64(e.width - 1)), i64(e.width)), [], block)
+    def sources(self, q: ir.Value) -> list[ir.Value]:
+        """Where the first column of pixel q is in each row."""
+        e, out = self.e, []
+        column = e.b.add(self.first, e.b.mul(q, self.step))
+        for row in range(self.rows):
+            begin, step = (e.b.load(e.at(self.places, at)) for at in (row, self.rows + row))
+            out.append(e.at(e.b.inttoptr(begin, e.scalar.as_pointer()), e.b.mul(column, step)))
+        return out
+
+    def blocks(self, body: Callable[[ir.Value, ir.Value], None]) -> None:
+        """``body(panel, c)`` for vectors of channels: where their weights are, and the first one. The last vector may
+        begin among those before."""
+        e, i64 = self.e, ir.IntType(64)
+        last = e.b.sub(self.channels, i64(e.width))
+
+        def block(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            c = e.b.mul(i, i64(e.width))
+            body(
+                e.b.mul(e.b.mul(i, self.taps), i64(self.height * e.width)),
+                e.b.select(e.b.icmp_signed("<", c, last), c, last),
+            )
+            return []
+
+        e.loop(e.b.sdiv(e.b.add(self.channels, i64(e.width - 1)), i64(e.width)), [], block)
+
+    def columns(self, sources: list[ir.Value], c: ir.Value, carried: list[ir.Value], body: Callable[..., Any]) -> Any:
+        """``carried = body(at, vectors of channels c row by row, carried)`` for the taps inside, whose weights begin
+        ``at`` elements behind the block's."""
+        e, i64 = self.e, ir.IntType(64)
+
+        def tap(i: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            t = e.b.add(self.low, i)
+            at = e.b.add(c, e.b.mul(t, self.gap))
+            values = (e.load(e.at(source, at)) for source in sources)
+            return body(e.b.mul(t, i64(self.height * e.width)), values, carried)
+
+        return e.loop(e.b.sub(self.high, self.low), carried, tap)
 
 
 def _weigh_lines(height: int, step: int) -> Any:
-    """A pixel of each of some lines, the sum over columns t and rows y of taps:
-    ``dst[d + l d_line + c] = start[c] + sum of weights[w + ...] at[first + t spacing][l step + y][c]``.
-
-    ``places`` holds the addresses ``at`` column by column; the weights are in blocks of channels, columns and rows.
+    """Lines of results of pixels q and channels c:
+    ``dst[d + l d_line + q d_pixel + c] = start[c] + sum over taps t and rows y of weights[w + ...] row[l step + y]``.
     """
     lines = lines_of(step)
     rows = (lines - 1) * step + height
 
     @intrinsic
-    def weigh(typingctx, dst, d, d_line, weights, w, start, places, first, spacing, taps, count):
+    def weigh(typingctx, dst, d, d_line, d_pixel, weights, w, start, places, run, count):
         def codegen(context, builder, signature, args):
-            dst, d, d_line, weights, w, start, places, first, spacing, taps, count = args
+            dst, d, d_line, d_pixel, weights, w, start, places, run, count = args
             e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
-            column = _column_of_places(e, context.make_array(signature.args[6])(context, builder, places).data, rows)
-            start = builder.inttoptr(start, e.scalar.as_pointer())
-            weights = e.at(weights, w)
-            out = [e.at(dst, builder.add(d, builder.mul(d_line, i64(line)))) for line in range(lines)]
+            table = context.make_array(signature.args[7])(context, builder, places).data
+            run = _Run(e, rows, height, table, run, count)
+            start, weights = builder.inttoptr(start, e.scalar.as_pointer()), e.at(weights, w)
 
-            def block(i: ir.Value, c: ir.Value) -> None:
-                panel = e.at(weights, builder.mul(builder.mul(i, taps), i64(height * e.width)))
+            def pixel(q: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                sources = run.sources(q)
+                to = e.at(dst, builder.add(d, builder.mul(q, d_pixel)))
 
-                def tap(t: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-                    acc, own = list(carried), e.at(panel, builder.mul(t, i64(height * e.width)))
-                    factors = [e.load(e.at(own, y * e.width)) for y in range(height)]
-                    for row, value in enumerate(column(builder.add(first, builder.mul(t, spacing)), c)):
-                        for line in range(lines):
-                            if 0 <= row - line * step < height:
-                                acc[line] = e.fma(factors[row - line * step], value, acc[line])
-                    return acc
+                def block(panel: ir.Value, c: ir.Value) -> None:
+                    own = e.at(weights, panel)
 
-                for value, line in zip(e.loop(taps, [e.load(e.at(start, c))] * lines, tap), out, strict=True):
-                    e.store(value, e.at(line, c))
+                    def tap(at: ir.Value, values: Iterable[ir.Value], acc: list[ir.Value]) -> list[ir.Value]:
+                        acc = list(acc)
+                        factors = [e.load(e.at(e.at(own, at), y * e.width)) for y in range(height)]
+                        for row, value in enumerate(values):
+                            for line in range(lines):
+                                if 0 <= row - line * step < height:
+                                    acc[line] = e.fma(factors[row - line * step], value, acc[line])
+                        return acc
 
-            _blocks(e, count, block)
+                    results = run.columns(sources, c, [e.load(e.at(start, c))] * lines, tap)
+                    for line, value in enumerate(results):
+                        e.store(value, e.at(to, builder.add(c, builder.mul(d_line, i64(line)))))
+
+                run.blocks(block)
+                return []
+
+            e.loop(run.pixels, [], pixel)
             return context.get_dummy_value()
 
-        return types.void(dst, INDEX, INDEX, weights, INDEX, INDEX, places, INDEX, INDEX, INDEX, INDEX), codegen
+        return types.void(dst, *[INDEX] * 3, weights, INDEX, INDEX, places, RUN, INDEX), codegen
 
     return weigh
 
@@ -348,45 +383,53 @@ weigh_1_1, weigh_2_1, weigh_3_1, weigh_5_1 = (_weigh_lines(height, 1) for height
 weigh_3_2, weigh_5_2 = (_weigh_lines(height, 2) for height in (3, 5))
 
 
-def _correlate_lines(height: int, step: int) -> Any:
-    """The gradient of the same weights, from sum 0 on:
-    ``sums[...] += sum over l of dy[d + l d_line + c] at[first + t spacing][l step + y][c]``. Step 0: of one line."""
-    lines = lines_of(step) if step else 1
+def _correlate_lines(height: int, step: int, lines: int) -> Any:
+    """The gradient of the same weights, of so many lines:
+    ``sums[...] += sum over lines l and pixels q of dy[d + l d_line + q d_pixel + c] row[l step + y]``.
+    """
     rows = (lines - 1) * step + height
 
     @intrinsic
-    def correlate(typingctx, sums, dy, d, d_line, places, first, spacing, taps, count):
+    def correlate(typingctx, sums, dy, d, d_line, d_pixel, places, run, count):
         def codegen(context, builder, signature, args):
-            sums, dy, d, d_line, places, first, spacing, taps, count = args
+            sums, dy, d, d_line, d_pixel, places, run, count = args
             e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
-            column = _column_of_places(e, context.make_array(signature.args[4])(context, builder, places).data, rows)
-            given = [e.at(dy, builder.add(d, builder.mul(d_line, i64(line)))) for line in range(lines)]
+            table = context.make_array(signature.args[5])(context, builder, places).data
+            run = _Run(e, rows, height, table, run, count)
 
-            def block(i: ir.Value, c: ir.Value) -> None:
-                factors = [e.load(e.at(line, c)) for line in given]
-                panel = e.at(sums, builder.mul(builder.mul(i, taps), i64(height * e.width)))
+            def pixel(q: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                sources = run.sources(q)
+                given = e.at(dy, builder.add(d, builder.mul(q, d_pixel)))
 
-                def tap(t: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-                    own = e.at(panel, builder.mul(t, i64(height * e.width)))
-                    acc = [e.load(e.at(own, y * e.width)) for y in range(height)]
-                    for row, value in enumerate(column(builder.add(first, builder.mul(t, spacing)), c)):
-                        for line in range(lines):
-                            y = row - line * step
-                            if 0 <= y < height:
-                                acc[y] = e.fma(factors[line], value, acc[y])
-                    for y in range(height):
-                        e.store(acc[y], e.at(own, y * e.width))
-                    return []
+                def block(panel: ir.Value, c: ir.Value) -> None:
+                    own = e.at(sums, panel)
+                    shares = [e.load(e.at(given, builder.add(c, builder.mul(d_line, i64(l))))) for l in range(lines)]
 
-                e.loop(taps, [], tap)
+                    def tap(at: ir.Value, values: Iterable[ir.Value], _: list[ir.Value]) -> list[ir.Value]:
+                        totals = [e.at(e.at(own, at), y * e.width) for y in range(height)]
+                        acc = [e.load(total) for total in totals]
+                        for row, value in enumerate(values):
+                            for line, share in enumerate(shares):
+                                if 0 <= row - line * step < height:
+                                    acc[row - line * step] = e.fma(share, value, acc[row - line * step])
+                        for total, value in zip(totals, acc, strict=True):
+                            e.store(value, total)
+                        return []
 
-            _blocks(e, count, block)
+                    run.columns(sources, c, [], tap)
+
+                run.blocks(block)
+                return []
+
+            e.loop(run.pixels, [], pixel)
             return context.get_dummy_value()
 
-        return types.void(sums, dy, INDEX, INDEX, places, INDEX, INDEX, INDEX, INDEX), codegen
+        return types.void(sums, dy, *[INDEX] * 3, places, RUN, INDEX), codegen
 
     return correlate
 
 
-correlate_3_0, correlate_3_1, correlate_3_2 = (_correlate_lines(3, step) for step in range(3))
-correlate_5_0, correlate_5_1, correlate_5_2 = (_correlate_lines(5, step) for step in range(3))
+#: Of so many rows of taps, of a step; or of a single line.
+correlate_3_1, correlate_3_2 = (_correlate_lines(3, step, lines_of(step)) for step in (1, 2))
+correlate_5_1, correlate_5_2 = (_correlate_lines(5, step, lines_of(step)) for step in (1, 2))
+correlate_3, correlate_5 = (_correlate_lines(height, 1, 1) for height in (3, 5))

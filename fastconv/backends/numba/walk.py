@@ -63,11 +63,11 @@ class _Walk:
     def walk(self, arrays: tuple[np.ndarray | None, ...], *others: np.ndarray) -> None:
         """Calls the kernel on each thread. ``arrays``: those that it finds by their addresses."""
         addresses = np.array([address_of(a) for a in arrays], np.int64)
-        counter = np.zeros(1, np.int64)
+        counter, pieces = np.zeros(1, np.int64), self.pieces
 
         def work() -> None:
             space = aligned(self.work, self.dtype)
-            self.kernel(counter, self.pieces, self.problems, self.strides, self.table, addresses, *others, space)
+            self.kernel(counter, pieces, self.problems, self.strides, self.table, addresses, *others, space)
 
         workers.run(work, self.threads())
 
