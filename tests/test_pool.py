@@ -109,6 +109,16 @@ def test_nan_and_infinity_stay_in_their_windows(pooling_target: Target, dtype: s
             testing.assert_exact(testing.proven(pooling_target, fc.sum_pool2d, own, kernel, 1, layout=layout), y)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+def test_the_error_of_long_sums(pooling_target: Target, last: bool) -> None:
+    """Thousands of numbers, one after the other, would lose more digits than this."""
+    x = np.random.default_rng(14).random((1, 37, 112, 120), "float32")
+    exact, layout = x.mean((2, 3), dtype="float64")[:, :, None, None], layouts.name(last, 2)
+    with testing.on(pooling_target):
+        y = testing.proven(pooling_target, fc.global_avg_pool2d, layouts.to(x, last), layout=layout)
+    assert np.abs(y - layouts.to(exact, last)).max() < 5e-7
+
+
 @pytest.mark.parametrize("kind", ["max", "avg", "sum"])
 @pytest.mark.parametrize("order", testing.MEMORY_ORDERS)
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])

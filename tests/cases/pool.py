@@ -62,6 +62,8 @@ POOLS = [
     pool("same", 1, 3, (7, 8), kernel_size=3, stride=2, padding="same"),
     pool("same_lower", 1, 3, (8, 8), kernel_size=2, stride=1, padding="same_lower"),
     pool("one window", 2, 3, (4, 5), kernel_size=(4, 5)),
+    pool("apart in parts", 1, 9, (68, 75), kernel_size=(3, 2)),
+    pool("stride over kernel in parts", 1, 9, (70, 75), kernel_size=(3, 2), stride=(4, 3)),
     pool("1x1", 1, 3, (4, 5), kernel_size=1),
     pool("1x1 stride 2", 1, 8, (5, 7), kernel_size=1, stride=2),
     pool("wide", 1, 2, (3, 130), kernel_size=(2, 3), stride=1),

@@ -7,7 +7,10 @@ of one image, forward and backward, so no two pieces write the same element and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -16,19 +19,20 @@ from ...spec import PoolSpec
 from ...threads import get_num_threads
 from . import workers
 from .engine import turn
-from .product import WORK_FLOOR, address_of, steps
-from .simd import ISA, compact, data_of, fetch_add, jit, lanes, part, plain, pointer, vector_lanes
+from .product import WORK_FLOOR, addresses_of
+from .simd import ISA, compact, data_of, fetch_add, jit, lanes, no_inline, part, plain, pointer, vector_lanes
 from .windows import (
     accumulate,
-    add_to_window,
+    add_to_maxima,
+    add_to_windows,
     arg_max,
-    divide,
     fill_line,
-    give_back,
-    give_to_maxima,
     max_of_windows,
+    put_in_maxima,
+    put_in_windows,
     reduce_max,
     reduce_sum,
+    spread_lines,
     sum_of_windows,
     total_max,
     total_sum,
@@ -38,6 +42,12 @@ __all__ = ["PoolKernel"]
 
 _i8 = np.int64
 
+#: Taps that are read side by side.
+_AT_ONCE = 16
+
+#: Bytes of a band of planes that became vectors.
+_BAND = 16384
+
 PROBLEM = np.dtype(
     [
         ("n", _i8), ("c", _i8), ("block", _i8), ("channels_inside", _i8),
@@ -46,6 +56,10 @@ PROBLEM = np.dtype(
         ("dilation0", _i8), ("dilation1", _i8), ("dilation2", _i8),
         # Where vectors of channels lie that were planes: those of x, behind them those of y, or of dx and dy.
         ("vectors", _i8),
+        # Pixels of the largest band: planes become vectors band by band.
+        ("band_pixels", _i8),
+        # Windows are reduced each by itself, so many rows at once; none has a pixel of another; every pixel is in one.
+        ("separate", _i8), ("at_once", _i8), ("apart", _i8), ("covered", _i8),
     ]
 )  # fmt: skip
 
@@ -70,12 +84,10 @@ def _reduce(maximum, dst, d, src, at, offsets, first, taps, count):
 @part
 def _rows_of(step, job, w0, w1, offsets):
     """Where the rows of a window begin, to the table; how many they are."""
-    rows = 0
-    for p0 in range(w0[0], w0[1], job.dilation0):
-        for p1 in range(w1[0], w1[1], job.dilation1):
-            offsets[rows] = _at(step, p0, p1, 0)
-            rows += 1
-    return rows
+    for i in range(w0[3]):
+        for j in range(w1[3]):
+            offsets[i * w1[3] + j] = _at(step, w0[0] + i * job.dilation0, w1[0] + j * job.dilation1, 0)
+    return w0[3] * w1[3]
 
 
 # -------------------------------------------------------------------------------------- a block of channels at a time
@@ -99,89 +111,122 @@ def _scatter(dx, d, step, lane, indices, i, dy, y, count, plane):
 def _taps(step, job, w0, w1, w2, offsets):
     """Where the elements of a window are, to the table; how many they are."""
     taps = 0
-    for p0 in range(w0[0], w0[1], job.dilation0):
-        for p1 in range(w1[0], w1[1], job.dilation1):
-            for p2 in range(w2[0], w2[1], job.dilation2):
-                offsets[taps] = _at(step, p0, p1, p2)
+    for i in range(w0[3]):
+        for j in range(w1[3]):
+            for k in range(w2[3]):
+                offsets[taps] = _at(
+                    step, w0[0] + i * job.dilation0, w1[0] + j * job.dilation1, w2[0] + k * job.dilation2
+                )  # fmt: skip
                 taps += 1
     return taps
 
 
 @part
-def _block_forward(
-    x, xb, xs, y, yb, ys, indices, ib, js, count, line, job, windows, start, divisor, offsets, numbers, begin
-):
+def _arg_max_forward(
+    x, xb, xs, y, yb, ys, indices, ib, js, count, job, windows, offsets, numbers, begin
+):  # fmt: skip
+    """The maxima of all windows, and where they are."""
     compact()
-    # Where pixels adjoin a row is one line.
-    dense, lane, columns = xs.s2 == count, vector_lanes(line), job.out0 + job.out1
-    for t in range(job.in2):
-        numbers[t] = t * job.dilation2 * count
+    columns = job.out0 + job.out1
     for o0 in range(job.out0):
-        w0 = windows[o0]
         for o1 in range(job.out1):
-            w1 = windows[job.out0 + o1]
-            if not job.indexed:
-                rows = _rows_of(xs, job, w0, w1, offsets)
-                for p2 in range(1 if dense else job.in2):
-                    length = job.in2 * count if dense else count
-                    _reduce(job.maximum, line, p2 * count, x, xb + p2 * xs.s2, offsets, 0, rows, length)
-            for o2 in range(job.out2 if job.indexed else 0):
-                w2 = windows[columns + o2]
-                target = yb + _at(ys, o0, o1, o2)
-                taps = _taps(xs, job, w0, w1, w2, offsets)
+            for o2 in range(job.out2):
+                taps = _taps(xs, job, windows[o0], windows[job.out0 + o1], windows[columns + o2], offsets)
                 for t in range(taps):
                     numbers[t] = offsets[t] // xs.s2
-                at = ib + _at(js, o0, o1, o2)
-                arg_max(indices, at, y, target, x, xb, offsets, numbers, taps, begin, numbers[0], 0, count)
-            if job.indexed:
-                continue
-            target = yb + _at(ys, o0, o1, 0)
-            # A single vector of channels is reduced window by window without leaving its kernel.
-            if count == lane and job.maximum:
-                max_of_windows(y, target, ys.s2, line, 0, lane, windows, columns, job.dilation2, job.out2)
-            elif count == lane:
-                sum_of_windows(y, target, ys.s2, line, 0, lane, windows, columns, job.dilation2, job.out2)
-            for o2 in range(job.out2 if count != lane or job.counted or divisor != 1 else 0):
-                w2, at = windows[columns + o2], target + o2 * ys.s2
-                if count != lane:
-                    taps = (w2[1] - w2[0] + job.dilation2 - 1) // job.dilation2
-                    _reduce(job.maximum, y, at, line, w2[0] * count, numbers, 0, taps, count)
-                if job.counted:
-                    divisor = start + w0[2] * w1[2] * w2[2]
-                if divisor != 1:
-                    divide(y, at, y, at, count, divisor)
+                arg_max(
+                    indices, ib + _at(js, o0, o1, o2), y, yb + _at(ys, o0, o1, o2), x, xb, offsets, numbers, taps,
+                    begin, numbers[0], 0, count,
+                )  # fmt: skip
 
 
 @part
-def _block_backward(dy, yb, ys, x, xb, dx, db, ds, count, line, job, windows, divisor, offsets):
+def _reduce_windows(maximum, more, y, at, y_step, x, xb, divisor, counted, offsets, windows, row):
     compact()
-    dense, lane, columns = ds.s2 == count, vector_lanes(line), job.out0 + job.out1
+    no_inline()
+    if maximum:
+        max_of_windows(more, y, at, y_step, x, xb, divisor, counted, offsets, windows, row)
+    else:
+        sum_of_windows(more, y, at, y_step, x, xb, divisor, counted, offsets, windows, row)
+
+
+@part
+def _row(job, step, rows, count):
+    """The ``windows.ROW`` of a row of results."""
+    return step, rows, job.out0 + job.out1, job.dilation2, job.out2, count
+
+
+@part
+def _block_forward(x, xb, xs, y, yb, ys, count, line, job, windows, first, last, divisors, offsets, zero):
+    """Rows ``first`` to ``last`` of the results. ``divisors``: of the windows, and 1."""
+    compact()
+    # Where pixels adjoin a row is one line.
+    dense = xs.s2 == count
     for o0 in range(job.out0):
         w0 = windows[o0]
-        for o1 in range(job.out1):
-            w1 = windows[job.out0 + o1]
-            if not job.maximum:
-                fill_line(line, 0, job.in2 * count, 0)
-            rows, target = _rows_of(ds, job, w0, w1, offsets), yb + _at(ys, o0, o1, 0)
-            if count == lane and job.maximum:
-                give_to_maxima(
-                    dx, db, ds.s2, x, xb, dy, target, ys.s2, offsets, rows, windows, columns, job.dilation2, job.out2
-                )  # fmt: skip
-            for o2 in range(job.out2 if count != lane or not job.maximum else 0):
-                w2, source, share = windows[columns + o2], target + o2 * ys.s2, job.in2 * count
-                if job.maximum:
-                    taps = _taps(ds, job, w0, w1, w2, offsets)
-                    give_back(dx, db, x, xb, dy, source, offsets, taps, count)
-                    continue
-                if job.counted:
-                    divisor = divisor * 0 + w0[2] * w1[2] * w2[2]
-                divide(line, share, dy, source, count, divisor)
-                if count == lane:
-                    add_to_window(line, 0, lane, line, share, windows, columns, job.dilation2, o2)
-                else:
-                    for p2 in range(w2[0], w2[1], job.dilation2):
-                        accumulate(line, p2 * count, line, share, count)
-            if not job.maximum:
+        for o1 in range(first, last):
+            w1, at = windows[job.out0 + o1], yb + _at(ys, o0, o1, 0)
+            rows, counted = _rows_of(xs, job, w0, w1, offsets), w0[2] * w1[2] if job.counted else 0
+            if job.separate:
+                for r in range(0, rows, job.at_once):
+                    behind = min(job.at_once, rows - r)
+                    goes_on = int(r + behind < rows)
+                    _reduce_windows(
+                        job.maximum, r, y, at, ys.s2, x, xb, divisors[goes_on], 0 if goes_on else counted, offsets[r:],
+                        windows, _row(job, xs.s2, behind, count),
+                    )  # fmt: skip
+                continue
+            # The columns of several windows have the same rows.
+            for p2 in range(1 if dense else job.in2):
+                length = job.in2 * count if dense else count
+                _reduce(job.maximum, line, p2 * count, x, xb + p2 * xs.s2, offsets, 0, rows, length)
+            _reduce_windows(
+                job.maximum, plain(0), y, at, ys.s2, line, plain(0), divisors[0], counted, zero, windows,
+                _row(job, count, plain(1), count),
+            )  # fmt: skip
+
+
+@part
+def _give_windows(apart, dx, db, dy, at, y_step, divisor, counted, offsets, windows, row):
+    compact()
+    no_inline()
+    if apart:
+        put_in_windows(dx, db, dy, at, y_step, divisor, counted, offsets, windows, row)
+    else:
+        add_to_windows(dx, db, dy, at, y_step, divisor, counted, offsets, windows, row)
+
+
+@part
+def _give_maxima(apart, dx, db, x, xb, dy, at, y_step, offsets, windows, row):
+    compact()
+    no_inline()
+    if apart:
+        put_in_maxima(dx, db, x, xb, dy, at, y_step, offsets, windows, row)
+    else:
+        add_to_maxima(dx, db, x, xb, dy, at, y_step, offsets, windows, row)
+
+
+@part
+def _block_backward(dy, yb, ys, x, xb, dx, db, ds, count, line, job, windows, first, last, divisor, offsets, zero):
+    """What rows ``first`` to ``last`` of dy give."""
+    compact()
+    dense = ds.s2 == count
+    for o0 in range(job.out0):
+        w0 = windows[o0]
+        for o1 in range(first, last):
+            w1, at = windows[job.out0 + o1], yb + _at(ys, o0, o1, 0)
+            rows, counted = _rows_of(ds, job, w0, w1, offsets), w0[2] * w1[2] if job.counted else 0
+            if job.maximum:
+                row = _row(job, ds.s2, rows, count)
+                _give_maxima(job.apart, dx, db, x, xb, dy, at, ys.s2, offsets, windows, row)
+            elif job.apart:
+                for r in range(0, rows, job.at_once):
+                    row = _row(job, ds.s2, min(job.at_once, rows - r), count)
+                    _give_windows(True, dx, db, dy, at, ys.s2, divisor, counted, offsets[r:], windows, row)
+            else:
+                fill_line(line, 0, job.in2 * count, divisor * 0)
+                row = _row(job, count, plain(1), count)
+                _give_windows(False, line, plain(0), dy, at, ys.s2, divisor, counted, zero, windows, row)
                 for k in range(rows):
                     for p2 in range(1 if dense else job.in2):
                         length = job.in2 * count if dense else count
@@ -202,56 +247,70 @@ def _turn_planes(line, at, src, s, step, plane, count):
 
 
 @jit
-def forward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer, positions, tables):
+def forward(counter, pieces, jobs, strides, windows, bands, addresses, scalars, buffer, positions, tables):
     """x, y and indices (addresses and strides in this order): take pieces until none is left."""
     job, xs, ys, js = jobs[0], strides[0], strides[1], strides[2]
     x, y, indices = pointer(addresses[0], buffer), pointer(addresses[1], buffer), pointer(addresses[2], windows)
-    line, places, start, divisor = data_of(buffer), data_of(positions), scalars[0], scalars[1]
+    line, places, divisor = data_of(buffer), data_of(positions), scalars[0]
     blocks, lane = (job.c + job.block - 1) // job.block, vector_lanes(line)
     plane, outs = job.in0 * job.in1 * job.in2, job.out0 * job.out1 * job.out2
-    results = job.vectors + plane * lane
+    results = job.vectors + job.band_pixels * lane
+    tables[1, 0] = 0
     piece = fetch_add(counter)
     while piece < pieces:
         n, c = piece // blocks, piece % blocks * job.block
         count = min(job.block, job.c - c)
         xb, yb, ib = n * xs.n + c * xs.c, n * ys.n + c * ys.c, n * js.n + c * js.c
         if job.whole:
-            for i in range(count):
-                if job.maximum:
-                    y[yb + i * ys.c] = total_max(x, xb + i * xs.c, job.in2)
-                else:
-                    y[yb + i * ys.c] = total_sum(x, xb + i * xs.c, job.in2) / divisor
-        elif job.channels_inside:
-            _block_forward(
-                x, xb, xs, y, yb, ys, indices, ib, js, count, line, job, windows, start, divisor, tables[0], tables[1],
-                positions[1],
+            if job.maximum:
+                total_max(y, yb, ys.c, x, xb, xs.c, divisor, count, job.in2)
+            else:
+                total_sum(y, yb, ys.c, x, xb, xs.c, divisor, count, job.in2)
+        elif job.indexed and job.channels_inside:
+            _arg_max_forward(
+                x, xb, xs, y, yb, ys, indices, ib, js, count, job, windows, tables[0], tables[1], positions[1]
             )  # fmt: skip
-        else:
+        elif job.indexed:
             _turn_planes(line, job.vectors, x, xb, xs.c, plane, count)
-            _block_forward(
-                line, job.vectors, strides[3], line, results, strides[4], places, plain(0), strides[4], lane, line, job,
-                windows, start, divisor, tables[0], tables[1], positions[1],
+            _arg_max_forward(
+                line, job.vectors, strides[3], line, results, strides[4], places, plain(0), strides[4], lane, job,
+                windows, tables[0], tables[1], positions[1],
             )  # fmt: skip
             turn(y, yb, ys.c, line, results, lane, outs, count)
-            for i in range(count if job.indexed else 0):
+            for i in range(count):
                 for p in range(outs):
                     indices[ib + i * js.c + p] = places[p * lane + i]
+        elif job.channels_inside:
+            _block_forward(
+                x, xb, xs, y, yb, ys, count, line, job, windows, plain(0), job.out1, scalars, tables[0], tables[1]
+            )  # fmt: skip
+        else:
+            vs, rs = strides[3], strides[4]
+            for band in range(len(bands)):
+                first, last, low, high = bands[band]
+                _turn_planes(line, job.vectors, x, xb + low * job.in2, xs.c, job.in0 * (high - low) * job.in2, count)
+                _block_forward(
+                    line, job.vectors - low * vs.s1, vs, line, results - first * rs.s1, rs, lane, line, job, windows,
+                    first, last, scalars, tables[0], tables[1],
+                )  # fmt: skip
+                turn(y, yb + first * job.out2, ys.c, line, results, lane, job.out0 * (last - first) * job.out2, count)
         piece = fetch_add(counter)
 
 
 @jit
-def backward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer, positions, tables):
+def backward(counter, pieces, jobs, strides, windows, bands, addresses, scalars, buffer, positions, tables):
     """dy, x, indices and dx (addresses and strides in this order): take pieces until none is left.
 
     Returns how many indices are no positions of dx."""
     job, ys, xs, js, ds = jobs[0], strides[0], strides[1], strides[2], strides[3]
     dy, x = pointer(addresses[0], buffer), pointer(addresses[1], buffer)
     indices, dx = pointer(addresses[2], windows), pointer(addresses[3], buffer)
-    line, divisor = data_of(buffer), scalars[1]
+    line, divisor = data_of(buffer), scalars[0]
     blocks, lane = (job.c + job.block - 1) // job.block, vector_lanes(line)
     plane, outs, wrong = job.in0 * job.in1 * job.in2, job.out0 * job.out1 * job.out2, 0
-    results = job.vectors + plane * lane
-    shares = results + plane * lane
+    results = job.vectors + job.band_pixels * lane
+    shares = results + job.band_pixels * lane
+    tables[1, 0] = 0
     piece = fetch_add(counter)
     while piece < pieces:
         n, c = piece // blocks, piece % blocks * job.block
@@ -260,7 +319,7 @@ def backward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer
         ib, db = n * js.n + c * js.c, n * ds.n + c * ds.c
         if job.channels_inside:
             dense = ds.s2 == count
-            for p in range(1 if dense else plane):
+            for p in range(0 if job.covered and not job.indexed else 1 if dense else plane):
                 fill_line(dx, db + p * ds.s2, plane * count if dense else count, 0)
             if job.indexed:
                 for p in range(outs):
@@ -268,30 +327,54 @@ def backward(counter, pieces, jobs, strides, windows, addresses, scalars, buffer
                         dx, db, ds.s2, plain(1), indices, ib + p * js.s2, dy, yb + p * ys.s2, count, plane
                     )  # fmt: skip
             else:
-                _block_backward(dy, yb, ys, x, xb, dx, db, ds, count, line, job, windows, divisor, tables[0])
-        elif job.indexed or (job.whole and not job.maximum):
+                _block_backward(
+                    dy, yb, ys, x, xb, dx, db, ds, count, line, job, windows, plain(0), job.out1, divisor, tables[0],
+                    tables[1],
+                )  # fmt: skip
+        elif job.indexed:
             for i in range(count):
-                yi, di = yb + i * ys.c, db + i * ds.c
-                fill_line(dx, di, plane, divisor * 0 if job.indexed else dy[yi] / divisor)
-                if job.indexed:
-                    wrong += _scatter(
-                        dx, di, plain(1), plain(0), indices, ib + i * js.c, dy, yi, outs, plane
-                    )  # fmt: skip
+                fill_line(dx, db + i * ds.c, plane, divisor * 0)
+                wrong += _scatter(
+                    dx, db + i * ds.c, plain(1), plain(0), indices, ib + i * js.c, dy, yb + i * ys.c, outs, plane
+                )  # fmt: skip
+        elif job.whole and not job.maximum:
+            spread_lines(dx, db, ds.c, dy, yb, ys.c, divisor, count, plane)
         else:
-            if job.maximum:
-                _turn_planes(line, job.vectors, x, xb, xs.c, plane, count)
-            _turn_planes(line, shares, dy, yb, ys.c, outs, count)
-            fill_line(line, results, plane * lane, divisor * 0)
-            _block_backward(
-                line, shares, strides[5], line, job.vectors, line, results, strides[4], lane, line, job, windows,
-                divisor, tables[0],
-            )  # fmt: skip
-            turn(dx, db, ds.c, line, results, lane, plane, count)
+            vs, rs = strides[4], strides[5]
+            for band in range(len(bands)):
+                first, last, low, high = bands[band]
+                pixels, given = job.in0 * (high - low) * job.in2, job.out0 * (last - first) * job.out2
+                if job.maximum:
+                    _turn_planes(line, job.vectors, x, xb + low * job.in2, xs.c, pixels, count)
+                _turn_planes(line, shares, dy, yb + first * job.out2, ys.c, given, count)
+                if not job.covered:
+                    fill_line(line, results, pixels * lane, divisor * 0)
+                _block_backward(
+                    line, shares - first * rs.s1, rs, line, job.vectors - low * vs.s1, line, results - low * vs.s1, vs,
+                    lane, line, job, windows, first, last, divisor, tables[0], tables[1],
+                )  # fmt: skip
+                turn(dx, db + low * job.in2, ds.c, line, results, lane, pixels, count)
         piece = fetch_add(counter)
     return wrong
 
 
 # ----------------------------------------------------------------------------------------------------- the kernel
+
+
+_NO_POSITIONS = np.zeros((2, 1), np.int64)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A call on so many threads at most; elements of the lines, of each list of positions, of each table."""
+
+    threads: int
+    pieces: int
+    job: np.ndarray
+    strides: np.ndarray
+    lines: int
+    positions: int
+    table: int
 
 
 class PoolKernel:
@@ -316,16 +399,19 @@ class PoolKernel:
             tables = [*[((0, 1, 1),)] * 2, ((0, size, size),)]
             self._sizes = (1, 1, size, 1, 1, 1, 1, 1, 1)
             self._whole = not spec.indices
-        self._windows = np.array([window for table in tables for window in table], np.int64)
+        # First, end, elements that count, elements that are read.
+        self._windows = np.array(
+            [(*window, len(range(window[0], window[1], step)))
+             for table, step in zip(tables, self._sizes[6:], strict=True) for window in table],
+            np.int64,
+        )  # fmt: skip
         average = spec.kind == "avg"
-        start = -np.inf if spec.kind == "max" else 0.0
         divisor = spec.divisor if average and spec.divisor is not None else 1.0
-        self._scalars = np.array([start, divisor], self.dtype)
         self._counted = average and spec.divisor is None
         if self._counted and all(len({count for _, _, count in t}) == 1 for t in tables):
             # Every window has as many elements.
-            self._counted = False
-            self._scalars[1] = prod(t[0][2] for t in tables)
+            self._counted, divisor = False, prod(t[0][2] for t in tables)
+        self._scalars = np.array([divisor, 1], self.dtype)
         self._spans = [max(e - s for s, e, _ in t) for t in tables]
         self._work = (
             spec.n * spec.c * prod(spec.out_size) * prod(len(t) and max(e - s for s, e, _ in t) for t in tables)
@@ -333,14 +419,48 @@ class PoolKernel:
         given = spec.direction != "fwd" and spec.indices
         #: Whether planes become vectors of channels.
         self._turned = not (spec.channels_last or given or (self._whole and (average or spec.direction == "fwd")))
-        self._space = lru_cache(maxsize=4)(self._count)
-        self._described = lru_cache(maxsize=8)(self._describe)
+        # What the rows of several windows have in common pays for a line of its own if windows are large or overlap.
+        rows0, rows1, columns = (-(-span // step) for span, step in zip(self._spans, self._sizes[6:], strict=True))
+        width, results = self._sizes[2], self._sizes[5]
+        shared = (rows0 * rows1 + 1) * width + columns * results
+        self._apart = max(self._sizes[6:]) == 1 and all(a[1] <= b[0] for t in tables for a, b in pairwise(t))
+        self._separate = self._apart or (
+            rows0 * rows1 * columns <= _AT_ONCE and rows0 * rows1 * columns * results <= shared
+        )
+        self._at_once = max(1, _AT_ONCE // columns)
+        edges = [
+            [0, *(edge for window in table for edge in window[:2]), size]
+            for table, size in zip(tables, self._sizes[:3], strict=True)
+        ]
+        self._covered = self._apart and all(e[::2] == e[1::2] for e in edges)
+        self._bands = np.array(self._divided(tables[1]), np.int64)
+        self._planned = lru_cache(maxsize=8)(self._plan)
+
+    def _divided(self, windows: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+        """Bands of a plane that stay near while they are vectors: rows of results (first, last), rows (low, high) that
+        they read, or that no other band gives to."""
+        in0, in1, in2, out0, out1, _ = self._sizes[:6]
+        forward_, indexed = self.spec.direction == "fwd", self.spec.indices
+        if in0 * out0 > 1 or indexed or not (forward_ or self._apart):
+            return [(0, out1, 0, in1)]
+        row = in2 * lanes(self.spec.dtype) * self.dtype.itemsize
+        count = min(out1, -(-in1 * row // _BAND))
+        edges = [out1 * k // count for k in range(count + 1)]
+        bands = []
+        for first, last in pairwise(edges):
+            low, high = min(w[0] for w in windows[first:last]), max(w[1] for w in windows[first:last])
+            if not forward_:
+                low, high = low if first else 0, windows[last][0] if last < out1 else in1
+            bands.append((first, last, low, high))
+        return bands
 
     def _block(self, threads: int) -> int:
         """Channels of a piece: many, but enough pieces for the threads."""
         spec = self.spec
         if spec.channels_last:
-            return min(spec.c, 256 if threads == 1 or spec.n * -(-spec.c // 256) >= 2 * threads else 16)
+            alone = self._separate if spec.direction == "fwd" else self._apart or spec.kind == "max"
+            most = spec.c if alone and threads == 1 else 256
+            return min(spec.c, most if threads == 1 or spec.n * -(-spec.c // 256) >= 2 * threads else 16)
         return min(spec.c, lanes(spec.dtype))
 
     def _threads(self) -> int:
@@ -348,41 +468,54 @@ class PoolKernel:
 
     @property
     def workspace_bytes(self) -> int:
-        threads = self._threads()
-        line, positions, table = self._space(self._block(threads))
-        return threads * (line * self.dtype.itemsize + (2 * positions + 3 * table) * 8)
+        plan = self._planned(self._threads())
+        positions = plan.positions if self.spec.indices else 0
+        return plan.threads * (plan.lines * self.dtype.itemsize + 2 * (positions + plan.table) * 8)
 
     def _count(self, block: int) -> tuple[int, int, int]:
-        """Elements of the lines, of each of two lists of positions, and of each of three tables."""
+        """Elements of the lines, of each of two lists of positions, and of each of two tables."""
         spec, vector = self.spec, lanes(self.spec.dtype)
         table = max(self._spans[0] * self._spans[1] * self._spans[2], self._sizes[2])
         if spec.channels_last:
             return (self._sizes[2] + 1) * block, block + vector, table
-        plane, outs = (prod(size) * vector if self._turned else 0 for size in (self._sizes[:3], self._sizes[3:6]))
-        return self._lines + 2 * plane + outs, vector + outs * spec.indices, table
+        if not self._turned:
+            return self._lines, vector, table
+        outs = self._sizes[3] * self._sizes[5] * max(last - first for first, last, _, _ in self._bands) * vector
+        return self._lines + 2 * self._band_pixels * vector + outs, vector + outs * spec.indices, table
+
+    @property
+    def _band_pixels(self) -> int:
+        return int(self._sizes[0] * self._sizes[2] * max(high - low for _, _, low, high in self._bands))
 
     @property
     def _lines(self) -> int:
         """Elements of a row of vectors and a share."""
         return (self._sizes[2] + 1) * lanes(self.spec.dtype)
 
-    def _describe(self, block: int, indexed: bool, *strides: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray]:
-        """The problem, and the strides of all arrays."""
+    def _plan(self, threads: int) -> _Plan:
         spec = self.spec
+        block = self._block(threads)
+        lines, positions, table = self._count(block)
         job = (
-            spec.n, spec.c, block, spec.channels_last, spec.kind == "max", indexed, self._counted, self._whole,
-            *self._sizes, self._lines,
+            spec.n, spec.c, block, spec.channels_last, spec.kind == "max", spec.indices, self._counted, self._whole,
+            *self._sizes, self._lines, self._band_pixels, self._separate, self._at_once, self._apart, self._covered,
         )  # fmt: skip
-        records = []
-        for steps_of in strides:
-            n, *rest = steps_of or (0,) * (self.spec.ndim + 2)
-            *size, c = rest if self.spec.channels_last else (*rest[1:], rest[0])
-            records.append((n, c, *(0,) * (3 - self.spec.ndim), *size))
+        images, results = (self._steps(*size) for size in (self._sizes[:3], self._sizes[3:6]))
+        strides = [images, results, results] if spec.direction == "fwd" else [results, images, results, images]
         # Of vectors that were planes.
-        vector = lanes(self.spec.dtype)
+        vector = lanes(spec.dtype)
         for _, height, width in (self._sizes[:3], self._sizes[3:6]):
-            records.append((0, 1, height * width * vector, width * vector, vector))
-        return np.array([job], PROBLEM), np.array(records, STEPS)
+            strides.append((0, 1, height * width * vector, width * vector, vector))
+        pieces = spec.n * -(-spec.c // block)
+        return _Plan(
+            min(threads, pieces), pieces, np.array([job], PROBLEM), np.array(strides, STEPS), lines, positions, table
+        )
+
+    def _steps(self, depth: int, height: int, width: int) -> tuple[int, ...]:
+        """``STEPS`` of a contiguous array."""
+        c = self.spec.c
+        pixel, plane = (c, 1) if self.spec.channels_last else (1, depth * height * width)
+        return c * depth * height * width, plane, height * width * pixel, width * pixel, pixel
 
     def pack(self, w: np.ndarray) -> np.ndarray:
         """A pooling has no weights: what comes is returned."""
@@ -390,39 +523,29 @@ class PoolKernel:
 
     def __call__(self, *arrays: np.ndarray | None) -> None:
         """fwd: (x, out, indices); bwd: (dy, x, indices, out)."""
-        spec = self.spec
         # Kernels want what they walk through to be contiguous, and where they add to, all of it.
-        forward_ = spec.direction == "fwd"
-        result, indices = arrays[1 if forward_ else 3], arrays[2]
-        out = result if result.flags.c_contiguous else np.empty(result.shape, result.dtype)
-        read = [None if a is None else np.ascontiguousarray(a) for a in (arrays[:1] if forward_ else arrays[:2])]
-        if not forward_ and indices is not None:
-            indices = np.ascontiguousarray(indices)
-        given = (*read, out, indices) if forward_ else (*read, indices, out)
-        threads = self._threads()
-        block = self._block(threads)
-        pieces = spec.n * -(-spec.c // block)
-        threads = min(threads, pieces)
-        job, strides = self._described(
-            block, indices is not None, *[None if a is None else steps(a) for a in given]
-        )  # fmt: skip
-        addresses = np.array([address_of(a) for a in given], np.int64)
-        counter = np.zeros(1, np.int64)
-        run = forward if spec.direction == "fwd" else backward
-
+        forward_ = self.spec.direction == "fwd"
+        at = 1 if forward_ else 3
+        result = arrays[at]
+        given = [a if a is None or a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
+        if given[at] is not result:
+            given[at] = np.empty(result.shape, result.dtype)
+        plan = self._planned(self._threads())
+        addresses, counter = addresses_of(*given), np.zeros(1, np.int64)
+        run = forward if forward_ else backward
         wrong = []
 
         def work() -> None:
-            line, positions, table = self._space(block)
+            positions = np.zeros((2, plan.positions), np.int64) if self.spec.indices else _NO_POSITIONS
             found = run(
-                counter, pieces, job, strides, self._windows, addresses, self._scalars, np.empty(line, self.dtype),
-                np.zeros((2, positions), np.int64), np.empty((3, table), np.int64),
+                counter, plan.pieces, plan.job, plan.strides, self._windows, self._bands, addresses, self._scalars,
+                np.empty(plan.lines, self.dtype), positions, np.empty((2, plan.table), np.int64),
             )  # fmt: skip
             if found:
                 wrong.append(found)
 
-        workers.run(work, threads)
-        if out is not result:
-            result[...] = out
+        workers.run(work, plan.threads)
+        if given[at] is not result:
+            result[...] = given[at]
         if wrong:
             raise IndexError

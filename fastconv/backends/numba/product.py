@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from cffi import FFI
@@ -22,7 +23,7 @@ __all__ = [
     "Packed",
     "Product",
     "activation_number",
-    "address_of",
+    "addresses_of",
     "aligned",
     "merge_pixels",
     "steps",
@@ -33,7 +34,7 @@ __all__ = [
 WORK_FLOOR = 2_000_000
 
 _ffi = FFI()
-_ADDRESS = _ffi.typeof("intptr_t")
+_POINTER, _POINTERS, _ADDRESS = (_ffi.typeof(name) for name in ("void *", "void *[]", "intptr_t"))
 
 _NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
 
@@ -161,7 +162,7 @@ class Packed:
 def aligned(count: int, dtype: np.dtype) -> np.ndarray:
     """An uninitialised array that starts on a cache line."""
     raw = np.empty(count + 64 // dtype.itemsize, dtype)
-    start = -address_of(raw) % 64 // dtype.itemsize
+    start = -int(_ffi.cast(_ADDRESS, _ffi.from_buffer(raw))) % 64 // dtype.itemsize
     return raw[start : start + count]
 
 
@@ -273,7 +274,7 @@ class Product:
         threads = self.threads()
         schedule = self.schedule(threads)
         packed = aligned(self.packed_size, self.dtype)
-        addresses = np.array([address_of(a), address_of(b), 0, 0, 0], np.int64)
+        addresses = addresses_of(a, b, None, None, None)
         counter = np.zeros(1, np.int64)
 
         def work() -> None:
@@ -296,7 +297,7 @@ class Product:
         schedule = self.schedule(threads)
         threads = min(threads, schedule.pieces)
         ready = packed.data if packed is not None else self.scalars
-        addresses = np.array([address_of(x) for x in (a, b, out, residual, bias)], np.int64)
+        addresses = addresses_of(a, b, out, residual, bias)
         counter = np.zeros(1, np.int64)
 
         def work() -> None:
@@ -310,11 +311,15 @@ class Product:
         workers.run(work, threads)
 
 
-def address_of(array: np.ndarray | None) -> int:
-    """Where the first element lies; 0 for None."""
+def addresses_of(*arrays: np.ndarray | None) -> np.ndarray:
+    """Where the first element of each lies, as int64; 0 for None. The arrays must be kept."""
+    return np.frombuffer(_ffi.buffer(_ffi.new(_POINTERS, [_pointer_to(array) for array in arrays])), np.int64)
+
+
+def _pointer_to(array: np.ndarray | None) -> Any:
     if array is None:
-        return 0
+        return _ffi.NULL
     if array.flags.c_contiguous and array.size:
         # NumPy's own answer takes three times as long.
-        return int(_ffi.cast(_ADDRESS, _ffi.from_buffer(array)))
-    return array.__array_interface__["data"][0]
+        return _ffi.from_buffer(array)
+    return _ffi.cast(_POINTER, array.__array_interface__["data"][0])

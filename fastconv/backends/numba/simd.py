@@ -227,6 +227,20 @@ class Emit:
         name = f"llvm.masked.store.{self.suffix}.p0{self.suffix}"
         self.call(name, ir.VoidType(), value, self.b.bitcast(address, vector), i32(self.size), mask)
 
+    def load_each(self, base: ir.Value, offset: ir.Value, count: int, mask: ir.Value | None = None) -> list[ir.Value]:
+        """Vectors side by side, the first at ``offset``, masked if there is a mask."""
+        places = self.at_each(base, offset, count)
+        return [self.load(place) if mask is None else self.load_masked(place, mask) for place in places]
+
+    def store_each(
+        self, values: list[ir.Value], base: ir.Value, offset: ir.Value, mask: ir.Value | None = None
+    ) -> None:
+        for value, place in zip(values, self.at_each(base, offset, len(values)), strict=True):
+            if mask is None:
+                self.store(value, place)
+            else:
+                self.store_masked(value, place, mask)
+
     def larger(self, value: ir.Value, best: ir.Value) -> ir.Value:
         """The maximum of two vectors: a NaN of either, of equal ones the second."""
         larger = self.b.select(self.b.fcmp_ordered(">", value, best), value, best)
@@ -268,6 +282,28 @@ class Emit:
             phi.add_incoming(result, b.block)
         b.branch(head)
         b.position_at_end(after)
+        return phis
+
+    def unrolled_loop(
+        self, usual: tuple[int, ...], count: ir.Value, carried: list[ir.Value], body: Callable[..., list[ir.Value]]
+    ) -> list[ir.Value]:
+        """``loop``, without one for the usual counts."""
+        if not usual:
+            return self.loop(count, carried, body)
+        b, i64, ends = self.b, ir.IntType(64), []
+        with b.if_else(b.icmp_signed("==", count, i64(usual[0]))) as (straight, otherwise):
+            with straight:
+                results = carried
+                for i in range(usual[0]):
+                    results = body(i64(i), results)
+                ends.append((b.block, results))
+            with otherwise:
+                results = self.unrolled_loop(usual[1:], count, carried, body)
+                ends.append((b.block, results))
+        phis = [b.phi(c.type) for c in carried]
+        for block, results in ends:
+            for phi, result in zip(phis, results, strict=True):
+                phi.add_incoming(result, block)
         return phis
 
 
@@ -435,18 +471,28 @@ def transpose_vectors(typingctx, dst, d, d_step, src, s, s_step, count):
         def places(base: ir.Value, start: ir.Value, step: ir.Value) -> list[ir.Value]:
             return [e.at(base, builder.add(start, builder.mul(step, i64(i)))) for i in range(e.width)]
 
-        def interleaved(x: ir.Value, y: ir.Value, first: int) -> ir.Value:
-            order = [lane for i in range(first, first + half) for lane in (i, i + e.width)]
-            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(i32, e.width), order))
+        def interleaved(lines: list[ir.Value], unit: int, span: int) -> list[ir.Value]:
+            """A square of units, which are columns afterwards, in each span of the lines."""
+            half, width = len(lines) // 2, e.width
 
-        def transposed(lines: list[ir.Value]) -> list[ir.Value]:
-            # Each round interleaves the halves of the list: after log2(lanes) of them rows are columns.
-            for _ in range(e.width.bit_length() - 1):
+            def joined(x: ir.Value, y: ir.Value, first: int) -> ir.Value:
+                starts = [at + k for at in range(first, width, span) for k in range(0, span // 2, unit)]
+                order = [start + k for s in starts for start in (s, s + width) for k in range(unit)]
+                return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(i32, width), order))
+
+            # Each round interleaves the halves of the list.
+            for _ in range(len(lines).bit_length() - 1):
                 pairs = zip(lines[:half], lines[half:], strict=True)
-                lines = [interleaved(x, y, first) for x, y in pairs for first in (0, half)]
+                lines = [joined(x, y, first) for x, y in pairs for first in (0, span // 2)]
             return lines
 
-        half = e.width // 2
+        def transposed(lines: list[ir.Value]) -> list[ir.Value]:
+            # In 16 bytes first, where shuffles cost least, then these.
+            few = 16 // e.size
+            groups = [interleaved(lines[g : g + few], 1, few) for g in range(0, e.width, few)]
+            columns = [interleaved(list(group), few, e.width) for group in zip(*groups, strict=True)]
+            return [line for lines in zip(*columns, strict=True) for line in lines]
+
         targets, sources = places(dst, d, d_step), places(src, s, s_step)
         with builder.if_else(builder.icmp_signed("==", count, i64(e.width)), likely=True) as (whole, part):
             with whole:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...threads import get_num_threads
 from . import workers
-from .product import WORK_FLOOR, Packed, address_of, aligned
+from .product import WORK_FLOOR, Packed, addresses_of, aligned
 
 __all__ = ["STEPS", "DirectJob", "Gradients", "Results", "Triple"]
 
@@ -62,7 +62,7 @@ class _Walk:
 
     def walk(self, arrays: tuple[np.ndarray | None, ...], *others: np.ndarray) -> None:
         """Calls the kernel on each thread. ``arrays``: those that it finds by their addresses."""
-        addresses = np.array([address_of(a) for a in arrays], np.int64)
+        addresses = addresses_of(*arrays)
         counter, pieces = np.zeros(1, np.int64), self.pieces
 
         def work() -> None:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .simd import ABREAST, INDEX, Emit
 
 __all__ = [
     "accumulate",
-    "add_to_window",
+    "add_to_maxima",
+    "add_to_windows",
     "arg_max",
-    "divide",
     "fill_line",
-    "give_back",
-    "give_to_maxima",
     "max_of_windows",
+    "put_in_maxima",
+    "put_in_windows",
     "reduce_max",
     "reduce_sum",
+    "spread_lines",
     "sum_of_windows",
     "total_max",
     "total_sum",
@@ -36,23 +39,16 @@ def _reduce(maximum: bool) -> Callable[..., ir.Value]:
         e = Emit(builder, signature.args[0])
         table = e.at(context.make_array(signature.args[4])(context, builder, offsets).data, first)
         dst, src = e.at(dst, d), e.at(src, s)
-        start = e.constant(float("-inf") if maximum else 0.0)
+        start, join = e.constant(float("-inf") if maximum else 0.0), e.larger if maximum else builder.fadd
 
         def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
             base = e.at(src, at)
 
             def tap(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-                places = e.at_each(base, builder.load(e.at(table, t)), wide)
-                values = [e.load(p) if mask is None else e.load_masked(p, mask) for p in places]
-                pairs = zip(values, acc, strict=True)
-                return [e.larger(v, a) if maximum else builder.fadd(a, v) for v, a in pairs]
+                pairs = zip(e.load_each(base, builder.load(e.at(table, t)), wide, mask), acc, strict=True)
+                return [join(value, a) for value, a in pairs]
 
-            results = e.loop(taps, [start] * wide, tap)
-            for value, place in zip(results, e.at_each(dst, at, wide), strict=True):
-                if mask is None:
-                    e.store(value, place)
-                else:
-                    e.store_masked(value, place, mask)
+            e.store_each(e.loop(taps, [start] * wide, tap), dst, at, mask)
 
         e.spans(count, body)
         return context.get_dummy_value()
@@ -76,272 +72,291 @@ def reduce_sum(typingctx, dst, d, src, s, offsets, first, taps, count):
     return _reduce_types(dst, src, offsets), _reduce(maximum=False)
 
 
-def _total(maximum: bool) -> Callable[..., ir.Value]:
-    """The maximum or the sum of ``src[s + j]``, for j below count."""
+def _total(maximum: bool) -> Any:
+    """Of lines i: ``dst[d + i d_step]`` = the maximum, or the sum over the divisor, of ``src[s + i s_step + j]``, for j
+    below count."""
 
-    def codegen(context, builder, signature, args):
-        src, s, count = args
-        e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
-        src, join = e.at(src, s), e.larger if maximum else builder.fadd
-        start = e.constant(float("-inf") if maximum else 0.0)
-        totals, at = [start] * ABREAST, i64(0)
-        for wide in (ABREAST, 1):
-            first, step = at, i64(wide * e.width)
-            times = builder.sdiv(builder.sub(count, first), step)
+    @intrinsic
+    def total(typingctx, dst, d, d_step, src, s, s_step, divisor, lines, count):
+        def codegen(context, builder, signature, args):
+            dst, d, d_step, src, s, s_step, divisor, lines, count = args
+            e, i64 = Emit(builder, signature.args[0]), ir.IntType(64)
+            dst, src, join = e.at(dst, d), e.at(src, s), e.larger if maximum else builder.fadd
+            start = e.constant(float("-inf") if maximum else 0.0)
 
-            def block(i: ir.Value, acc: list[ir.Value], wide=wide, first=first, step=step) -> list[ir.Value]:
-                places = e.at_each(src, builder.add(first, builder.mul(i, step)), wide)
-                return [join(e.load(p), a) for p, a in zip(places, acc, strict=True)]
+            def line(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                totals, at, own = [start] * ABREAST, i64(0), e.at(src, builder.mul(i, s_step))
+                for wide in (ABREAST, 1):
+                    first, step = at, i64(wide * e.width)
+                    times = builder.sdiv(builder.sub(count, first), step)
 
-            totals = e.loop(times, totals[:wide], block) + totals[wide:]
-            at = builder.add(first, builder.mul(times, step))
-        mask = e.between(i64(0), builder.sub(count, at))
-        total = builder.select(mask, e.load_masked(e.at(src, at), mask), start)
-        for one in totals:
-            total = join(one, total)
-        return e.across(total, join)
+                    def block(k: ir.Value, acc: list[ir.Value], first=first, step=step) -> list[ir.Value]:
+                        values = e.load_each(own, builder.add(first, builder.mul(k, step)), len(acc))
+                        return [join(value, a) for value, a in zip(values, acc, strict=True)]
 
-    return codegen
-
-
-@intrinsic
-def total_max(typingctx, src, s, count):
-    """The maximum of a line."""
-    return src.dtype(src, INDEX, INDEX), _total(maximum=True)
-
-
-@intrinsic
-def total_sum(typingctx, src, s, count):
-    """The sum of a line."""
-    return src.dtype(src, INDEX, INDEX), _total(maximum=False)
-
-
-@intrinsic
-def give_back(typingctx, dx, d, x, s, dy, y, offsets, taps, count):
-    """``dx[d + offsets[t] + j] += dy[y + j]`` for the first t with the maximum of ``x[s + offsets[t] + j]``, or the
-    last NaN.
-    """
-
-    def codegen(context, builder, signature, args):
-        dx, d, x, s, dy, y, offsets, taps, count = args
-        e, i32 = Emit(builder, signature.args[0]), ir.IntType(32)
-        table = context.make_array(signature.args[6])(context, builder, offsets).data
-        dx, x, dy = e.at(dx, d), e.at(x, s), e.at(dy, y)
-
-        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
-            def load(base: ir.Value, t: ir.Value | None = None) -> list[ir.Value]:
-                begin = at if t is None else builder.add(at, builder.load(e.at(table, t)))
-                places = e.at_each(base, begin, wide)
-                return [e.load(p) if mask is None else e.load_masked(p, mask) for p in places]
-
-            def find(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-                number, out = e.splat(builder.trunc(t, i32)), []
-                for i, value in enumerate(load(x, t)):
-                    best, at_best = acc[2 * i : 2 * i + 2]
-                    nan = builder.fcmp_unordered("uno", value, value)
-                    taken = builder.or_(builder.fcmp_ordered(">", value, best), nan)
-                    out += [builder.select(taken, value, best), builder.select(taken, number, at_best)]
-                return out
-
-            begin = [e.constant(float("-inf")), e.splat(i32(0))] * wide
-            winners, shares = e.loop(taps, begin, find)[1::2], load(dy)
-
-            def give(t: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-                number = e.splat(builder.trunc(t, i32))
-                places = e.at_each(dx, builder.add(at, builder.load(e.at(table, t))), wide)
-                for winner, share, old, place in zip(winners, shares, load(dx, t), places, strict=True):
-                    value = builder.fadd(
-                        old, builder.select(builder.icmp_signed("==", winner, number), share, e.zero())
-                    )
-                    if mask is None:
-                        e.store(value, place)
-                    else:
-                        e.store_masked(value, place, mask)
+                    totals = e.loop(times, totals[:wide], block) + totals[wide:]
+                    at = builder.add(first, builder.mul(times, step))
+                mask = e.between(i64(0), builder.sub(count, at))
+                total = builder.select(mask, e.load_masked(e.at(own, at), mask), start)
+                totals.append(total)
+                while len(totals) > 1:
+                    pairs = zip(totals[::2], totals[1::2], strict=False)
+                    totals = [join(one, other) for one, other in pairs] + totals[len(totals) // 2 * 2 :]
+                total = e.across(totals[0], join)
+                builder.store(total if maximum else builder.fdiv(total, divisor), e.at(dst, builder.mul(i, d_step)))
                 return []
 
-            e.loop(taps, [], give)
+            e.loop(lines, [], line)
+            return context.get_dummy_value()
 
-        e.spans(count, body)
+        return types.void(dst, INDEX, INDEX, src, INDEX, INDEX, src.dtype, INDEX, INDEX), codegen
+
+    return total
+
+
+total_max, total_sum = (_total(maximum) for maximum in (True, False))
+
+
+@intrinsic
+def spread_lines(typingctx, dst, d, d_step, src, s, s_step, divisor, lines, count):
+    """The gradient of ``total_sum``: ``dst[d + i d_step + j] = src[s + i s_step] / divisor``."""
+
+    def codegen(context, builder, signature, args):
+        dst, d, d_step, src, s, s_step, divisor, lines, count = args
+        e = Emit(builder, signature.args[0])
+        dst, src = e.at(dst, d), e.at(src, s)
+
+        def line(i: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            share = e.splat(builder.fdiv(builder.load(e.at(src, builder.mul(i, s_step))), divisor))
+            own = e.at(dst, builder.mul(i, d_step))
+            e.spans(count, lambda at, wide, mask: e.store_each([share] * wide, own, at, mask))
+            return []
+
+        e.loop(lines, [], line)
         return context.get_dummy_value()
 
-    return types.void(dx, INDEX, x, INDEX, dy, INDEX, offsets, INDEX, INDEX), codegen
+    return types.void(dst, INDEX, INDEX, src, INDEX, INDEX, src.dtype, INDEX, INDEX), codegen
+
+
+#: A row of windows: elements from column to column; rows of each; the first one's number; columns from one that is read
+#: to the next; how many windows; channels.
+ROW = types.UniTuple(INDEX, 6)
+
+
+class _Row:
+    """Windows o of a ``ROW``: ``windows[first + o]`` has the first column, the end, how many columns count, and are
+    read; the rows of each begin at the offsets."""
+
+    def __init__(self, e: Emit, offsets: ir.Value, windows: ir.Value, row: ir.Value) -> None:
+        self.e, self.offsets, self.windows = e, offsets, windows
+        self.step, self.rows, self.first, dilation, self.outputs, self.count = cgutils.unpack_tuple(e.b, row, ROW.count)
+        self.tap_step = e.b.mul(dilation, self.step)
+
+    @classmethod
+    def given(cls, e: Emit, context: Any, signature: Any, args: Any) -> _Row:
+        """By the last three arguments of an intrinsic."""
+        offsets, windows = (context.make_array(signature.args[i])(context, e.b, args[i]).data for i in (-3, -2))
+        return cls(e, offsets, windows, args[-1])
+
+    def _of(self, o: ir.Value, field: int) -> ir.Value:
+        e, i64 = self.e, ir.IntType(64)
+        return e.b.load(e.at(e.at(self.windows, e.b.mul(e.b.add(self.first, o), i64(4))), field))
+
+    def each(self, body: Callable[..., None]) -> None:
+        """``body(o, over, at, wide, mask)`` for every window and every few of its channels, the first of which is
+        ``at``. ``over(start, tap)`` goes through the taps: ``carried = tap(offset, carried)``."""
+        e = self.e
+
+        def output(o: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            low, columns = e.b.mul(self._of(o, 0), self.step), self._of(o, 3)
+
+            def over(usual: tuple[int, ...], start: list[ir.Value], tap: Callable[..., Any]) -> list[ir.Value]:
+                def row(r: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                    begin = e.b.add(e.b.load(e.at(self.offsets, r)), low)
+
+                    def column(k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                        return tap(e.b.add(begin, e.b.mul(k, self.tap_step)), carried)
+
+                    return e.unrolled_loop(usual, columns, carried, column)
+
+                return e.loop(self.rows, start, row)
+
+            # Planes that became vectors have one vector of channels, and little to do in each window.
+            with e.b.if_else(e.b.icmp_signed("==", self.count, ir.IntType(64)(e.width))) as (single, several):
+                with single:
+                    body(o, partial(over, (2, 3)), ir.IntType(64)(0), 1, None)
+                with several:
+                    e.spans(self.count, lambda at, wide, mask: body(o, partial(over, ()), at, wide, mask))
+            return []
+
+        e.loop(self.outputs, [], output)
+
+    def divisor(self, o: ir.Value, given: ir.Value, counted: ir.Value) -> ir.Value:
+        """A vector of the divisor of window o: as given, or ``counted`` times as many as its columns count."""
+        e = self.e
+        own = e.b.sitofp(e.b.mul(counted, self._of(o, 2)), e.scalar)
+        return e.splat(e.b.select(e.b.icmp_signed("==", counted, counted.type(0)), given, own))
 
 
 def _of_windows(maximum: bool) -> Any:
-    """One vector of a row of windows: ``dst[d + o d_step]`` = the maximum or the sum of ``src[s + p s_step]``.
-
-    The columns p of window o go from ``windows[first + o, 0]`` to ``windows[first + o, 1]`` by the dilation.
-    """
+    """A row of windows: ``dst[d + o d_step + j]`` = the maximum, or the sum over the divisor, of ``src[s + ...]``, with
+    ``more`` also of what it was."""
 
     @intrinsic
-    def reduce(typingctx, dst, d, d_step, src, s, s_step, windows, first, dilation, outputs):
+    def reduce(typingctx, more, dst, d, d_step, src, s, divisor, counted, offsets, windows, row):
         def codegen(context, builder, signature, args):
-            dst, d, d_step, src, s, s_step, windows, first, dilation, outputs = args
-            e = Emit(builder, signature.args[0])
-            table = context.make_array(signature.args[6])(context, builder, windows).data
-            dst, src = e.at(dst, d), e.at(src, s)
+            more, dst, d, d_step, src, s, divisor, counted, *_ = args
+            e = Emit(builder, signature.args[1])
+            row, dst, src = _Row.given(e, context, signature, args), e.at(dst, d), e.at(src, s)
+            start, join = e.constant(float("-inf") if maximum else 0.0), e.larger if maximum else builder.fadd
 
-            def output(o: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-                low, columns = _columns(e, table, first, o, dilation)
+            def window(o: ir.Value, over: Callable[..., Any], at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+                base = e.at(src, at)
 
-                def tap(k: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-                    value = e.load(e.at(src, builder.mul(builder.add(low, builder.mul(k, dilation)), s_step)))
-                    return [e.larger(value, acc[0]) if maximum else builder.fadd(acc[0], value)]
+                def tap(offset: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                    pairs = zip(e.load_each(base, offset, wide, mask), acc, strict=True)
+                    return [join(value, a) for value, a in pairs]
 
-                start = e.constant(float("-inf") if maximum else 0.0)
-                (total,) = e.loop(columns, [start], tap)
-                e.store(total, e.at(dst, builder.mul(o, d_step)))
-                return []
+                to, again = e.at(dst, builder.mul(o, d_step)), builder.icmp_signed("!=", more, more.type(0))
+                before = [builder.select(again, old, start) for old in e.load_each(to, at, wide, mask)]
+                if maximum:
+                    results = over(before, tap)
+                else:
+                    # Sums of sums: their error grows with the length of either.
+                    share, sums = row.divisor(o, divisor, counted), zip(over([start] * wide, tap), before, strict=True)
+                    results = [builder.fdiv(builder.fadd(value, old), share) for value, old in sums]
+                e.store_each(results, to, at, mask)
 
-            e.loop(outputs, [], output)
+            row.each(window)
             return context.get_dummy_value()
 
-        return types.void(dst, INDEX, INDEX, src, INDEX, INDEX, windows, INDEX, INDEX, INDEX), codegen
+        given = (src.dtype, INDEX, offsets, windows, ROW)
+        return types.void(INDEX, dst, INDEX, INDEX, src, INDEX, *given), codegen
 
     return reduce
-
-
-def _columns(e: Emit, table: ir.Value, first: ir.Value, o: ir.Value, dilation: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """The first column of a window, and how many it has."""
-    window = e.at(table, e.b.mul(e.b.add(first, o), ir.IntType(64)(3)))
-    low = e.b.load(window)
-    span = e.b.sub(e.b.load(e.at(window, 1)), low)
-    return low, e.b.sdiv(e.b.add(span, e.b.sub(dilation, ir.IntType(64)(1))), dilation)
 
 
 max_of_windows, sum_of_windows = (_of_windows(maximum) for maximum in (True, False))
 
 
-@intrinsic
-def add_to_window(typingctx, dst, d, step, src, s, windows, first, dilation, o):
-    """One vector: ``dst[d + p step] += src[s]`` for the columns p of window o."""
+def _to_windows(fresh: bool) -> Any:
+    """A row of windows: ``dx[d + ...] += dy[y + o y_step + j]`` over the divisor. Fresh: what was there does not
+    count, as no other window has it."""
 
-    def codegen(context, builder, signature, args):
-        dst, d, step, src, s, windows, first, dilation, o = args
-        e = Emit(builder, signature.args[0])
-        table = context.make_array(signature.args[5])(context, builder, windows).data
-        low, columns = _columns(e, table, first, o, dilation)
-        dst, share = e.at(dst, d), e.load(e.at(src, s))
+    @intrinsic
+    def spread(typingctx, dx, d, dy, y, y_step, divisor, counted, offsets, windows, row):
+        def codegen(context, builder, signature, args):
+            dx, d, dy, y, y_step, divisor, counted, *_ = args
+            e = Emit(builder, signature.args[0])
+            row, dx, dy = _Row.given(e, context, signature, args), e.at(dx, d), e.at(dy, y)
 
-        def tap(k: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            place = e.at(dst, builder.mul(builder.add(low, builder.mul(k, dilation)), step))
-            e.store(builder.fadd(e.load(place), share), place)
-            return []
+            def window(o: ir.Value, over: Callable[..., Any], at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+                share, base = row.divisor(o, divisor, counted), e.at(dx, at)
+                given = e.load_each(e.at(dy, builder.mul(o, y_step)), at, wide, mask)
+                given = [builder.fdiv(value, share) for value in given]
 
-        e.loop(columns, [], tap)
-        return context.get_dummy_value()
+                def tap(offset: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                    values = given
+                    if not fresh:
+                        old = e.load_each(base, offset, wide, mask)
+                        values = [builder.fadd(a, v) for a, v in zip(old, given, strict=True)]
+                    e.store_each(values, base, offset, mask)
+                    return []
 
-    return types.void(dst, INDEX, INDEX, src, INDEX, windows, INDEX, INDEX, INDEX), codegen
+                over([], tap)
 
+            row.each(window)
+            return context.get_dummy_value()
 
-@intrinsic
-def give_to_maxima(typingctx, dx, d, step, x, s, dy, y, y_step, offsets, rows, windows, first, dilation, outputs):
-    """``give_back`` for one vector of a row of windows, whose rows begin at the offsets; ``step``: of columns."""
+        given = (dy.dtype, INDEX, offsets, windows, ROW)
+        return types.void(dx, INDEX, dy, INDEX, INDEX, *given), codegen
 
-    def codegen(context, builder, signature, args):
-        dx, d, step, x, s, dy, y, y_step, offsets, rows, windows, first, dilation, outputs = args
-        e, i32 = Emit(builder, signature.args[0]), ir.IntType(32)
-        begins = context.make_array(signature.args[8])(context, builder, offsets).data
-        table = context.make_array(signature.args[10])(context, builder, windows).data
-        dx, x, dy = e.at(dx, d), e.at(x, s), e.at(dy, y)
-
-        def output(o: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            low, columns = _columns(e, table, first, o, dilation)
-
-            def over(start: list[ir.Value], body: Callable[..., list[ir.Value]]) -> list[ir.Value]:
-                """Every tap, row by row: its number, and where it is."""
-
-                def row(r: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-                    begin, number = builder.load(e.at(begins, r)), builder.mul(r, columns)
-
-                    def tap(k: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-                        column = builder.add(low, builder.mul(k, dilation))
-                        at = builder.add(begin, builder.mul(column, step))
-                        return body(e.splat(builder.trunc(builder.add(number, k), i32)), at, acc)
-
-                    return e.loop(columns, acc, tap)
-
-                return e.loop(rows, start, row)
-
-            def find(number: ir.Value, at: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-                value, (best, at_best) = e.load(e.at(x, at)), acc
-                nan = builder.fcmp_unordered("uno", value, value)
-                taken = builder.or_(builder.fcmp_ordered(">", value, best), nan)
-                return [builder.select(taken, value, best), builder.select(taken, number, at_best)]
-
-            share = e.load(e.at(dy, builder.mul(o, y_step)))
-            _, winner = over([e.constant(float("-inf")), e.splat(i32(0))], find)
-
-            def give(number: ir.Value, at: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-                place = e.at(dx, at)
-                given = builder.select(builder.icmp_signed("==", winner, number), share, e.zero())
-                e.store(builder.fadd(e.load(place), given), place)
-                return []
-
-            over([], give)
-            return []
-
-        e.loop(outputs, [], output)
-        return context.get_dummy_value()
-
-    arrays = (offsets, INDEX, windows, INDEX, INDEX, INDEX)
-    return types.void(dx, INDEX, INDEX, x, INDEX, dy, INDEX, INDEX, *arrays), codegen
+    return spread
 
 
-def _combined(of: Callable[[Emit, ir.Value, list[ir.Value]], ir.Value]) -> Callable[..., ir.Value]:
-    """``dst[d + j] = of(dst[d + j], src[s + j])``, for j below count."""
+add_to_windows, put_in_windows = (_to_windows(fresh) for fresh in (False, True))
 
-    def codegen(context, builder, signature, args):
-        dst, d, src, s, count, *more = args
-        e = Emit(builder, signature.args[0])
-        dst, src = e.at(dst, d), e.at(src, s)
-        splats = [e.splat(builder.fptrunc(m, e.scalar) if m.type != e.scalar else m) for m in more]
 
-        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
-            for to, place in zip(e.at_each(dst, at, wide), e.at_each(src, at, wide), strict=True):
-                if mask is None:
-                    e.store(of(e, to, [e.load(place), *splats], e.load), to)
-                else:
-                    value = of(e, to, [e.load_masked(place, mask), *splats], lambda p: e.load_masked(p, mask))
-                    e.store_masked(value, to, mask)
+def _to_maxima(fresh: bool) -> Any:
+    """A row of windows: ``dx[d + ...] += dy[y + o y_step + j]`` for the first maximum of ``x[s + ...]``, or the last
+    NaN. Fresh: as ``put_in_windows``."""
 
-        e.spans(count, body)
-        return context.get_dummy_value()
+    @intrinsic
+    def give(typingctx, dx, d, x, s, dy, y, y_step, offsets, windows, row):
+        def codegen(context, builder, signature, args):
+            dx, d, x, s, dy, y, y_step, *_ = args
+            e, i32 = Emit(builder, signature.args[0]), ir.IntType(32)
+            row, dx, x, dy = _Row.given(e, context, signature, args), e.at(dx, d), e.at(x, s), e.at(dy, y)
 
-    return codegen
+            def window(o: ir.Value, over: Callable[..., Any], at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+                source, target = e.at(x, at), e.at(dx, at)
+
+                def find(offset: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                    number, *acc = carried
+                    values, out = e.load_each(source, offset, wide, mask), [builder.add(number, e.splat(i32(1)))]
+                    for value, best, at_best in zip(values, acc[::2], acc[1::2], strict=True):
+                        nan = builder.fcmp_unordered("uno", value, value)
+                        taken = builder.or_(builder.fcmp_ordered(">", value, best), nan)
+                        out += [builder.select(taken, value, best), builder.select(taken, number, at_best)]
+                    return out
+
+                none = e.splat(i32(0))
+                winners = over([none] + [e.constant(float("-inf")), none] * wide, find)[2::2]
+                shares = e.load_each(e.at(dy, builder.mul(o, y_step)), at, wide, mask)
+
+                def share(offset: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                    (number,) = carried
+                    given = [
+                        builder.select(builder.icmp_signed("==", winner, number), share, e.zero())
+                        for winner, share in zip(winners, shares, strict=True)
+                    ]
+                    if not fresh:
+                        old = e.load_each(target, offset, wide, mask)
+                        given = [builder.fadd(a, v) for a, v in zip(old, given, strict=True)]
+                    e.store_each(given, target, offset, mask)
+                    return [builder.add(number, e.splat(i32(1)))]
+
+                over([none], share)
+
+            row.each(window)
+            return context.get_dummy_value()
+
+        return types.void(dx, INDEX, x, INDEX, dy, INDEX, INDEX, offsets, windows, ROW), codegen
+
+    return give
+
+
+add_to_maxima, put_in_maxima = (_to_maxima(fresh) for fresh in (False, True))
 
 
 @intrinsic
 def accumulate(typingctx, dst, d, src, s, count):
-    """``dst[d + j] += src[s + j]``"""
-    add = _combined(lambda e, to, values, load: e.b.fadd(load(to), values[0]))
-    return types.void(dst, INDEX, src, INDEX, INDEX), add
+    """``dst[d + j] += src[s + j]``, for j below count."""
 
+    def codegen(context, builder, signature, args):
+        dst, d, src, s, count = args
+        e = Emit(builder, signature.args[0])
+        dst, src = e.at(dst, d), e.at(src, s)
 
-@intrinsic
-def divide(typingctx, dst, d, src, s, count, divisor):
-    """``dst[d + j] = src[s + j] / divisor``"""
-    over = _combined(lambda e, to, values, load: e.b.fdiv(*values))
-    return types.void(dst, INDEX, src, INDEX, INDEX, divisor), over
+        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+            pairs = zip(e.load_each(dst, at, wide, mask), e.load_each(src, at, wide, mask), strict=True)
+            e.store_each([builder.fadd(old, more) for old, more in pairs], dst, at, mask)
+
+        e.spans(count, body)
+        return context.get_dummy_value()
+
+    return types.void(dst, INDEX, src, INDEX, INDEX), codegen
 
 
 @intrinsic
 def fill_line(typingctx, dst, d, count, value):
-    """``dst[d + j] = value``"""
+    """``dst[d + j] = value``, for j below count."""
 
     def codegen(context, builder, signature, args):
         dst, d, count, value = args
         e = Emit(builder, signature.args[0])
-        line = e.splat(value)
-
-        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
-            for place in e.at_each(e.at(dst, d), at, wide):
-                if mask is None:
-                    e.store(line, place)
-                else:
-                    e.store_masked(line, place, mask)
-
-        e.spans(count, body)
+        line, dst = e.splat(value), e.at(dst, d)
+        e.spans(count, lambda at, wide, mask: e.store_each([line] * wide, dst, at, mask))
         return context.get_dummy_value()
 
     return types.void(dst, INDEX, INDEX, dst.dtype), codegen
@@ -367,12 +382,10 @@ def arg_max(typingctx, positions, p, dst, d, src, s, offsets, numbers, taps, beg
             start = e.at(src, at)
 
             def tap(t: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
-                places = e.at_each(start, builder.load(e.at(tables[0], t)), wide)
+                values = e.load_each(start, builder.load(e.at(tables[0], t)), wide, mask)
                 number = e.splat(builder.trunc(builder.load(e.at(tables[1], t)), i32))
                 out = []
-                for i, place in enumerate(places):
-                    value = e.load(place) if mask is None else e.load_masked(place, mask)
-                    best, at_best = acc[2 * i : 2 * i + 2]
+                for value, best, at_best in zip(values, acc[::2], acc[1::2], strict=True):
                     nan = builder.fcmp_unordered("uno", value, value)
                     taken = builder.or_(builder.fcmp_ordered(">", value, best), nan)
                     out += [builder.select(taken, value, best), builder.select(taken, number, at_best)]
@@ -385,14 +398,13 @@ def arg_max(typingctx, positions, p, dst, d, src, s, offsets, numbers, taps, beg
             begins = [builder.trunc(builder.load(longs(tables[2], i), align=8), short) for i in range(wide)]
             start_with = [v for b in begins for v in (e.constant(float("-inf")), builder.add(b, firsts))]
             found = e.loop(taps, start_with, tap)
-            for i, (value, place) in enumerate(zip(found[::2], e.at_each(dst, at, wide), strict=True)):
+            e.store_each(found[::2], dst, at, mask)
+            for i, found_at in enumerate(found[1::2]):
                 base = builder.add(steps, e.splat(builder.mul(step, builder.add(at, i64(i * e.width)))))
-                position = builder.add(builder.sext(found[2 * i + 1], long), base)
+                position = builder.add(builder.sext(found_at, long), base)
                 if mask is None:
-                    e.store(value, place)
                     builder.store(position, longs(positions, i), align=8)
                 else:
-                    e.store_masked(value, place, mask)
                     name = f"llvm.masked.store.v{e.width}i64.p0v{e.width}i64"
                     e.call(name, ir.VoidType(), position, longs(positions, i), i32(8), mask)
 

@@ -19,7 +19,7 @@ from ...threads import get_num_threads
 from . import workers
 from .direct import finish
 from .engine import turn
-from .product import WORK_FLOOR, Packed, activation_number, address_of, aligned, up
+from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned, up
 from .simd import (
     KC,
     MR,
@@ -641,7 +641,7 @@ class Winograd(_Plan):
         threads = self.threads()
         job, _, _ = self.schedule(threads)
         packed = aligned(self.spec.groups * len(self.blocks) * self.filters, self.dtype)
-        steps, addresses = np.array(order, np.int64), np.array([address_of(w)], np.int64)
+        steps, addresses = np.array(order, np.int64), addresses_of(w)
         counter = np.zeros(1, np.int64)
 
         def work() -> None:
@@ -661,7 +661,7 @@ class Winograd(_Plan):
     ) -> None:
         threads = self.threads()
         job, pieces, size = self.schedule(threads)
-        addresses = np.array([address_of(a) for a in (source, out, residual, bias)], np.int64)
+        addresses = addresses_of(source, out, residual, bias)
         counter = np.zeros(1, np.int64)
 
         def work() -> None:
@@ -704,7 +704,7 @@ class WinogradWeights(_Plan):
         threads = self.threads()
         job, pieces, size = self.schedule(threads)
         dw = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-        addresses = np.array([address_of(a) for a in (x, dy, dw)], np.int64)
+        addresses = addresses_of(x, dy, dw)
         counter = np.zeros(1, np.int64)
 
         def work() -> None:
