@@ -14,11 +14,12 @@ from ...spec import ConvSpec
 from .direct import Direct, DirectWeights
 from .pixels import Pixels, PixelWeights, serves
 from .product import Job, Operand, Packed, Product, merge_pixels, steps
+from .schemes import NAMES as WINOGRAD
+from .schemes import refuse, slow
 from .simd import ISA, MR, NV, lanes
 from .strips import Strips, StripWeights
-from .walk import DirectJob, Gradients, Results, Triple
-from .winograd import NAMES as WINOGRAD
-from .winograd import Winograd, WinogradWeights, refuse, slow
+from .walk import DirectJob, Gradients, Phases, Results, Triple
+from .winograd import Winograd, WinogradWeights
 
 __all__ = ["ConvKernel"]
 
@@ -236,25 +237,23 @@ class ConvKernel:
     ) -> Results | Gradients:
         spec, last = self.spec, self.spec.channels_last
         forward = spec.direction != "bwd_input"
-        every = (1, 1, 1) if forward else self.stride
         jobs, begins = self._direct_jobs()
-        strides = []
-        for begin in begins:
-            strides.append(_Image(first, last).record())
-            strides += [_Image(a or out, last).record(begin, every) for a in (out, residual)]
+        every, full = ((1, 1, 1), self.out_size) if forward else (self.stride, self.in_size)
+        strides = [_Image(a or out, last).record() for a in (first, out, residual)]
+        phases = Phases(spec.dtype, jobs, strides, begins, every, full, prod(self.kernel))
         if spec.direction == "bwd_weight":
-            strides = [_Image(a, last).record() for a in (first, second)]
+            phases.strides = [_Image(a, last).record() for a in (first, second)]
             kind: Any = PixelWeights if self.is_in_place else StripWeights if self.is_strips else DirectWeights
-            return kind(spec.dtype, jobs[0], strides)
+            return kind(phases)
+        phases.bias_step, phases.residual, phases.activation = bias_step, residual is not None, spec.activation
         if self.is_strips:
-            full = self.out_size if forward else self.in_size
-            strides = [_Image(a or out, last).record() for a in (first, out, residual)]
-            return (Pixels if self.is_in_place else Strips)(
-                spec.dtype, jobs, begins, every, full, strides, prod(self.kernel), bias_step, residual is not None,
-                spec.activation,
-            )  # fmt: skip
-        order = (forward, self.ocg, self.icg, prod(self.kernel))
-        return Direct(spec.dtype, jobs, order, strides, bias_step, residual is not None, spec.activation)
+            return (Pixels if self.is_in_place else Strips)(phases)
+        # Of each phase the source, and where its own results and residuals are.
+        phases.strides = []
+        for begin in begins:
+            phases.strides.append(_Image(first, last).record())
+            phases.strides += [_Image(a or out, last).record(begin, every) for a in (out, residual)]
+        return Direct(phases, forward)
 
     def _direct_jobs(self) -> tuple[list[DirectJob], list[Triple]]:
         """The phases as jobs, and where each one's results begin."""

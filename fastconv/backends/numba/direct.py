@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...spec import Activation
 from .engine import activate, turn
-from .product import activation_number, up
+from .product import up
 from .simd import (
     compact,
     copy_evens,
@@ -25,7 +24,7 @@ from .simd import (
     vector_lanes,
 )
 from .tiles import COLUMNS, LINES, TOGETHER, correlate_rows, weigh_results, weigh_rows
-from .walk import STEPS, DirectJob, Gradients, Results
+from .walk import DirectJob, Gradients, Phases, Results, Walk
 
 __all__ = ["Direct", "DirectWeights"]
 
@@ -233,18 +232,18 @@ def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
 # ------------------------------------------------------------------------------------------------------ the jobs
 
 
-class _Rows:
+class _Rows(Walk):
     """Jobs with their tables: taps and places in the row buffer."""
 
     gradient = False
 
-    def __init__(self, dtype: str, jobs: list[DirectJob], epilogue: tuple[int, ...]) -> None:
-        self.dtype = np.dtype(dtype)
-        self.jobs = jobs
+    def __init__(self, phases: Phases) -> None:
+        super().__init__(phases)
+        epilogue = phases.epilogue
         self.size_buffer()
         table: list[int] = []
         records, weights = [], 0
-        for job in jobs:
+        for job in self.jobs:
             first_offset = len(table)
             table += self.places(job) + [0] * TOGETHER
             records.append(
@@ -297,26 +296,17 @@ class Direct(_Rows, Results):
 
     kernel = staticmethod(rows)
 
-    def __init__(
-        self,
-        dtype: str,
-        jobs: list[DirectJob],
-        order: tuple[bool, int, int, int],
-        strides: list[tuple[int, ...]],
-        bias_step: int | None,
-        residual: bool,
-        activation: Activation | None,
-    ) -> None:
-        number, *parameters = activation_number(activation)
-        super().__init__(dtype, jobs, (bias_step is not None, bias_step or 0, residual, number))
+    def __init__(self, phases: Phases, forward: bool) -> None:
+        super().__init__(phases)
         # One piece has the rows of all jobs.
-        self.pieces = jobs[0].n * jobs[0].groups * -(-jobs[0].size[1] // self.rows)
-        self.scalars = np.array(parameters, self.dtype)
-        self.strides = np.array(strides, STEPS)
-        self.order = self._order(*order)
+        self.pieces = self.jobs[0].n * self.jobs[0].groups * -(-self.jobs[0].size[1] // self.rows)
+        self.order = self._order(forward, phases.taps)
 
-    def _order(self, forward: bool, oc: int, ic: int, taps: int) -> np.ndarray:
+    def _order(self, forward: bool, taps: int) -> np.ndarray:
         """Where, among the weights (groups, oc, ic, taps), the kernel's lie: by terms."""
+        oc, ic = self.jobs[0].results, self.jobs[0].channels
+        if not forward:
+            oc, ic = ic, oc
         orders = []
         whole = np.arange(self.jobs[0].groups * oc * ic * taps).reshape(-1, oc, ic, taps)
         for job in self.jobs:
@@ -331,8 +321,8 @@ class DirectWeights(_Rows, Gradients):
     kernel = staticmethod(weight_rows)
     gradient = True
 
-    def __init__(self, dtype: str, job: DirectJob, strides: list[tuple[int, ...]]) -> None:
-        super().__init__(dtype, [job], (0, 0, 0, 0))
+    def __init__(self, phases: Phases) -> None:
+        super().__init__(phases)
+        (job,) = self.jobs
         self.pieces = job.groups
-        self.strides = np.array(strides, STEPS)
         self.shape = (job.groups, job.results, job.channels, len(job.offsets))

@@ -9,10 +9,8 @@ from itertools import product
 
 import numpy as np
 
-from ...spec import Activation
 from ...threads import get_num_threads
 from .engine import activate
-from .product import activation_number
 from .simd import (
     address_in,
     compact,
@@ -41,7 +39,7 @@ from .tiles import (
     weigh_5_1,
     weigh_5_2,
 )
-from .walk import STEPS, DirectJob, Gradients, Results
+from .walk import DirectJob, Gradients, Phases, Results, Walk
 from .windows import accumulate
 
 __all__ = ["PixelWeights", "Pixels", "serves"]
@@ -281,28 +279,20 @@ def serves(jobs: list[DirectJob], dtype: str, gradient: bool) -> bool:
     return True
 
 
-class _Tiled:
-    """Jobs, which are phases of one result, with their tables."""
+class _Tiled(Walk):
+    """Phases with their tables."""
 
-    def __init__(
-        self,
-        dtype: str,
-        jobs: list[DirectJob],
-        phases: list[tuple[int, int, int]],
-        every: tuple[int, int, int],
-        full: tuple[int, int, int],
-        strides: list[tuple[int, ...]],
-        epilogue: tuple[int, ...],
-    ) -> None:
-        self.dtype, self.jobs, self.lanes = np.dtype(dtype), jobs, lanes(dtype)
-        self.strides = np.array(strides, STEPS)
+    def __init__(self, phases: Phases) -> None:
+        super().__init__(phases)
+        jobs, every, full, epilogue = phases.jobs, phases.every, phases.full, phases.epilogue
+        self.lanes = lanes(phases.dtype)
         whole = jobs[0]
         # Chunks, of whole tiles, have a line more than one at least: phases may have one less than the first.
         self.chunks = max(1, -(-whole.size[1] // lines_of(whole.step[1])) * lines_of(whole.step[1]) // _LINES)
         self.blocks = -(-whole.groups // self.lanes)
         self.order_of_taps: list[np.ndarray] = []
         records, weights, self.zeros = [], 0, 0
-        for job, begin in zip(jobs, phases, strict=True):
+        for job, begin in zip(jobs, phases.begins, strict=True):
             rows, columns = _grid(job) or ([0], [0])
             spacing = columns[1] - columns[0] if len(columns) > 1 else 1
             lines = lines_of(job.step[1])
@@ -322,28 +312,13 @@ class _Tiled:
 
 
 class Pixels(_Tiled, Results):
-    """A convolution, forward or backward-input, with so many taps in all."""
+    """A convolution, forward or backward-input."""
 
     kernel = staticmethod(multiply)
 
-    def __init__(
-        self,
-        dtype: str,
-        jobs: list[DirectJob],
-        phases: list[tuple[int, int, int]],
-        every: tuple[int, int, int],
-        full: tuple[int, int, int],
-        strides: list[tuple[int, ...]],
-        taps: int,
-        bias_step: int | None,
-        residual: bool,
-        activation: Activation | None,
-    ) -> None:
-        number, *parameters = activation_number(activation)
-        super().__init__(
-            dtype, jobs, phases, every, full, strides, (bias_step is not None, bias_step or 0, residual, number)
-        )
-        self.scalars = np.array(parameters, self.dtype)
+    def __init__(self, phases: Phases) -> None:
+        super().__init__(phases)
+        jobs, taps = self.jobs, phases.taps
         self.pieces = jobs[0].n * self.chunks
         self.work = self.zeros + jobs[0].groups
         # By blocks of channels, of which the last one may begin among those before, then columns and rows of taps.
@@ -359,8 +334,9 @@ class PixelWeights(_Tiled, Gradients):
 
     kernel = staticmethod(multiply_weights)
 
-    def __init__(self, dtype: str, job: DirectJob, strides: list[tuple[int, ...]]) -> None:
-        super().__init__(dtype, [job], [(0, 0, 0)], (1, 1, 1), job.size, strides, (0, 0, 0, 0))
+    def __init__(self, phases: Phases) -> None:
+        super().__init__(phases)
+        (job,) = self.jobs
         self.shape = (job.groups, len(job.offsets))
         self.fewest = max(1, job.groups // _CHANNELS)
         self.work = (-(-job.groups // self.fewest) + self.lanes) * len(job.offsets) + self.zeros

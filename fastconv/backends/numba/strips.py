@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...spec import Activation
 from .engine import activate, turn
-from .product import activation_number
 from .simd import (
     compact,
     copy_vector,
@@ -26,7 +24,7 @@ from .simd import (
     zero_vector,
 )
 from .tiles import PIXELS, TOGETHER, correlate_strip, weigh_strip, weigh_strip_1, weigh_strip_2
-from .walk import STEPS, DirectJob, Gradients, Results
+from .walk import Gradients, Phases, Results, Walk
 from .windows import accumulate
 
 __all__ = ["StripWeights", "Strips", "fill_strip"]
@@ -238,21 +236,13 @@ def multiply_weights(counter, pieces, jobs, strides, table, addresses, totals, w
         piece = fetch_add(counter)
 
 
-class _Strips:
-    """Jobs, which are phases of one result, with their tables. ``phases``: where each one's results begin."""
+class _Strips(Walk):
+    """Phases with their tables."""
 
-    def __init__(
-        self,
-        dtype: str,
-        jobs: list[DirectJob],
-        phases: list[tuple[int, int, int]],
-        every: tuple[int, int, int],
-        full: tuple[int, int, int],
-        strides: list[tuple[int, ...]],
-        epilogue: tuple[int, ...],
-    ) -> None:
-        self.dtype, self.jobs, self.lanes = np.dtype(dtype), jobs, lanes(dtype)
-        self.strides = np.array(strides, STEPS)
+    def __init__(self, phases: Phases) -> None:
+        super().__init__(phases)
+        jobs, every, full, epilogue = phases.jobs, phases.every, phases.full, phases.epilogue
+        self.lanes = lanes(phases.dtype)
         whole = jobs[0]
         self.blocks = -(-whole.groups // self.lanes)
         offsets = [o for j in jobs for o in j.offsets] or [(0, 0, 0)]
@@ -268,7 +258,7 @@ class _Strips:
         results = depth * slice_ + PIXELS * whole.step[2] * self.lanes
         table: list[int] = []
         records, weights = [], 0
-        for job, begin in zip(jobs, phases, strict=True):
+        for job, begin in zip(jobs, phases.begins, strict=True):
             first = len(table)
             places = [[o - lo for o, lo in zip(offset, low, strict=True)] for offset in job.offsets]
             table += [z * slice_ + (y * width + x) * self.lanes for z, y, x in places] + [0] * TOGETHER
@@ -286,28 +276,13 @@ class _Strips:
 
 
 class Strips(_Strips, Results):
-    """A convolution, forward or backward-input, with so many taps in all."""
+    """A convolution, forward or backward-input."""
 
     kernel = staticmethod(multiply)
 
-    def __init__(
-        self,
-        dtype: str,
-        jobs: list[DirectJob],
-        phases: list[tuple[int, int, int]],
-        every: tuple[int, int, int],
-        full: tuple[int, int, int],
-        strides: list[tuple[int, ...]],
-        taps: int,
-        bias_step: int | None,
-        residual: bool,
-        activation: Activation | None,
-    ) -> None:
-        number, *parameters = activation_number(activation)
-        super().__init__(
-            dtype, jobs, phases, every, full, strides, (bias_step is not None, bias_step or 0, residual, number)
-        )
-        self.scalars = np.array(parameters, self.dtype)
+    def __init__(self, phases: Phases) -> None:
+        super().__init__(phases)
+        jobs, taps = self.jobs, phases.taps
         self.pieces = jobs[0].n * self.blocks * -(-jobs[0].size[1] // self.rows)
         # Where, among the weights, the kernel's lie: by blocks of channels, taps and channels. Of the channels that
         # fill up the last block nothing is kept; so any weights will do.
@@ -321,7 +296,7 @@ class StripWeights(_Strips, Gradients):
 
     kernel = staticmethod(multiply_weights)
 
-    def __init__(self, dtype: str, job: DirectJob, strides: list[tuple[int, ...]]) -> None:
-        super().__init__(dtype, [job], [(0, 0, 0)], (1, 1, 1), job.size, strides, (0, 0, 0, 0))
+    def __init__(self, phases: Phases) -> None:
+        super().__init__(phases)
         self.pieces = self.blocks
-        self.shape = (job.groups, len(job.offsets))
+        self.shape = (self.jobs[0].groups, len(self.jobs[0].offsets))

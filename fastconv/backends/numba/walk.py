@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ...spec import Activation
 from ...threads import get_num_threads
 from . import workers
-from .product import WORK_FLOOR, Packed, addresses_of, aligned
+from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned
 
-__all__ = ["STEPS", "DirectJob", "Gradients", "Results", "Triple"]
+__all__ = ["STEPS", "DirectJob", "Gradients", "Phases", "Results", "Triple", "Walk"]
 
 _i8 = np.int64
 Triple = tuple[int, int, int]
@@ -40,17 +41,45 @@ class DirectJob:
     taps: list[int]
 
 
-class _Walk:
+@dataclass
+class Phases:
+    """Jobs that make one result of size ``full``: where each one's results begin in it, how far apart they are. For a
+    result: how many taps the weights have, what is added, what is done then."""
+
+    dtype: str
+    jobs: list[DirectJob]
+    strides: list[tuple[int, ...]]
+    begins: list[Triple]
+    every: Triple
+    full: Triple
+    taps: int
+    bias_step: int | None = None
+    residual: bool = False
+    activation: Activation | None = None
+
+    @property
+    def epilogue(self) -> tuple[int, ...]:
+        """As the kernels' records have it: bias, its step, residual, activation."""
+        return self.bias_step is not None, self.bias_step or 0, self.residual, activation_number(self.activation)[0]
+
+    @cached_property
+    def scalars(self) -> np.ndarray:
+        """What the activation takes."""
+        return np.array(activation_number(self.activation)[1:], self.dtype)
+
+
+class Walk:
     """A kernel's jobs: records (``problems``) with a ``table`` of offsets, pieces, and the elements of a work space."""
 
     kernel: Any
-    dtype: np.dtype
-    jobs: list[DirectJob]
     problems: np.ndarray
-    strides: np.ndarray
     table: np.ndarray
     pieces: int
     work: int
+
+    def __init__(self, phases: Phases) -> None:
+        self.phases, self.jobs, self.dtype = phases, phases.jobs, np.dtype(phases.dtype)
+        self.strides = np.array(phases.strides, STEPS)
 
     @cached_property
     def macs(self) -> int:
@@ -72,11 +101,10 @@ class _Walk:
         workers.run(work, self.threads())
 
 
-class Results(_Walk):
+class Results(Walk):
     """Jobs that write disjoint parts of one result. ``order``: where, among the weights, the kernel's lie."""
 
     order: np.ndarray
-    scalars: np.ndarray
 
     @property
     def workspace_bytes(self) -> int:
@@ -94,10 +122,10 @@ class Results(_Walk):
         bias: np.ndarray | None,
         packed: Packed,
     ) -> None:
-        self.walk((source, out, residual, bias), packed.data, self.scalars)
+        self.walk((source, out, residual, bias), packed.data, self.phases.scalars)
 
 
-class Gradients(_Walk):
+class Gradients(Walk):
     """A job that sums the gradient of the weights in float64, of that shape."""
 
     shape: tuple[int, ...]

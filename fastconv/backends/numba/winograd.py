@@ -8,7 +8,6 @@ the products' reduction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
@@ -20,6 +19,7 @@ from . import workers
 from .direct import finish
 from .engine import turn
 from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned, up
+from .schemes import CHANNELS, Layer, scheme_of, starts_of
 from .simd import (
     KC,
     MR,
@@ -42,31 +42,19 @@ from .strips import fill_strip
 from .tiles import micro_kernel, outer_kernel
 from .transforms import (
     LINE,
-    SQUARE,
-    STEPS,
     TURNS,
     filters_to_values,
     matrices,
     patches_to_values,
     results_to_values,
-    values_of,
     values_to_filter,
     values_to_results,
 )
 from .walk import STEPS as STRIDES
 from .walk import Triple
 
-__all__ = ["NAMES", "Layer", "Winograd", "WinogradWeights", "refuse", "slow"]
+__all__ = ["Winograd", "WinogradWeights"]
 
-
-#: Fewer channels than this, and the transforms cost more than they save; fewer tiles, and those of the filters do.
-_CHANNELS, _TILES = 12, 4
-
-#: Taps of a third axis, at most.
-_SLICES = 7
-
-#: Of 8 and 9 taps the error in float32 comes to 5 millionths.
-_MOST_TAPS = 7
 
 #: Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters.
 _BYTES, _FEWEST = 1024 * 1024, 36
@@ -356,172 +344,6 @@ def multiply_weights(counter, pieces, jobs, strides, grid, blocks, addresses, ma
 # ------------------------------------------------------------------------------------------------------- the plan
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution of three spatial dimensions, in their order: the last two have the tiles."""
-
-    spec: ConvSpec
-    order: Triple
-    kernel: Triple
-    stride: Triple
-    dilation: Triple
-    lo: Triple
-    in_size: Triple
-    out_size: Triple
-
-    @classmethod
-    def of(cls, spec: ConvSpec) -> Layer:
-        fill = 3 - spec.ndim
-
-        def triple(values: tuple[int, ...], one: int = 1) -> Triple:
-            whole = (one,) * fill + tuple(values)
-            return tuple(whole[i] for i in order)
-
-        # Taps along the depth alone are rows to it.
-        order = (1, 0, 2) if spec.ndim == 3 and spec.kernel[1:] == (1, 1) else (0, 1, 2)
-        return cls(
-            spec, order, triple(spec.kernel), triple(spec.stride), triple(spec.dilation),
-            triple([lo for lo, _ in spec.pads], 0), triple(spec.in_size), triple(spec.out_size),
-        )  # fmt: skip
-
-    @property
-    def backward(self) -> bool:
-        return self.spec.direction == "bwd_input"
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Of a group: of the source and the result."""
-        forward = self.spec.ic // self.spec.groups, self.spec.oc // self.spec.groups
-        return forward[::-1] if self.backward else forward
-
-    @property
-    def sizes(self) -> tuple[Triple, Triple]:
-        """Of the source and the result."""
-        return (self.out_size, self.in_size) if self.backward else (self.in_size, self.out_size)
-
-    @property
-    def axis(self) -> int:
-        """That of the only taps; 0 if there are two of them."""
-        return 2 if self.kernel[1] == 1 else 1 if self.kernel[2] == 1 else 0
-
-
-@dataclass(frozen=True)
-class _Scheme:
-    """Values along a side (or along the axis), the patch, the tile, and pixels from patch to patch."""
-
-    number: int
-    values: int
-    patch: tuple[int, int]
-    side: tuple[int, int]
-    hop: tuple[int, int]
-    blocks: list[tuple[int, int]]
-
-    @property
-    def all_values(self) -> int:
-        return sum(many for _, many in self.blocks)
-
-
-#: Algorithms: their scheme; taps, or points of a line.
-NAMES = {
-    "winograd_4x4_3x3": (SQUARE, 3),
-    "winograd_line_6": (LINE, 6),
-    "winograd_line_8": (LINE, 8),
-    "winograd_line_10": (LINE, 10),
-    "winograd_2x2_5x5": (SQUARE, 5),
-    "winograd_4x4_3x3_stride2": (STEPS, 3),
-}
-
-
-def _scheme(name: str, layer: Layer) -> _Scheme:
-    number, many = NAMES[name]
-    if number == LINE:
-        side = many + 1 - layer.kernel[layer.axis]
-        along = layer.axis == 2
-        patch, tile = ((1, many), (1, side)) if along else ((many, 1), (side, 1))
-        return _Scheme(LINE, many, patch, tile, tile, [(i, 1) for i in range(many)])
-    if number == SQUARE:
-        side = 7 - many
-        return _Scheme(SQUARE, 6, (6, 6), (side, side), (side, side), values_of(6))
-    if layer.backward:
-        return _Scheme(TURNS, 9, (5, 5), (8, 8), (4, 4), values_of(9))
-    return _Scheme(STEPS, 9, (9, 9), (4, 4), (8, 8), values_of(9))
-
-
-def _starts(size: int, apart: int, side: int) -> tuple[list[int], list[int]]:
-    """Where the tiles along a side begin, remainder after remainder; from each on how many adjoin."""
-    begin, left = [], []
-    for first in range(min(apart, size)):
-        tiles = -(-len(range(first, size, apart)) // side)
-        begin += [first + i * side * apart for i in range(tiles)]
-        left += range(tiles, 0, -1)
-    return begin, left
-
-
-def _cost(name: str, layer: Layer) -> float:
-    """What a channel costs, in products: those of all tiles, and as much as its filters' transform takes."""
-    points, axis = NAMES[name][1], layer.axis
-    if points <= layer.kernel[axis]:
-        return float("inf")
-    _, size = layer.sizes
-    tiles = layer.spec.n * prod(size) // size[axis] * -(-size[axis] // (points + 1 - layer.kernel[axis]))
-    return points * (tiles + (2 if layer.spec.packed else 8)) * (1.1 if points == 10 else 1)
-
-
-def refuse(spec: ConvSpec, name: str) -> str | None:
-    """Why an algorithm does not compute it; None if it does."""
-    layer, (number, many) = Layer.of(spec), NAMES[name]
-    flat = (layer.kernel[0], layer.in_size[0], layer.out_size[0], layer.lo[0]) == (1, 1, 1, 0)
-    stride = 2 if number == STEPS else 1
-    if number == LINE:
-        sides = zip(layer.in_size, layer.out_size, layer.lo, strict=True)
-        others = [side for i, side in enumerate(sides) if i != layer.axis]
-        alone = layer.kernel[0] == 1 and all(i == o and lo == 0 for i, o, lo in others)
-        if not alone or not 1 < layer.kernel[layer.axis] < many:
-            return ""
-        strides = {layer.stride[layer.axis]}
-    else:
-        if layer.kernel[1:] != (many, many) or layer.kernel[0] > _SLICES or (number == STEPS and not flat):
-            return "the kernel is not 3x3" if name == "winograd_4x4_3x3" else ""
-        strides = {*layer.stride[1:]} if flat else {*layer.stride}
-    if strides != {stride}:
-        return f"the stride is not {stride}"
-    if number != SQUARE and max(layer.dilation[1:]) != 1:
-        return "the dilation is not 1"
-    if spec.precision == "strict":
-        return "strict precision takes direct algorithms only"
-    if number == LINE and spec.direction == "bwd_weight" and layer.kernel[layer.axis] > _MOST_TAPS:
-        return "gradients of so many taps round too much"
-    return None
-
-
-def slow(spec: ConvSpec, name: str) -> str | None:
-    """Why it costs more than it saves; None if it does not."""
-    layer = Layer.of(spec)
-    number, scheme = NAMES[name][0], _scheme(name, layer)
-    weight, (_, size) = spec.direction == "bwd_weight", layer.sizes
-    taps, results = prod(layer.kernel), spec.n * prod(size)
-    sides = zip(size[1:], layer.dilation[1:], scheme.side, strict=True)
-    tiles = spec.n * size[0] * prod(len(_starts(*side)[0]) for side in sides)
-    if number == LINE:
-        channels = max(16, (80 if weight else 160) // taps) if spec.channels_last else 16
-        few = results < (500 // taps**2 if weight else (36 if spec.packed else 96) // taps)
-    elif number == SQUARE:
-        channels = _CHANNELS if spec.groups == 1 else 2 * _CHANNELS
-        few = tiles < _TILES - spec.packed
-    else:
-        channels = (32 if weight else 64) if spec.channels_last else 16
-        few = tiles < (12 if spec.direction == "fwd" and not spec.packed else _TILES)
-    if min(layer.channels) < channels:
-        return "too few channels to pay for the transforms"
-    if few:
-        return "too few tiles to pay for transforming the filters"
-    if number == LINE and name != min((n for n in NAMES if NAMES[n][0] == LINE), key=lambda n: _cost(n, layer)):
-        return "another number of points takes fewer products"
-    if number == SQUARE and 2 * tiles * scheme.all_values > results * prod(layer.kernel[1:]):
-        return "the tiles are mostly empty"
-    return None
-
-
 class _Plan:
     """What both directions share. ``strides``: of two images, or three, as ``walk.STEPS``."""
 
@@ -532,7 +354,7 @@ class _Plan:
         self.lanes = lanes(spec.dtype)
         self.nr = NV * self.lanes
         self.channels, self.results = layer.channels
-        self.scheme = scheme = _scheme(name, layer)
+        self.scheme = scheme = scheme_of(name, layer)
         source, result = layer.sizes
         self.kernel = layer.kernel
         self.taps = prod(layer.kernel[1:])
@@ -565,7 +387,7 @@ class _Plan:
         starts, patches, left, tiles = [], [], [], []
         for i in (1, 2):
             apart, side = layer.dilation[i], self.scheme.side[i - 1]
-            begin, adjoin = _starts(size[i], apart, side)
+            begin, adjoin = starts_of(size[i], apart, side)
             lo = layer.lo[i]
             if self.scheme.number == TURNS:
                 patches += [b // 2 + (lo - lo % 2) // 2 - (lo % 2 == 0) for b in begin]
@@ -687,7 +509,7 @@ class WinogradWeights(_Plan):
         def pieces() -> int:
             return self.spec.groups * self.slices * -(-self.results // rows) * -(-self.channels // columns)
 
-        while threads > 1 and pieces() < 2 * threads and max(rows, columns) >= 4 * _CHANNELS:
+        while threads > 1 and pieces() < 2 * threads and max(rows, columns) >= 4 * CHANNELS:
             if rows > columns:
                 rows = up(rows // 2, MR)
             else:
