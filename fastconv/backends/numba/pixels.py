@@ -49,6 +49,9 @@ _i8 = np.int64
 #: Lines of results of a piece, at least two tiles.
 _LINES = 8
 
+#: Bytes of weights that stay near.
+_NEAR = 12 * 1024
+
 #: Channels of a piece of the gradient: as many as have their sums near, or fewer for several threads, but so many.
 _CHANNELS, _FEWEST = 256, 64
 
@@ -67,8 +70,8 @@ PROBLEM = np.dtype(
         # Results of the job, where the first is among all, and how far they are apart there.
         ("q1", _i8), ("q2", _i8), ("begin_1", _i8), ("begin_2", _i8), ("every_1", _i8), ("every_2", _i8),
         ("full_1", _i8), ("full_2", _i8),
-        # Lines of a tile, chunks of them; the rows that a tile reads.
-        ("lines", _i8), ("chunks", _i8), ("rows", _i8),
+        # Lines of a tile, chunks of them; the rows that a tile reads; shares of the channels.
+        ("lines", _i8), ("chunks", _i8), ("rows", _i8), ("shares", _i8),
         ("bias", _i8), ("bias_stride", _i8), ("residual", _i8), ("activation", _i8),
     ]
 )  # fmt: skip
@@ -103,11 +106,11 @@ def _next_run(job, q, s2):
 
 
 @part
-def _weigh(job, dst, d, d_line, d_pixel, panel, start, places, s2):
+def _weigh(job, dst, d, d_line, d_pixel, panel, w, start, places, s2, count):
     """Lines of results."""
     compact()
     no_inline()
-    w, count, q = job.weights_at, job.channels, 0
+    q = 0
     while q < job.q2:
         run = _next_run(job, q, s2)
         if job.step_1 == 1:
@@ -177,7 +180,8 @@ def multiply(counter, pieces, jobs, strides, table, addresses, weights, scalars,
     # A row of zeros is as long as the taps of a pixel reach, if there is more than one pixel.
     s2 = xs.s2 if whole.size_2 > 1 else whole.channels
     places, zeros = np.empty(2 * _most_rows(jobs), np.int64), address_in(space)
-    tiles = (whole.q1 + whole.lines - 1) // whole.lines
+    tiles, lane = (whole.q1 + whole.lines - 1) // whole.lines, vector_lanes(space)
+    blocks = (whole.channels + lane - 1) // lane
     piece = fetch_add(counter)
     while piece < pieces:
         chunk, n = piece % whole.chunks, piece // whole.chunks
@@ -190,11 +194,15 @@ def multiply(counter, pieces, jobs, strides, table, addresses, weights, scalars,
             for which in range(len(jobs)):
                 job = jobs[which]
                 line = min(tile, min(end, job.q1) - job.lines)
-                _find_rows(places, job, base, xs.s1, s2, size, line, job.lines, zeros)
                 to = o + (job.begin_1 + line * job.every_1) * ys.s1 + job.begin_2 * ys.s2
-                _weigh(
-                    job, out, to, job.every_1 * ys.s1, job.every_2 * ys.s2, panel, zeros + start * size, places, s2
-                )  # fmt: skip
+                for share in range(whole.shares):
+                    c = blocks * share // whole.shares * lane
+                    count = min(whole.channels, blocks * (share + 1) // whole.shares * lane) - c
+                    _find_rows(places, job, base + c * size, xs.s1, s2, size, line, job.lines, zeros)
+                    _weigh(
+                        job, out, to + c, job.every_1 * ys.s1, job.every_2 * ys.s2, panel,
+                        job.weights_at + c * job.taps * job.height, zeros + (start + c) * size, places, s2, count,
+                    )  # fmt: skip
         y0, y1 = begin * whole.every_1, min(whole.full_1, end * whole.every_1)
         for y in range(y0, y1 if whole.residual or whole.activation else y0):
             at, count = o + y * ys.s1, whole.full_2 * whole.channels
@@ -290,6 +298,8 @@ class _Tiled(Walk):
         # Chunks, of whole tiles, have a line more than one at least: phases may have one less than the first.
         self.chunks = max(1, -(-whole.size[1] // lines_of(whole.step[1])) * lines_of(whole.step[1]) // _LINES)
         self.blocks = -(-whole.groups // self.lanes)
+        taps = sum(len(job.offsets) for job in jobs)
+        shares = -(-self.blocks * self.lanes * taps * self.dtype.itemsize // _NEAR)
         self.order_of_taps: list[np.ndarray] = []
         records, weights, self.zeros = [], 0, 0
         for job, begin in zip(jobs, phases.begins, strict=True):
@@ -300,7 +310,7 @@ class _Tiled(Walk):
                 (
                     job.n, job.groups, len(rows), len(columns), spacing, weights, *job.image[1:], *job.step[1:],
                     rows[0], columns[0], *job.size[1:], *begin[1:], *every[1:], *full[1:], lines, self.chunks,
-                    (lines - 1) * job.step[1] + len(rows), *epilogue,
+                    (lines - 1) * job.step[1] + len(rows), shares, *epilogue,
                 )
             )  # fmt: skip
             self.zeros = max(self.zeros, (columns[-1] - columns[0] + 1) * job.groups)
