@@ -66,6 +66,7 @@ typedef struct pool_job {
   int64_t *indices;
   int stream;                  /* dx goes past the caches */
   int wrong;                   /* indices are not all inside a plane */
+  int64_t givers;              /* gathered: windows that have their index inside */
 } pool_job;
 
 /* ------------------------------------------------------------------------------------------------ planning */
@@ -367,14 +368,23 @@ static pool_cut cut_strips(const fc_pool_plan *p) {
   return c;
 }
 
+static int gathers(const fc_pool_plan *p, const fc_pool_strides *s) {
+  return p->d.indices && p->most_around && p->d.c > 1 && s->y[1] == 1 && s->dx[1] == 1 && s->indices[1] == 1;
+}
+
+static pool_cut cut_rows(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads);
+
 static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
   if (strips_pay(p, s)) return cut_strips(p);
-  const int64_t *ss = forward_like(p) ? s->x : s->y;
   if (p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT && !p->d.indices && p->d.c > 1 && s->x[1] == 1 && s->y[1] == 1 &&
       s->dx[1] == 1 && !large_windows(p))
     return cut_gradient(p, nthreads);
-  if (p->d.indices && p->most_around && p->d.c > 1 && s->y[1] == 1 && s->dx[1] == 1 && s->indices[1] == 1)
-    return cut_gather(p, nthreads);
+  return gathers(p, s) ? cut_gather(p, nthreads) : cut_rows(p, s, nthreads);
+}
+
+/* Rows of windows, one after the other. */
+static pool_cut cut_rows(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
+  const int64_t *ss = forward_like(p) ? s->x : s->y;
   pool_cut c = {.lanes = 1};
   if (boxes_pay(p) && !p->spread) return cut_boxes(p, ss[1] == 1 && ss[4] != 1);
   static const int64_t zero = 0, one = 1;
@@ -435,7 +445,9 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nt
 }
 
 int64_t fc_pool_plan_workspace(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
-  return fc_max(1, nthreads) * cut_call(p, s, nthreads).scratch + FC_ALIGN;
+  int64_t scratch = cut_call(p, s, nthreads).scratch;
+  if (gathers(p, s)) scratch = fc_max(scratch, cut_rows(p, s, nthreads).scratch);
+  return fc_max(1, nthreads) * scratch + FC_ALIGN;
 }
 
 int fc_pool_plan_threads(const fc_pool_plan *p, int nthreads) {
@@ -555,6 +567,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                     .grad = scatter ? j->dx : 0,
                     .stream = j->stream,
                     .wrong = &j->wrong,
+                    .givers = &j->givers,
                     .partition = p->partition,
                     .source_stride = forward ? s->x : s->y,
                     .target_stride = forward ? s->y : s->dx,
@@ -595,7 +608,13 @@ static int streams(const fc_pool_plan *p, const fc_pool_strides *s, const void *
 
 int fc_pool_run(const fc_pool_plan *p, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
                 void *workspace, int nthreads) {
-  pool_job j = {p, strides, cut_call(p, strides, nthreads), x, y, dx, fc_aligned(workspace), indices, streams(p, strides, dx), 0};
-  const int status = fc_parallel_for(nthreads, j.cut.pieces, piece, &j);
+  pool_job j = {p, strides, cut_call(p, strides, nthreads), x, y, dx, fc_aligned(workspace), indices, streams(p, strides, dx),
+                0, 0};
+  int status = fc_parallel_for(nthreads, j.cut.pieces, piece, &j);
+  if (status == FC_OK && !j.wrong && gathers(p, strides) && j.givers < p->d.n * p->d.c * positions(p->d.out)) {
+    /* Not all indices are of their own windows: what they give has to be scattered. */
+    j.cut = cut_rows(p, strides, nthreads);
+    status = fc_parallel_for(nthreads, j.cut.pieces, piece, &j);
+  }
   return status == FC_OK && j.wrong ? FC_ERROR_ARGUMENT : status;
 }

@@ -64,6 +64,7 @@ typedef struct fc_pool_tile {
   void *grad;
   int stream;                  /* grad is so large that its rows had better go past the caches */
   int *wrong;                  /* set to 1 if given indices are not positions of grad */
+  int64_t *givers;             /* how many of them are positions of their own windows is added to it */
   int partition;               /* every position of grad is in one window */
   const int64_t *source_stride, *target_stride, *index_stride, *grad_stride;
   int64_t span;                /* elements of a row buffer */

@@ -59,6 +59,27 @@ def test_forward_backward_and_indices(pooling_target: Target, dtype: str, last: 
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+def test_indices_of_other_windows(pooling_target: Target, dtype: str, last: bool) -> None:
+    rng, layout = np.random.default_rng(15), layouts.name(last, 2)
+    x = layouts.to(testing.integers(rng, (3, 37, 9, 10), dtype), last)
+    y, indices = fc.max_pool2d(x, 2, layout=layout, return_indices=True)
+    # One alone, then all of them.
+    others = indices.copy()
+    others.flat[1234] = 89
+    for given in (others, rng.permuted(indices)):
+        with fc.use_backend("reference"):
+            dx = fc.max_pool2d_backward(y, x, 2, layout=layout, indices=given)
+        with testing.on(pooling_target):
+            got = testing.proven(pooling_target, fc.max_pool2d_backward, y, x, 2, layout=layout, indices=given)
+        testing.assert_exact(got, dx)
+    for wrong in (-1, 90, 2**32, 2**32 + indices.flat[1234], 2**62, -(2**63)):
+        indices.flat[1234] = wrong
+        with testing.on(pooling_target), pytest.raises(ValueError, match=r"indices .* 0 to 89"):
+            fc.max_pool2d_backward(y, x, 2, layout=layout, indices=indices)
+
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 @pytest.mark.parametrize("kernel", [2, 5])
 def test_indices_outside_the_plane(pooling_target: Target, dtype: str, last: bool, kernel: int) -> None:
     layout = layouts.name(last, 2)

@@ -28,6 +28,7 @@ from .windows import (
     arg_max,
     fill_line,
     max_of_windows,
+    put_in_indices,
     put_in_maxima,
     put_in_windows,
     reduce_max,
@@ -105,6 +106,16 @@ def _scatter(dx, d, step, lane, indices, i, dy, y, count, plane):
         else:
             wrong += 1
     return wrong
+
+
+@part
+def _fill_pixels(dx, d, step, plane, count):
+    """Zeros to the channels of all pixels."""
+    compact()
+    no_inline()
+    dense = step.s2 == count
+    for p in range(1 if dense else plane):
+        fill_line(dx, d + p * step.s2, plane * count if dense else count, 0)
 
 
 @part
@@ -204,6 +215,22 @@ def _give_maxima(apart, dx, db, x, xb, dy, at, y_step, offsets, windows, row):
         put_in_maxima(dx, db, x, xb, dy, at, y_step, offsets, windows, row)
     else:
         add_to_maxima(dx, db, x, xb, dy, at, y_step, offsets, windows, row)
+
+
+@part
+def _give_indices(dx, db, ds, indices, ib, js, dy, yb, ys, count, job, windows, offsets, numbers):
+    """dy to the indices of windows apart, if each is of its own; else not 0 comes back."""
+    compact()
+    no_inline()
+    strange = 0
+    for o0 in range(job.out0):
+        for o1 in range(job.out1):
+            rows = _rows_of(ds, job, windows[o0], windows[job.out0 + o1], offsets)
+            for r in range(rows):
+                numbers[r] = offsets[r] // ds.s2
+            i, y, row = ib + _at(js, o0, o1, 0), yb + _at(ys, o0, o1, 0), _row(job, ds.s2, rows, count)
+            strange |= put_in_indices(dx, db, indices, i, js.s2, dy, y, ys.s2, numbers, offsets, windows, row)
+    return strange
 
 
 @part
@@ -318,19 +345,22 @@ def backward(counter, pieces, jobs, strides, windows, bands, addresses, scalars,
         yb, xb = n * ys.n + c * ys.c, n * xs.n + c * xs.c
         ib, db = n * js.n + c * js.c, n * ds.n + c * ds.c
         if job.channels_inside:
-            dense = ds.s2 == count
-            for p in range(0 if job.covered and not job.indexed else 1 if dense else plane):
-                fill_line(dx, db + p * ds.s2, plane * count if dense else count, 0)
-            if job.indexed:
-                for p in range(outs):
-                    wrong += _scatter(
-                        dx, db, ds.s2, plain(1), indices, ib + p * js.s2, dy, yb + p * ys.s2, count, plane
-                    )  # fmt: skip
-            else:
+            if not job.covered:
+                _fill_pixels(dx, db, ds, plane, count)
+            if not job.indexed:
                 _block_backward(
                     dy, yb, ys, x, xb, dx, db, ds, count, line, job, windows, plain(0), job.out1, divisor, tables[0],
                     tables[1],
                 )  # fmt: skip
+            elif not job.apart or _give_indices(
+                dx, db, ds, indices, ib, js, dy, yb, ys, count, job, windows, tables[0], tables[1]
+            ):  # fmt: skip
+                if job.apart:
+                    _fill_pixels(dx, db, ds, plane, count)
+                for p in range(outs):
+                    wrong += _scatter(
+                        dx, db, ds.s2, plain(1), indices, ib + p * js.s2, dy, yb + p * ys.s2, count, plane
+                    )  # fmt: skip
         elif job.indexed:
             for i in range(count):
                 fill_line(dx, db + i * ds.c, plane, divisor * 0)

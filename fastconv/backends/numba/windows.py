@@ -20,6 +20,7 @@ __all__ = [
     "arg_max",
     "fill_line",
     "max_of_windows",
+    "put_in_indices",
     "put_in_maxima",
     "put_in_windows",
     "reduce_max",
@@ -149,8 +150,10 @@ class _Row:
 
     def __init__(self, e: Emit, offsets: ir.Value, windows: ir.Value, row: ir.Value) -> None:
         self.e, self.offsets, self.windows = e, offsets, windows
-        self.step, self.rows, self.first, dilation, self.outputs, self.count = cgutils.unpack_tuple(e.b, row, ROW.count)
-        self.tap_step = e.b.mul(dilation, self.step)
+        self.step, self.rows, self.first, self.dilation, self.outputs, self.count = cgutils.unpack_tuple(
+            e.b, row, ROW.count
+        )
+        self.tap_step = e.b.mul(self.dilation, self.step)
 
     @classmethod
     def given(cls, e: Emit, context: Any, signature: Any, args: Any) -> _Row:
@@ -164,20 +167,22 @@ class _Row:
 
     def each(self, body: Callable[..., None]) -> None:
         """``body(o, over, at, wide, mask)`` for every window and every few of its channels, the first of which is
-        ``at``. ``over(start, tap)`` goes through the taps: ``carried = tap(offset, carried)``."""
+        ``at``. ``over(start, tap)`` goes through the taps: ``carried = tap(offset, row, column, carried)``."""
         e = self.e
 
         def output(o: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            low, columns = e.b.mul(self._of(o, 0), self.step), self._of(o, 3)
+            low, columns = self._of(o, 0), self._of(o, 3)
+            start_at = e.b.mul(low, self.step)
 
             def over(usual: tuple[int, ...], start: list[ir.Value], tap: Callable[..., Any]) -> list[ir.Value]:
                 def row(r: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-                    begin = e.b.add(e.b.load(e.at(self.offsets, r)), low)
+                    begin = e.b.add(e.b.load(e.at(self.offsets, r)), start_at)
 
-                    def column(k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-                        return tap(e.b.add(begin, e.b.mul(k, self.tap_step)), carried)
+                    def one(k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                        column = e.b.add(low, e.b.mul(k, self.dilation))
+                        return tap(e.b.add(begin, e.b.mul(k, self.tap_step)), r, column, carried)
 
-                    return e.unrolled_loop(usual, columns, carried, column)
+                    return e.unrolled_loop(usual, columns, carried, one)
 
                 return e.loop(self.rows, start, row)
 
@@ -213,7 +218,7 @@ def _of_windows(maximum: bool) -> Any:
             def window(o: ir.Value, over: Callable[..., Any], at: ir.Value, wide: int, mask: ir.Value | None) -> None:
                 base = e.at(src, at)
 
-                def tap(offset: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
+                def tap(offset: ir.Value, _r: ir.Value, _c: ir.Value, acc: list[ir.Value]) -> list[ir.Value]:
                     pairs = zip(e.load_each(base, offset, wide, mask), acc, strict=True)
                     return [join(value, a) for value, a in pairs]
 
@@ -255,7 +260,7 @@ def _to_windows(fresh: bool) -> Any:
                 given = e.load_each(e.at(dy, builder.mul(o, y_step)), at, wide, mask)
                 given = [builder.fdiv(value, share) for value in given]
 
-                def tap(offset: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                def tap(offset: ir.Value, _r: ir.Value, _c: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
                     values = given
                     if not fresh:
                         old = e.load_each(base, offset, wide, mask)
@@ -291,7 +296,7 @@ def _to_maxima(fresh: bool) -> Any:
             def window(o: ir.Value, over: Callable[..., Any], at: ir.Value, wide: int, mask: ir.Value | None) -> None:
                 source, target = e.at(x, at), e.at(dx, at)
 
-                def find(offset: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                def find(offset: ir.Value, _r: ir.Value, _c: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
                     number, *acc = carried
                     values, out = e.load_each(source, offset, wide, mask), [builder.add(number, e.splat(i32(1)))]
                     for value, best, at_best in zip(values, acc[::2], acc[1::2], strict=True):
@@ -304,7 +309,7 @@ def _to_maxima(fresh: bool) -> Any:
                 winners = over([none] + [e.constant(float("-inf")), none] * wide, find)[2::2]
                 shares = e.load_each(e.at(dy, builder.mul(o, y_step)), at, wide, mask)
 
-                def share(offset: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                def share(offset: ir.Value, _r: ir.Value, _c: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
                     (number,) = carried
                     given = [
                         builder.select(builder.icmp_signed("==", winner, number), share, e.zero())
@@ -327,6 +332,56 @@ def _to_maxima(fresh: bool) -> Any:
 
 
 add_to_maxima, put_in_maxima = (_to_maxima(fresh) for fresh in (False, True))
+
+
+@intrinsic
+def put_in_indices(typingctx, dx, d, indices, i, i_step, dy, y, y_step, numbers, offsets, windows, row):
+    """A row of windows that have no pixel in common: ``dx[d + ...] = dy[y + o y_step + j]`` at the pixel
+    ``indices[i + o i_step + j]``, 0 at the others. ``numbers``: those of the rows' first pixels. Not 0 comes back if an
+    index is none of its window's, and so has been left out."""
+
+    def codegen(context, builder, signature, args):
+        dx, d, indices, i, i_step, dy, y, y_step, numbers, *_ = args
+        e, i64, i32 = Emit(builder, signature.args[0]), ir.IntType(64), ir.IntType(32)
+        row, dx, indices, dy = _Row.given(e, context, signature, args), e.at(dx, d), e.at(indices, i), e.at(dy, y)
+        numbers = context.make_array(signature.args[8])(context, builder, numbers).data
+        long, short = (ir.VectorType(t, e.width) for t in (i64, i32))
+        strange = cgutils.alloca_once_value(builder, i64(0))
+
+        def window(o: ir.Value, over: Callable[..., Any], at: ir.Value, wide: int, mask: ir.Value | None) -> None:
+            target, first = e.at(dx, at), e.at(indices, builder.add(at, builder.mul(o, i_step)))
+            shares = e.load_each(e.at(dy, builder.mul(o, y_step)), at, wide, mask)
+            given = []
+            for v in range(wide):
+                place = builder.bitcast(e.at(first, v * e.width), long.as_pointer())
+                if mask is None:
+                    given.append(builder.load(place, align=8))
+                else:
+                    name, none = f"llvm.masked.load.v{e.width}i64.p0v{e.width}i64", ir.Constant(long, None)
+                    given.append(e.call(name, long, place, i32(8), mask, none))
+            places = [builder.trunc(position, short) for position in given]
+
+            def tap(offset: ir.Value, r: ir.Value, column: ir.Value, found: list[ir.Value]) -> list[ir.Value]:
+                number = e.splat(builder.trunc(builder.add(builder.load(e.at(numbers, r)), column), i32))
+                hits = [builder.icmp_signed("==", place, number) for place in places]
+                values = [builder.select(hit, share, e.zero()) for hit, share in zip(hits, shares, strict=True)]
+                e.store_each(values, target, offset, mask)
+                return [builder.or_(f, builder.sext(hit, short)) for f, hit in zip(found, hits, strict=True)]
+
+            for found, place, position in zip(over([ir.Constant(short, None)] * wide, tap), places, given, strict=True):
+                lost = builder.or_(
+                    builder.icmp_signed("==", found, ir.Constant(short, None)),
+                    builder.icmp_signed("!=", builder.sext(place, long), position),
+                )
+                lost = lost if mask is None else builder.and_(lost, mask)
+                bits = builder.zext(builder.bitcast(lost, ir.IntType(e.width)), i64)
+                builder.store(builder.or_(builder.load(strange), bits), strange)
+
+        row.each(window)
+        return builder.load(strange)
+
+    given = (numbers, offsets, windows, ROW)
+    return INDEX(dx, INDEX, indices, INDEX, INDEX, dy, INDEX, INDEX, *given), codegen
 
 
 @intrinsic
