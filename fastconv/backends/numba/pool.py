@@ -1,8 +1,9 @@
 """Pooling. Windows come as tables, so regular, adaptive and global pooling are one and the same.
 
-The rows of a window are reduced first, side by side over the width and the channels, then its columns. Where channels
-come first a vector of them is turned beforehand, and the result is turned back. A piece of work is a block of channels
-of one image, forward and backward, so no two pieces write the same element and every sum has one order.
+Windows that share few pixels are reduced one by one; of others the rows first, side by side over the width and the
+channels, then the columns. Where channels come first a vector of them is turned beforehand, band by band of the plane,
+and the result is turned back. A piece of work is a block of channels of one image, forward and backward, so no two
+pieces write the same element and every sum has one order.
 """
 
 from __future__ import annotations
