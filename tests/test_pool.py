@@ -66,17 +66,16 @@ def test_indices_of_other_windows(pooling_target: Target, dtype: str, last: bool
     # One alone, then all of them.
     others = indices.copy()
     others.flat[1234] = 89
-    for given in (others, rng.permuted(indices)):
+    for moved in (others, rng.permuted(indices)):
         with fc.use_backend("reference"):
-            dx = fc.max_pool2d_backward(y, x, 2, layout=layout, indices=given)
+            dx = fc.max_pool2d_backward(y, x, 2, layout=layout, indices=moved)
         with testing.on(pooling_target):
-            got = testing.proven(pooling_target, fc.max_pool2d_backward, y, x, 2, layout=layout, indices=given)
+            got = testing.proven(pooling_target, fc.max_pool2d_backward, y, x, 2, layout=layout, indices=moved)
         testing.assert_exact(got, dx)
     for wrong in (-1, 90, 2**32, 2**32 + indices.flat[1234], 2**62, -(2**63)):
         indices.flat[1234] = wrong
         with testing.on(pooling_target), pytest.raises(ValueError, match=r"indices .* 0 to 89"):
             fc.max_pool2d_backward(y, x, 2, layout=layout, indices=indices)
-
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
