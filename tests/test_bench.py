@@ -378,6 +378,8 @@ def test_goals_are_medians_over_classes_of_the_best_peer():
         ["1x1", "bwd_input", "1", "1.10", "1.10", "yes", "0"],
         ["3x3 of stride 2, 5x5, 7x7, 11x11, stems", "bwd_weight", "1", "2.00", "1.20", "yes", "0"],
     ]
+    on_two = goals.reached([{"ours": ["fastconv"], "rows": rows}], [2])
+    assert [row[3] for row in on_two.rows] == ["0.10"]
 
 
 def test_goals_are_shown_of_several_results(result, capsys):

@@ -118,7 +118,11 @@ def add_to(commands: Any) -> None:
     instead.add_argument("--report", type=Path, metavar="FILE", help="show a result that was written before")
     instead.add_argument("--compare", type=Path, nargs=2, metavar="FILE", help="what changed between two results")
     instead.add_argument(
-        "--goals", type=Path, nargs="+", metavar="FILE", help="how the classes of layers in these results stand"
+        "--goals",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="how the classes of layers in these results stand, on so many --threads",
     )
     instead.add_argument("--list", action="store_true", help="the layers that would be measured")
     parser.set_defaults(run=run)
@@ -170,7 +174,7 @@ def _run(arguments: argparse.Namespace) -> int:
         show(report.comparison(*map(_read, arguments.compare)))
         return 0
     if arguments.goals:
-        show(goals.reached(map(_read, arguments.goals)))
+        show(goals.reached(map(_read, arguments.goals), arguments.threads))
         return 0
     if arguments.list:
         show(_listing(arguments))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -53,8 +53,8 @@ GOALS = (
 )
 
 
-def reached(results: Iterable[dict[str, Any]]) -> Table:
-    """Of the measurements on one thread, in the default precision and with a peer, the median of each class.
+def reached(results: Iterable[dict[str, Any]], threads: Collection[int] = (1,)) -> Table:
+    """Of the measurements on so many threads, in the default precision and with a peer, the median of each class.
 
     ValueError if there are none.
     """
@@ -63,7 +63,7 @@ def reached(results: Iterable[dict[str, Any]]) -> Table:
     for result in results:
         for row in result["rows"]:
             layer, ratio = layers.get((row["op"], row["network"], row["layer"])), best_ratio(row, result["ours"])
-            if layer is None or ratio is None or row["threads"] > 1 or row["precision"] != "default":
+            if layer is None or ratio is None or row["threads"] not in threads or row["precision"] != "default":
                 continue
             for i, goal in enumerate(GOALS):
                 if goal.includes(row, layer):
