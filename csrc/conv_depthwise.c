@@ -371,7 +371,12 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
   }
 }
 
-/* ---- backward-weight: a piece is a range of channels, and goes through all pixels in their order ---- */
+/* ---- backward-weight: a piece is a range of channels of some images, and goes through all their pixels in their order ---- */
+
+/* Images are summed in so many parts, at most, however many threads there are, and the parts in their order. */
+enum { IMAGE_PARTS = 16 };
+
+static int64_t image_parts(const fc_conv_plan *p) { return fc_min(p->d.n, IMAGE_PARTS); }
 
 static int64_t sums_bytes(const fc_conv_plan *p, int64_t channels) {
   return fc_round_up(blocks(p, channels) * block_elements(p) * p->es, FC_ALIGN);
@@ -382,13 +387,17 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   const int64_t line = FC_ALIGN / p->es, sums = FC_DEPTH_SUMS / (fc_product3(p->d.ker) * p->es) / line * line;
   const int64_t most = p->pixel ? fc_min(p->pixel, sums) : sums;
-  j->piece_m = fc_min(fc_max(2 * line, most), fc_max(line, p->d.groups / nthreads / line * line));
+  /* Threads share the images rather than the channels, of which memory delivers all. */
+  const int64_t shares = image_parts(p) < nthreads ? nthreads : 1;
+  j->piece_m = fc_min(fc_max(2 * line, most), fc_max(line, p->d.groups / shares / line * line));
   j->pieces_m = fc_max(1, p->d.groups / j->piece_m);
+  j->pieces_n = image_parts(p);
   const int64_t channels = p->d.groups - (j->pieces_m - 1) * j->piece_m;
   const int64_t lines = lines_at_once(p);
   j->scratch = block_bytes(p, lines, p->pixel ? channels : p->ss[4], channels) + 2 * sums_bytes(p, channels) +
                fc_round_up(copy_bytes(p, lines, channels), FC_ALIGN);
-  return j->pieces_m;
+  j->shared = j->pieces_m * j->pieces_n * sums_bytes(p, channels);
+  return j->pieces_m * j->pieces_n;
 }
 
 static void copy_element(int64_t es, void *to, const void *from) {
@@ -435,20 +444,30 @@ static void put_sums(const fc_conv_call *j, const char *from, int64_t lane, int6
       copy_element(es, to + (l * d->ws[0] + fc_tap_stride(d, tap)) * es, from + (tap * vl + lane + l) * es);
 }
 
+/* Channels of a range, the last of which has what is left too. */
+static int64_t channels_of(const fc_conv_call *j, int64_t range) {
+  return range == j->pieces_m - 1 ? j->p->d.groups - range * j->piece_m : j->piece_m;
+}
+
+/* Where the sums of a range's channels over a part of the images are kept. */
+static char *kept_sums(const fc_conv_call *j, int64_t range, int64_t part) {
+  return j->workspace + (range * j->pieces_n + part) * sums_bytes(j->p, channels_of(j, j->pieces_m - 1));
+}
+
 static void weight_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
-  const int64_t es = p->es, c = index * j->piece_m, vl = p->kn->vl;
-  const int64_t channels = index == j->pieces_m - 1 ? d->groups - c : j->piece_m, lines = lines_at_once(p);
-  char *memory = j->workspace + worker * j->scratch;
+  const int64_t es = p->es, range = index % j->pieces_m, part = index / j->pieces_m, c = range * j->piece_m;
+  const int64_t channels = channels_of(j, range), lines = lines_at_once(p);
+  char *memory = j->workspace + j->shared + worker * j->scratch;
   sums s = place_sums(p, memory, channels);
   char *copy = memory + 2 * s.bytes;
   fc_depth t = block_scratch(p, copy + copy_bytes(p, lines, channels), lines, p->pixel ? channels : d->xs[4], channels);
   t.sums = s.now;
   t.out_step = d->ys[4];
   t.out_line = d->ys[3];
-  for (int64_t b = 0; b < d->n; b++)
+  for (int64_t b = d->n * part / j->pieces_n; b < d->n * (part + 1) / j->pieces_n; b++)
     for (int64_t z = 0; z < d->out[0]; z++)
       for (int64_t h = 0; h < d->out[1]; h += lines) {
         const int64_t h1 = fc_min(d->out[1], h + lines);
@@ -459,10 +478,25 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
         count_pixels(p, &s, (h1 - h) * d->out[2]);
       }
   add_sums(es, s.all, s.now, s.bytes);
-  for (int64_t i = 0; i < channels; i += vl) {
-    const int64_t fresh = fc_min(vl, channels - i);
-    put_sums(j, s.all + i * fc_product3(d->ker) * es, i ? vl - fresh : 0, c + i, fresh);
+  memcpy(kept_sums(j, range, part), s.all, (size_t)s.bytes);
+}
+
+/* The pieces, then the parts of each range together. */
+static int sum_weights(fc_conv_call *j, int nthreads) {
+  const fc_conv_plan *p = j->p;
+  const int64_t vl = p->kn->vl, es = p->es;
+  const int status = fc_parallel_for(nthreads, weight_pieces(j, nthreads), weight_piece, j);
+  if (status) return status;
+  for (int64_t range = 0; range < j->pieces_m; range++) {
+    const int64_t channels = channels_of(j, range), bytes = sums_bytes(p, channels);
+    char *all = kept_sums(j, range, 0);
+    for (int64_t part = 1; part < j->pieces_n; part++) fc_add(all, kept_sums(j, range, part), bytes / es, es);
+    for (int64_t i = 0; i < channels; i += vl) {
+      const int64_t fresh = fc_min(vl, channels - i);
+      put_sums(j, all + i * fc_product3(p->d.ker) * es, i ? vl - fresh : 0, range * j->piece_m + i, fresh);
+    }
   }
+  return FC_OK;
 }
 
 /* By strips, a piece is a vector of channels. */
@@ -530,6 +564,7 @@ const fc_algorithm fc_conv_weight_depthwise = {
     .prepare = prepare,
     .pieces = weight_pieces,
     .run = weight_piece,
+    .execute = sum_weights,
 };
 
 /* ---- */
