@@ -373,10 +373,16 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
 
 /* ---- backward-weight: a piece is a range of channels of some images, and goes through all their pixels in their order ---- */
 
-/* Images are summed in so many parts, at most, however many threads there are, and the parts in their order. */
+/* Images are summed in so many parts, at most, of enough pixels each, however many threads there are, and the parts in their
+ * order. */
 enum { IMAGE_PARTS = 16 };
 
-static int64_t image_parts(const fc_conv_plan *p) { return fc_min(p->d.n, IMAGE_PARTS); }
+static int64_t image_parts(const fc_conv_plan *p) {
+  const int64_t most = fc_min(p->d.n, fc_min(IMAGE_PARTS, p->d.n * fc_product3(p->d.out) / SUM_PIXELS));
+  int64_t parts = 1;
+  while (2 * parts <= most) parts *= 2;
+  return parts;
+}
 
 static int64_t sums_bytes(const fc_conv_plan *p, int64_t channels) {
   return fc_round_up(blocks(p, channels) * block_elements(p) * p->es, FC_ALIGN);
