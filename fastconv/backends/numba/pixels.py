@@ -299,7 +299,9 @@ class _Tiled(Walk):
         self.chunks = max(1, -(-whole.size[1] // lines_of(whole.step[1])) * lines_of(whole.step[1]) // _LINES)
         self.blocks = -(-whole.groups // self.lanes)
         taps = sum(len(job.offsets) for job in jobs)
-        shares = -(-self.blocks * self.lanes * taps * self.dtype.itemsize // _NEAR)
+        # Each has two blocks at least: the last block may begin among the channels before it.
+        fitting = -(-self.blocks * self.lanes * taps * self.dtype.itemsize // _NEAR)
+        shares = max(1, min(fitting, self.blocks // 2))
         self.order_of_taps: list[np.ndarray] = []
         records, weights, self.zeros = [], 0, 0
         for job, begin in zip(jobs, phases.begins, strict=True):
