@@ -593,7 +593,7 @@ _depthwise = [
         conv("lines, stride 2", 1, 66, 66, (43, 45), 5, 66, stride=2, padding=2),
         conv("parts", 2, 353, 353, (9, 15), 3, 353, padding=1),
         conv("parts, stride 2", 1, 352, 352, (8, 29), 3, 352, stride=2, padding=1),
-        conv("parts of many taps", 1, 9, 9, (9, 240), (3, 65), 9, padding=(1, 32)),
+        conv("parts of many taps", 1, 9, 9, (5, 40), (3, 65), 9, padding=(1, 32)),
     ),
     group("depthwise", "taps", *[conv(f"{k}", 2, 9, 9, 21, k, 9, padding=k // 2) for k in range(1, 14)]),
     group(
