@@ -1,0 +1,25 @@
+/* What every planner asks of the numbers that it is handed, before it computes with them. */
+#ifndef FC_CHECK_H
+#define FC_CHECK_H
+
+#include "kernels.h"
+
+/* Sizes, steps and positions are at most this, products of sizes too: sums and products of two then fit into 64 bits, and
+ * what is kept in 32 bits loses nothing. */
+#define FC_MOST INT32_MAX
+
+static inline int fc_between(int64_t v, int64_t low, int64_t high) { return low <= v && v <= high; }
+
+/* The product of n sizes of at least 1, or 0 if one is not, or if it exceeds FC_MOST. */
+static inline int64_t fc_elements(const int64_t *sizes, int n) {
+  int64_t product = 1;
+  for (int i = 0; i < n; i++) {
+    if (!fc_between(sizes[i], 1, FC_MOST) || product > FC_MOST / sizes[i]) return 0;
+    product *= sizes[i];
+  }
+  return product;
+}
+
+static inline int fc_act_known(const fc_act *act) { return fc_between(act->kind, FC_ACT_NONE, FC_ACT_GELU); }
+
+#endif
