@@ -97,6 +97,7 @@ def test_gradients_are_those_of_finite_differences(name):
     for key, parameter in layer.parameters().items():
         np.testing.assert_allclose(gradients[key], numerical(loss, parameter.value), rtol=1e-6, atol=1e-7)
     # Without the gradient of the input, those of the parameters are the same bits.
+    layer.zero_grad()
     loss()
     assert layer.backward(dy, need_dx=False) is None
     for key, parameter in layer.parameters().items():
@@ -262,27 +263,41 @@ def test_backward_needs_a_forward_call_in_training_mode():
         layer.backward(x)
 
 
-def test_no_gradient_is_computed_below_the_first_layer_that_learns():
+class Spy(nn.Module):
+    """``x * w`` that notes which gradients are computed: "x", "w"."""
+
+    def __init__(self, name, asked, trainable=True):
+        self.name, self.asked = name, asked
+        self.weight = nn.Parameter(np.float32([2]), trainable=trainable)
+
+    def forward(self, x):
+        def noted(what, gradient):
+            def call(dy):
+                self.asked.append(self.name + what)
+                return gradient(dy)
+
+            return call
+
+        w = self.weight.value
+        return nn.record(
+            x * w, (x, noted("x", lambda dy: dy * w)), (self.weight, noted("w", lambda dy: (dy * x).sum(keepdims=True)))
+        )
+
+
+def test_no_gradient_is_computed_that_nobody_needs():
     asked = []
-
-    class Spy(nn.Module):
-        def __init__(self, inner):
-            self.inner = inner
-
-        def forward(self, x):
-            return self.inner(x)
-
-        def backward(self, dy, *, need_dx=True):
-            asked.append(need_dx)
-            return self.inner.backward(dy, need_dx=need_dx)
-
-    net = nn.Sequential(*map(Spy, (nn.ReLU(), nn.Linear(2, 2, rng=0), nn.ReLU(), nn.Linear(2, 1, rng=0))))
-    x = np.ones((1, 2), np.float32)
+    net = nn.Sequential(nn.ReLU(), Spy("a", asked, False), Spy("b", asked), nn.Tanh(), Spy("c", asked, False))
+    x = np.ones(1, np.float32)
     assert net.backward(net(x), need_dx=False) is None
-    assert asked == [True, True, False]  # from the last layer on
+    assert asked == ["cx", "bw"]
     asked.clear()
     assert net.backward(net(x)).shape == x.shape
-    assert asked == [True] * 4
+    assert asked == ["cx", "bx", "bw", "ax"]
+    assert [p.grad is None for p in net.parameters().values()] == [True, False, True]
+    net[2].weight.trainable = False
+    asked.clear()
+    net.backward(net(x), need_dx=False)
+    assert asked == []
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
