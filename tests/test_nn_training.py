@@ -76,7 +76,7 @@ _SHARES = np.random.default_rng(3).dirichlet([1, 1, 1], (2, 2, 3)).transpose(0, 
         (_CLASSES[:, 0], -100),
         (np.array([1, 0]), -100),
         (_SHARES, -100),
-        (_SHARES[..., 0, 0], 1),
+        (_SHARES[..., 0, 0], -1),
         (_SHARES.astype(np.float32), -100),
     ],
     ids=["image", "in range", "uint8", "all", "n c l", "n c", "shares", "n c shares", "float32 shares"],
@@ -122,6 +122,7 @@ def test_cross_entropy_neither_overflows_nor_vanishes():
         (lambda: nn.cross_entropy([[1.0, 2]], np.array([0])), TypeError, "logits is a list"),
         (lambda: nn.cross_entropy(np.ones((2, 3), int), np.array([0, 1])), TypeError, "logits has dtype int64"),
         (lambda: nn.cross_entropy(np.ones((2, 3)), np.ones((2, 3), int)), TypeError, "dtype int64: allowed are floats"),
+        (lambda: nn.cross_entropy(np.ones((1, 2)), np.full((1, 2), 0.5), ignore_index=0), ValueError, "ignore_index=0"),
         (lambda: nn.cross_entropy(np.ones((2, 3)), np.full((2, 3), 1.5)), ValueError, "1.5: allowed are prob"),
         (lambda: nn.cross_entropy(np.ones((2, 3)), np.full((2, 3), np.nan)), ValueError, "allowed are probabilities"),
         (lambda: nn.cross_entropy(np.ones((2, 3, 4)), np.zeros((2, 5), int)), ValueError, r"allowed is \(2, 4\)"),
@@ -307,6 +308,22 @@ def test_training_goes_on_bit_for_bit(name, continued):
     assert len(expected) == len(whole.parameters()) * {"sgd": 0, "momentum": 1, "adam": 3}[name]
     for key, value in copies[1].state_dict(copies[0].parameters()).items():
         np.testing.assert_array_equal(value, expected[key])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_an_optimizer_remembers_is_its_own(name):
+    net, optimizer = _small_network(), OPTIMIZERS[name]()
+    _train(net, optimizer, 0, 1)
+    before = optimizer.state_dict(net.parameters())
+    other, loaded = copy.copy(optimizer), OPTIMIZERS[name]()
+    state = copy.deepcopy(before)
+    loaded.load_state_dict(state, net.parameters())
+    for another in (other, loaded):
+        _train(net, another, 0, 1)
+    for key, value in before.items():
+        np.testing.assert_array_equal(state[key], value)
+        np.testing.assert_array_equal(optimizer.state_dict(net.parameters())[key], value)
+        assert (other.state_dict(net.parameters())[key] != value).any()
 
 
 @pytest.mark.parametrize("alone", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
@@ -635,13 +652,23 @@ def test_a_last_batch_of_one_where_it_can_be_had_and_dropped():
     x, t = _two_classes(7)
     # Its planes have more than one value a channel.
     nn.fit(nn.Sequential(watch, _small_network()), x, t, optimizer=nn.SGD(), epochs=1, batch_size=3, progress=False)
-    assert sizes[-3:] == [3, 3, 1]
+    assert sizes == [1, 3, 3, 1]
     sizes.clear()
     net = nn.Sequential(watch, nn.Flatten(), nn.BatchNorm(36), nn.Linear(36, 2, rng=0))
     arguments = {"optimizer": nn.SGD(), "epochs": 2, "batch_size": 3, "progress": False, "drop_last": True}
     history = nn.fit(net, x, t, **arguments)
     assert sizes == [3] * 4
     assert len(history.loss) == 2
+
+
+def test_the_trial_of_a_batch_of_one_leaves_no_trace(monkeypatch):
+    x, t = _two_classes(7)
+    nets = [_small_network(), _small_network()]
+    for net in nets:
+        nn.fit(net, x, t, optimizer=nn.SGD(), epochs=1, batch_size=3, augment=_noisy, progress=False)
+        monkeypatch.setattr("fastconv.nn.training._try_one", lambda *_: None)
+    for name, value in nets[0].state_dict().items():
+        np.testing.assert_array_equal(value, nets[1].state_dict()[name])
 
 
 def test_fit_leaves_what_was_frozen():

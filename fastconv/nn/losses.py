@@ -57,6 +57,8 @@ def cross_entropy(
     elif targets.shape == logits.shape:
         if targets.dtype.kind != "f":
             raise TypeError(f"targets have dtype {targets.dtype}: allowed are floats for probabilities of every class")
+        if ignore_index >= 0:
+            raise ValueError(f"ignore_index={ignore_index}: allowed is a class for int targets only")
         if not (targets.min() >= 0 and targets.max() <= 1):
             raise ValueError(f"targets run from {targets.min()} to {targets.max()}: allowed are probabilities, 0 to 1")
         factors = (

@@ -168,7 +168,7 @@ class Tape:
         parameters: dict[Any, np.ndarray] = {}
         while self._steps:  # what a step holds is freed when it is done
             step = self._steps.pop()
-            if step.result not in needed or step.result not in arrays:
+            if step.result not in arrays:  # nobody used it, or no gradient beyond it is needed
                 continue
             dy = arrays.pop(step.result)
             for operand, gradient in step.operands:

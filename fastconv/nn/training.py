@@ -114,7 +114,7 @@ def fit(
             measures = _Measures()
             order = rng.permutation(len(x))
             for first in range(0, used, batch_size):
-                batch = order[first : min(first + batch_size, used)]
+                batch = order[first : first + batch_size]
                 xb = x[batch] if augment is None else augment(x[batch], rng)
                 y = model(xb)
                 if epoch == first == 0:
