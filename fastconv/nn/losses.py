@@ -39,21 +39,21 @@ def cross_entropy(
         raise ValueError(f"logits have shape {logits.shape}: allowed is (n, classes, *size), not empty")
     classes, dtype = logits.shape[1], logits.dtype
     weights = np.ones(classes, dtype) if weight is None else _class_weights(weight, classes, dtype)
-    # One column of weights: along the class axis, whatever follows.
     column = weights.reshape(classes, *(1,) * (logits.ndim - 2))
 
+    # The loss is the sum of -log(softmax) times factors, divided by total. Of ints there is one factor a position, for
+    # its own class; of probabilities, and with smoothing, there is one for every class.
     positions = (logits.shape[0], *logits.shape[2:])
+    own = single = every = None
     if targets.shape == positions:
         check_classes(targets, classes, ignore_index)
-        counted = targets != ignore_index
-        own = np.where(counted, targets, 0).astype(np.intp)
-        share = np.where(counted, weights[own], 0)
-        total = share.sum(dtype=np.float64)
-        # What -log(softmax) is multiplied by, so that the loss is the sum of the products.
-        factors = np.zeros_like(logits)
-        np.put_along_axis(factors, own[:, None], share[:, None] * dtype.type(1 - smoothing), 1)
+        counted = (targets != ignore_index)[:, None]
+        own = np.where(counted, targets[:, None], 0).astype(np.intp)
+        single = np.where(counted, weights[own], 0)
+        total = single.sum(dtype=np.float64)
         if smoothing:
-            factors += counted[:, None] * column * dtype.type(smoothing / classes)
+            single *= dtype.type(1 - smoothing)
+            every = counted * column * dtype.type(smoothing / classes)
     elif targets.shape == logits.shape:
         if targets.dtype.kind != "f":
             raise TypeError(f"targets have dtype {targets.dtype}: allowed are floats for probabilities of every class")
@@ -61,9 +61,8 @@ def cross_entropy(
             raise ValueError(f"ignore_index={ignore_index}: allowed is a class for int targets only")
         if not (targets.min() >= 0 and targets.max() <= 1):
             raise ValueError(f"targets run from {targets.min()} to {targets.max()}: allowed are probabilities, 0 to 1")
-        factors = (
-            targets.astype(dtype, copy=False) * dtype.type(1 - smoothing) + dtype.type(smoothing / classes)
-        ) * column
+        every = targets.astype(dtype, copy=False) * dtype.type(1 - smoothing) + dtype.type(smoothing / classes)
+        every *= column
         total = np.float64(targets.size // classes)
     else:
         raise ValueError(
@@ -73,15 +72,30 @@ def cross_entropy(
     if not total > 0:
         raise ValueError(f"no target counts: all are ignore_index={ignore_index} or of a class of weight 0")
 
-    shifted = logits - logits.max(1, keepdims=True)
-    e = np.exp(shifted)
-    sums = e.sum(1, keepdims=True, dtype=np.float64)
-    log_probability = shifted - np.log(sums).astype(dtype)
-    # A class that cannot be, with a factor of 0, adds nothing.
-    products = np.multiply(factors, log_probability, where=factors != 0, out=np.zeros_like(logits))
-    loss = -float(products.sum(dtype=np.float64) / total)
-    gradient = e / sums.astype(dtype) * factors.sum(1, keepdims=True, dtype=np.float64).astype(dtype) - factors
-    return loss, gradient / dtype.type(total)
+    # In place where it can be: for many classes or positions, new memory is most of the time.
+    log_p = logits - logits.max(1, keepdims=True)
+    gradient = np.exp(log_p)
+    sums = gradient.sum(1, keepdims=True, dtype=np.float64)
+    log_p -= np.log(sums).astype(dtype)
+    loss, of_position = 0.0, np.zeros_like(sums)
+    if single is not None:
+        loss -= _dot(single, np.take_along_axis(log_p, own, 1))
+        of_position += single
+    if every is not None:
+        loss -= _dot(every, log_p)
+        of_position += every.sum(1, keepdims=True, dtype=np.float64)
+    gradient *= (of_position / sums).astype(dtype)
+    if single is not None:
+        np.put_along_axis(gradient, own, np.take_along_axis(gradient, own, 1) - single, 1)
+    if every is not None:
+        gradient -= every
+    gradient /= dtype.type(total)
+    return loss / float(total), gradient
+
+
+def _dot(factors: np.ndarray, logs: np.ndarray) -> float:
+    # A class that cannot be, the logarithm of 0, adds nothing where its factor is 0.
+    return float(np.multiply(factors, logs, where=factors != 0, out=np.zeros_like(logs)).sum(dtype=np.float64))
 
 
 def check_classes(targets: np.ndarray, classes: int, ignore_index: int = -100) -> None:

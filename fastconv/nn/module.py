@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,6 @@ from .parameter import Parameter
 from .tape import Tape, current_tape, evaluating, is_evaluating
 
 __all__ = ["Module", "Row", "Sequential", "Summary"]
-
-T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -131,14 +129,29 @@ class Module:
 
     def children(self) -> dict[str, Module]:
         """The modules directly inside this one, by name: ``"conv"``, in lists, tuples and dicts ``"convs.0"``."""
-        return _unambiguous(_members(self, Module))
+        return {name: member for name, member in self._members().items() if isinstance(member, Module)}
 
     def modules(self) -> Iterator[tuple[str, Module]]:
         """This module and all inside it, with dotted names (its own is empty); a shared one under each of its names."""
-        yield "", self
-        for name, child in self.children().items():
-            for inner, module in child.modules():
-                yield f"{name}.{inner}" if inner else name, module
+        return ((path, module) for path, module, _ in self._walk(""))
+
+    def _members(self) -> dict[str, Module | Parameter]:
+        """The modules and parameters in the attributes, by name."""
+        # A copy of the attributes: a call in another thread may add its tape.
+        found = _inside("", vars(self).copy())
+        members = dict(found)
+        if len(members) < len(found):
+            names = [name for name, _ in found]
+            raise ValueError(f"two members of a module have the name {max(names, key=names.count)!r}")
+        return members
+
+    def _walk(self, path: str) -> Iterator[tuple[str, Module, dict[str, Parameter]]]:
+        """This module and all inside it, each with its path and its own parameters."""
+        members = self._members()
+        yield path, self, {name: member for name, member in members.items() if isinstance(member, Parameter)}
+        for name, member in members.items():
+            if isinstance(member, Module):
+                yield from member._walk(_join(path, name))
 
     def parameters(self) -> dict[str, Parameter]:
         """Every learnable array with its gradient, by dotted name (``"0.weight"``); a shared one by its first."""
@@ -146,8 +159,7 @@ class Module:
         return {n: p for n, p in self._named_parameters().items() if not (p in seen or seen.add(p))}
 
     def _named_parameters(self) -> dict[str, Parameter]:
-        modules = self.modules()
-        return _unambiguous((_join(path, name), p) for path, m in modules for name, p in _members(m, Parameter))
+        return {_join(path, name): p for path, _, own in self._walk("") for name, p in own.items()}
 
     @property
     def training(self) -> bool:
@@ -267,8 +279,8 @@ class Sequential(Module):
                 raise TypeError(f"layers[{i}] is a {type(layer).__name__}: allowed is a Module")
         self.layers = layers
 
-    def children(self) -> dict[str, Module]:
-        return {name.removeprefix("layers."): child for name, child in super().children().items()}
+    def _members(self) -> dict[str, Module | Parameter]:
+        return {name.removeprefix("layers."): member for name, member in super()._members().items()}
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -296,29 +308,15 @@ class Sequential(Module):
         return rows
 
 
-def _members(module: Module, kind: type[T]) -> Iterator[tuple[str, T]]:
-    """The objects of a kind in a module's attributes, with their names."""
-    for name, value in list(vars(module).items()):  # a copy: a call in another thread may add its tape
-        yield from _inside(name, value, kind)
-
-
-def _inside(name: str, value: Any, kind: type[T]) -> Iterator[tuple[str, T]]:
-    if isinstance(value, kind):
-        yield name, value
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _inside(f"{name}.{i}", item, kind)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _inside(f"{name}.{key}", item, kind)
-
-
-def _unambiguous(named: Iterable[tuple[str, T]]) -> dict[str, T]:
-    result: dict[str, T] = {}
-    for name, value in named:
-        if result.setdefault(name, value) is not value:
-            raise ValueError(f"two members of a module have the name {name!r}")
-    return result
+def _inside(prefix: str, values: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> list[tuple[str, Any]]:
+    """The modules and parameters among values, and in lists, tuples and dicts among them, with their names."""
+    found = []
+    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+        if isinstance(value, (Module, Parameter)):
+            found.append((f"{prefix}{key}", value))
+        elif isinstance(value, (list, tuple, dict)):
+            found += _inside(f"{prefix}{key}.", value)
+    return found
 
 
 def _fitting(name: str, given: np.ndarray, own: np.ndarray) -> np.ndarray:

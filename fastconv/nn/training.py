@@ -123,7 +123,8 @@ def fit(
                 value, gradient = loss(y, t[batch])
                 if not isfinite(value):
                     raise FloatingPointError(f"loss is {value} in epoch {epoch + 1}: try a smaller learning rate")
-                model.zero_grad()
+                for parameter in parameters.values():
+                    parameter.grad = None
                 model.backward(gradient, need_dx=False)
                 optimizer.step(parameters)
                 measures.add(value, y, t[batch])
