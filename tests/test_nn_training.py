@@ -150,6 +150,7 @@ def test_cross_entropy_neither_overflows_nor_vanishes():
         (lambda: setattr(nn.SGD(), "lr", -1), ValueError, "lr=-1"),
         (lambda: setattr(nn.SGD(), "momentum", 1), ValueError, "momentum=1"),
         (lambda: setattr(nn.Adam(), "weight_decay", float("inf")), ValueError, "weight_decay=inf"),
+        (lambda: nn.SGD().step(nn.Linear(1, 1)), TypeError, "parameters is a Linear"),
         (lambda: nn.SGD().step(nn.Linear(1, 1, rng=0).parameters()), RuntimeError, "'weight' has no gradient"),
     ],
 )
@@ -311,6 +312,27 @@ def test_training_goes_on_bit_for_bit(name, continued):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_without_dimensions(name):
+    class Scale(nn.Module):
+        def __init__(self):
+            self.factor = nn.Parameter(np.array(2.0))
+
+        def forward(self, x):
+            return nn.record(x * self.factor.value, (self.factor, lambda dy: (dy * x).sum()))
+
+    net, optimizer = Scale(), OPTIMIZERS[name]()
+    for _ in range(2):
+        for _ in range(2):
+            net(np.ones(3))
+            net.backward(np.ones(3), need_dx=False)
+        assert net.factor.grad == 6
+        before = net.factor.value.copy()
+        optimizer.step(net.parameters())
+        assert net.factor.value < before
+    assert net.factor.value.shape == ()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_what_an_optimizer_remembers_is_its_own(name):
     net, optimizer = _small_network(), OPTIMIZERS[name]()
     _train(net, optimizer, 0, 1)
@@ -387,6 +409,11 @@ def _small_network(rng=0):
 
 def _noisy(x, rng):
     return x + rng.standard_normal(x.shape, np.float32) * np.float32(0.01)
+
+
+def _inverted(x, rng):
+    x *= -1  # in place: it is a copy
+    return _noisy(x, rng)
 
 
 def test_fit_learns_and_keeps_a_history():
@@ -665,7 +692,8 @@ def test_the_trial_of_a_batch_of_one_leaves_no_trace(monkeypatch):
     x, t = _two_classes(7)
     nets = [_small_network(), _small_network()]
     for net in nets:
-        nn.fit(net, x, t, optimizer=nn.SGD(), epochs=1, batch_size=3, augment=_noisy, progress=False)
+        nn.fit(net, x, t, optimizer=nn.SGD(), epochs=1, batch_size=3, augment=_inverted, progress=False)
+        np.testing.assert_array_equal(x, _two_classes(7)[0])
         monkeypatch.setattr("fastconv.nn.training._try_one", lambda *_: None)
     for name, value in nets[0].state_dict().items():
         np.testing.assert_array_equal(value, nets[1].state_dict()[name])

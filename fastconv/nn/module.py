@@ -106,7 +106,7 @@ class Module:
         tape = getattr(tapes, "last", None)
         if tape is None:
             raise RuntimeError(f"{self!r}: backward needs a forward call in training mode before it")
-        tape.check(dy)
+        dy = tape.check(dy)
         lost = tape.trained().difference(self.parameters().values())
         if lost:
             raise RuntimeError(
@@ -289,8 +289,12 @@ class Sequential(Module):
         return iter(self.layers)
 
     def __getitem__(self, index: int | slice) -> Module:
-        """A layer, or for a slice a ``Sequential`` that shares those layers."""
-        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+        """A layer, or for a slice a ``Sequential`` that shares those layers, in the mode that this one is in."""
+        if not isinstance(index, slice):
+            return self.layers[index]
+        part = Sequential(*self.layers[index])
+        part._training = self._training
+        return part
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"

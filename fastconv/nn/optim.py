@@ -68,7 +68,10 @@ class Optimizer:
         moving = {name: p for name, p in _unique(parameters) if p.trainable}
         for name, p in moving.items():
             if p.grad is None:
-                raise RuntimeError(f"parameter {name!r} has no gradient: call backward before step")
+                raise RuntimeError(
+                    f"parameter {name!r} has no gradient: call backward before step, and freeze what forward does not "
+                    "use (trainable = False)"
+                )
             _check(f"the gradient of {name!r}", p.grad, p.value.shape, p.value.dtype)
         memories = self._memories_of(moving)
         for name, p in moving.items():
@@ -210,6 +213,8 @@ class Adam(Optimizer):
 
 def _unique(parameters: Mapping[str, Parameter]) -> Iterable[tuple[str, Parameter]]:
     """Each parameter once, with its first name."""
+    if not isinstance(parameters, Mapping):
+        raise TypeError(f"parameters is a {type(parameters).__name__}: allowed is a mapping, as net.parameters() gives")
     first: dict[Parameter, str] = {}
     for name, parameter in parameters.items():
         first.setdefault(parameter, name)

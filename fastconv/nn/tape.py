@@ -18,6 +18,7 @@ from weakref import ref
 
 import numpy as np
 
+from ..ops._arrays import as_array
 from .parameter import Parameter
 
 __all__ = ["Tape", "constant", "current_tape", "evaluating", "is_evaluating", "record"]
@@ -53,25 +54,25 @@ def evaluating() -> Iterator[None]:
 
 
 def record(y: np.ndarray, *operands: tuple[np.ndarray | Parameter, Gradient]) -> np.ndarray:
-    """Say that ``y`` was computed from ``operands``; returns y. For the ``forward`` of layers that compute themselves.
+    """``y``, known to be computed from ``operands``: what the ``forward`` of a layer returns that computes itself.
 
     Each operand is an array or a ``Parameter``, together with a function from the gradient of the loss in y to that in
-    the operand, of the operand's shape and dtype. Nothing happens in evaluation mode; else y is read-only from here on.
+    the operand, of the operand's shape and dtype. In evaluation mode y is returned as it is; else it is read-only from
+    here on, and a view of y is returned if y was known already, as the input of a layer that changes gradients alone.
 
     >>> def forward(self, x):  # a layer with one learned factor a column
     ...     w = self.factor.value
     ...     return nn.record(x * w, (x, lambda dy: dy * w), (self.factor, lambda dy: (dy * x).sum(0)))
     """
     tape = current_tape()
-    if tape is not None:
-        tape.add(y, operands)
-    return y
+    return y if tape is None else tape.add(y, operands)
 
 
 def constant(x: np.ndarray) -> np.ndarray:
-    """Say that ``x``, which a layer inside ``forward`` is about to read, is data and needs no gradient; returns x."""
+    """``x`` for layers inside ``forward`` to read as data: it gets no gradient, nor does what it was computed from."""
     tape = current_tape()
     if tape is not None:
+        x = x.view()  # what else reads x itself goes on as before
         tape.know(x)
     return x
 
@@ -119,7 +120,7 @@ class Tape:
         reference, number = self._numbers.get(id(array), (None, None))
         return number if reference is not None and reference() is array else None
 
-    def add(self, y: np.ndarray, operands: tuple[tuple[np.ndarray | Parameter, Gradient], ...]) -> None:
+    def add(self, y: np.ndarray, operands: tuple[tuple[np.ndarray | Parameter, Gradient], ...]) -> np.ndarray:
         if not isinstance(y, np.ndarray):
             raise TypeError(f"y is {_kind(y)}: allowed is an array")
         sources: list[tuple[int | Parameter, Gradient]] = []
@@ -133,15 +134,18 @@ class Tape:
                 self._unknown = _kind(operand)
             else:
                 sources.append((number, gradient))
+        if self._number(y) is not None:
+            y = y.view()
         y.flags.writeable = False
         self._steps.append(_Step(self.know(y), sources))
+        return y
 
     def trained(self) -> set[Parameter]:
         """The trainable parameters that were used."""
         return {parameter for parameter in self._versions if parameter.trainable}
 
-    def check(self, dy: Any) -> None:
-        """Raise what keeps ``backward(dy)`` from being right."""
+    def check(self, dy: Any) -> np.ndarray:
+        """``dy`` for ``backward``; raises what keeps that from being right."""
         if self._output is None:
             raise RuntimeError(f"the result of forward was not recorded: {_ORIGINS}")
         if self._unknown is not None:
@@ -150,10 +154,10 @@ class Tape:
         if changed:
             raise RuntimeError(f"{changed[0]!r} was changed after the forward call: call forward again")
         shape, dtype = self._types[self._output]
-        if not isinstance(dy, np.ndarray) or dy.dtype != dtype:
-            raise TypeError(f"dy is {_kind(dy)}: allowed is an array of {dtype}, as the result of forward has")
+        dy = as_array("dy", dy, dtype)
         if dy.shape != shape:
             raise ValueError(f"dy has shape {dy.shape}: allowed is {shape}, that of the result of forward")
+        return dy
 
     def backward(self, dy: np.ndarray, need_dx: bool) -> list[np.ndarray | None]:
         """The gradients of the inputs (None where there is none); adds those of the parameters to their ``grad``.
@@ -199,6 +203,8 @@ def _add(sums: dict[Any, np.ndarray], key: Any, gradient: np.ndarray) -> None:
 
 
 def _checked(gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    if isinstance(gradient, np.generic):  # NumPy's results without dimensions
+        gradient = np.asarray(gradient)
     if not isinstance(gradient, np.ndarray) or gradient.shape != shape or gradient.dtype != dtype:
         raise RuntimeError(f"a recorded gradient is {_kind(gradient)}: allowed is what its operand is, {shape} {dtype}")
     return gradient

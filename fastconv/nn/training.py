@@ -101,7 +101,7 @@ def fit(
     if not model.training:
         model.train()
     if epochs and used % batch_size == 1 and used > batch_size:
-        _try_one(model, x[:1], augment, f"{used} samples in batches of {batch_size}")
+        _try_one(model, x[:1].copy(), augment, f"{used} samples in batches of {batch_size}")
     rng = np.random.default_rng(seed)
     model.seed(rng)
     parameters = model.parameters()
