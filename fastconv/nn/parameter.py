@@ -16,8 +16,8 @@ class Parameter:
 
     ``grad`` is None, or the sum over the backward calls since ``Module.zero_grad`` or the last step of an optimizer. A
     parameter that is not ``trainable`` gets no gradient and is not moved. Between a forward and its backward call, an
-    assignment to ``value`` (also ``value -= ...``) is noticed; writing into the array is not. TypeError or ValueError for
-    another value.
+    assignment to ``value`` (also ``value -= ...``) is noticed; writing into the array is not. TypeError or ValueError
+    for another value.
     """
 
     # ``version`` counts the changes of value, so that backward notices one that came after its forward call.
