@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -25,7 +24,6 @@ _MOST_CALLS = 16
 
 #: Kernels count positions in a window in numbers of the arrays' type: the integers that float32 holds exactly.
 _MOST_POSITIONS = {"float32": 2**24, "float64": 2**53}
-
 
 #: The largest number in a descriptor.
 _MOST = 2**31 - 1
@@ -72,16 +70,18 @@ class PoolKernel:
         d.ker, d.stride = spatial(spec.kernel), spatial(spec.stride)
         d.pad, d.pad_end = ([0] * (3 - spec.ndim) + list(pads) for pads in zip(*spec.pads, strict=True))
         d.divisor = spec.divisor or 0
-        # A plan has tables as long as the dimensions: long ones are not kept for every length that comes by.
-        nbytes = 48 * (sum(spec.in_size) + sum(spec.out_size))
-        self._plan = self._make_plan() if nbytes <= LIGHT else None
-        self._kept = partial(TABLES.get, (spec, isa), nbytes, self._make_plan)
+        #: Of the tables in a plan, at most. Those of long dimensions are not kept for every length that comes by.
+        self._nbytes = 48 * (sum(spec.in_size) + sum(spec.out_size))
+        self._plan = self._make_plan() if self._nbytes <= LIGHT else None
         self._calls: dict[Any, tuple[Any, int, int]] = {}
 
     def _make_plan(self) -> Any:
         pointer = ffi.new("fc_pool_plan **")
         check(lib.fc_pool_plan_create(self._desc, pointer))
         return ffi.gc(pointer[0], lib.fc_pool_plan_destroy)
+
+    def _kept_plan(self) -> Any:
+        return TABLES.get((self.spec, self.isa), self._nbytes, self._make_plan)
 
     def _call(self, plan: Any, key: tuple[Any, ...]) -> tuple[Any, int, int]:
         """C's strides for these byte strides of (x, y, indices, dx); threads worth waking of so many; their scratch."""
@@ -103,7 +103,7 @@ class PoolKernel:
         size = np.dtype(self.spec.dtype).itemsize
         x, y = contiguous(self.spec.x_shape), contiguous(self.spec.y_shape)
         strides = [tuple(v * unit for v in strides) for strides, unit in ((x, size), (y, size), (y, 8), (x, size))]
-        return self._call(self._plan or self._kept(), (get_num_threads(), *strides))[2]
+        return self._call(self._plan or self._kept_plan(), (get_num_threads(), *strides))[2]
 
     def pack(self, w: np.ndarray) -> np.ndarray:
         return w.copy()
@@ -120,7 +120,7 @@ class PoolKernel:
             None if indices is None else indices.strides,
             None if dx is None else dx.strides,
         )
-        plan = self._plan or self._kept()
+        plan = self._plan or self._kept_plan()
         strides, n, nbytes = self._calls.get(key) or self._call(plan, key)
         positions = NULL if indices is None else ffi.cast(_POSITIONS, address(indices))
         status = lib.fc_pool_run(plan, strides, address(x), address(y), positions, address(dx), scratch(nbytes), n)

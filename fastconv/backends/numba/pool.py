@@ -9,7 +9,7 @@ pieces write the same element and every sum has one order.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise
 from math import prod
 
@@ -430,9 +430,7 @@ class PoolKernel:
         # Taps further apart than the input is long: one of them is inside.
         dilation = [min(step, size) for step, size in zip(spec.dilation, spec.in_size, strict=True)]
         self._sizes = (*fill, *spec.in_size, *fill, *spec.out_size, *fill, *dilation)
-        nbytes = 32 * sum(self._sizes[3:6])
-        self._kept = partial(TABLES.get, (spec, self.backend), nbytes, self._make_windows)
-        windows = self._make_windows() if nbytes <= LIGHT else self._kept()
+        windows = self._kept_windows()
         self._whole = False
         whole = all(
             w[0, 0] == 0 and w[0, 1] == size for w, size in zip(self._tables(windows), self._sizes, strict=False)
@@ -443,7 +441,7 @@ class PoolKernel:
             windows = np.array([(0, 1, 1, 1), (0, 1, 1, 1), (0, size, windows[:, 2].prod(), size)], np.int64)
             self._sizes = (1, 1, size, 1, 1, 1, 1, 1, 1)
             self._whole = not spec.indices
-        self._light = windows if windows.nbytes <= LIGHT or self._whole else None
+        self._light = windows if windows.nbytes <= LIGHT else None
         tables = self._tables(windows)
         average = spec.kind == "avg"
         divisor = spec.divisor if average and spec.divisor is not None else 1.0
@@ -497,6 +495,13 @@ class PoolKernel:
             counted = count.astype(np.int64) if self.spec.kind == "avg" else read
             windows.append(np.stack([start, end, counted, read], axis=1))
         return np.concatenate(windows)
+
+    def _kept_windows(self) -> np.ndarray:
+        """Long ones are not kept for every length that comes by."""
+        nbytes = 32 * sum(self._sizes[3:6])
+        if nbytes <= LIGHT:
+            return self._make_windows()
+        return TABLES.get((self.spec, self.backend), nbytes, self._make_windows)
 
     def _tables(self, windows: np.ndarray) -> list[np.ndarray]:
         """The windows of each dimension."""
@@ -600,7 +605,7 @@ class PoolKernel:
             given[at] = np.empty(result.shape, result.dtype)
         plan = self._planned(self._threads())
         addresses, counter = addresses_of(*given), np.zeros(1, np.int64)
-        windows = self._light if self._light is not None else self._kept()
+        windows = self._light if self._light is not None else self._kept_windows()
         run = forward if forward_ else backward
         wrong = []
 
