@@ -77,7 +77,11 @@ class Widened:
         return self._kernel.pack(w)
 
     def __call__(self, *arrays: np.ndarray | None) -> None:
-        wide = [a.astype(np.float64) if a is not None and a.dtype == np.float32 else a for a in arrays]
+        result = arrays[self._result]
+        wide = [
+            a.astype(np.float64) if a is not None and a.dtype == np.float32 else a for a in arrays if a is not result
+        ]
+        wide.insert(self._result, np.empty(result.shape))
         self._kernel(*wide)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            arrays[self._result][...] = wide[self._result]
+            result[...] = wide[self._result]
