@@ -78,10 +78,12 @@ class Widened:
 
     def __call__(self, *arrays: np.ndarray | None) -> None:
         result = arrays[self._result]
-        wide = [
-            a.astype(np.float64) if a is not None and a.dtype == np.float32 else a for a in arrays if a is not result
-        ]
-        wide.insert(self._result, np.empty(result.shape))
-        self._kernel(*wide)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            wide = [
+                a.astype(np.float64) if a is not None and a.dtype == np.float32 else a
+                for a in arrays
+                if a is not result
+            ]
+            wide.insert(self._result, np.empty(result.shape))
+            self._kernel(*wide)
             result[...] = wide[self._result]
