@@ -81,6 +81,36 @@ class _Picky:
         return kernel
 
 
+def test_what_cannot_be_loaded_is_refused_with_the_reason() -> None:
+    done = _run("""
+import sys
+import numpy  # which looks for other modules
+
+
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fastconv._c":
+            raise ImportError("undefined symbol: fc_conv_run", name=name)
+        if name == "numba.core":
+            raise ImportError("Numba needs NumPy 2.3 or less")
+
+
+sys.meta_path.insert(0, Broken())
+print(*fc.explain(fc.conv2d, x, x)[0].refusals, sep="\\n")
+try:
+    fc.use_backend("c").__enter__()
+except RuntimeError as error:
+    print(error)
+""")
+    lines = done.stdout.splitlines()
+    assert "('c', 'the extension fastconv._c cannot be loaded: undefined symbol: fc_conv_run')" in lines, done.stderr
+    assert lines[-1] == "backend='c' cannot run here: the extension fastconv._c cannot be loaded: " + (
+        "undefined symbol: fc_conv_run"
+    )
+    if "numba" not in _absent():
+        assert "('numba', 'the package numba cannot be loaded: Numba needs NumPy 2.3 or less')" in lines
+
+
 def test_a_refusal_hands_the_call_on_and_is_an_error_when_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
     real = dispatch.backend

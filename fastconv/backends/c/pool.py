@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..._c import ffi, lib
+from ..._threads import get_num_threads
 from ...spec import PoolSpec
-from ...threads import get_num_threads
 from .library import DTYPES, NULL, address, check, contiguous, five, isa_number, scratch, spatial
 
 _KINDS = {"max": lib.FC_MAX, "avg": lib.FC_AVG, "sum": lib.FC_SUM}

@@ -16,8 +16,8 @@ from math import prod
 
 import numpy as np
 
+from ..._threads import get_num_threads
 from ...spec import PoolSpec
-from ...threads import get_num_threads
 from . import workers
 from .engine import turn
 from .product import WORK_FLOOR, addresses_of
