@@ -326,6 +326,7 @@ def test_numpy_integers_lists_and_subclasses_are_accepted() -> None:
     testing.assert_exact(result, expected)
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_matrices_and_mapped_files_are_their_elements(tmp_path: Path) -> None:
     """What ``*`` means for a matrix must not get into a product of elements."""
     matrix = np.matrix(A)
