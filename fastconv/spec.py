@@ -270,13 +270,10 @@ def _fields_alone(spec: Any) -> dict[str, Any]:
 
 
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
-    """ValueError for an array of more elements than are allowed, sizes of 0 not counted: NumPy bounds the others."""
-    elements = prod(shape) or prod(size or 1 for size in shape)
+    """ValueError for an array of more elements than are allowed; an empty one's other sizes are held to the same."""
+    elements = prod(size or 1 for size in shape)
     if elements > MAX_ELEMENTS:
-        behind = "" if all(shape) else " without counting its sizes of 0"
-        raise ValueError(
-            f"{name} of shape {shown(shape)} has {shown(elements)} elements{behind}; at most {MAX_ELEMENTS} are allowed"
-        )
+        raise ValueError(f"{name} of shape {shape} spans {elements} elements; at most {MAX_ELEMENTS} are allowed")
 
 
 def _check_dtype(dtype: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import plain, shown
-from ..spec import DTYPES, check_elements
+from ..spec import DTYPES, MAX_ELEMENTS, check_elements
 
 #: The names of the dtypes that are allowed (native byte order). ``dtype.name`` is computed anew at every access.
 DTYPE_NAMES = {np.dtype(name): name for name in DTYPES}
@@ -74,8 +74,9 @@ def empty(shape: int | Sequence[int], dtype: Any = "float32") -> np.ndarray:
         raise TypeError(f"dtype is {shown(dtype) if kind is None else kind}: allowed is {' or '.join(DTYPES)}")
     sizes = plain("shape", shape)
     sizes = sizes if isinstance(sizes, tuple) else (sizes,)
-    if len(sizes) > _MOST_AXES or not all(isinstance(size, int) and size >= 0 for size in sizes):
-        raise ValueError(f"shape={shown(shape)}: allowed are up to {_MOST_AXES} sizes that are not negative")
+    if len(sizes) > _MOST_AXES or not all(isinstance(size, int) and 0 <= size <= MAX_ELEMENTS for size in sizes):
+        allowed = f"up to {_MOST_AXES} sizes that are not negative, and at most {MAX_ELEMENTS}"
+        raise ValueError(f"shape={shown(shape)}: allowed are {allowed}")
     check_elements("shape: an array", sizes)
     return new_array(sizes, kind)
 
