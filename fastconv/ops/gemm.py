@@ -315,7 +315,7 @@ def _gemm_operands(
 
 def _factor(name: str, value: Any, dtype: np.dtype) -> float:
     factor = value if type(value) is float else number(name, value)
-    if 3e38 < abs(factor) < inf and abs(factor) > np.finfo(dtype).max:
+    if 3e38 < abs(factor) < inf and abs(factor) > float(np.finfo(dtype).max):
         raise ValueError(f"{name}={factor!r}: allowed is a number that {dtype} can hold")
     return factor
 
