@@ -9,13 +9,14 @@ Sizes and tuples run over the spatial dimensions in the order d, h, w (the last 
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from math import prod
+from math import isnan, prod
 from typing import Any
 
 import numpy as np
+
+from .arguments import MOST, index, number, shown
 
 __all__ = [
     "ACTIVATIONS",
@@ -55,18 +56,16 @@ _LAYOUTS = {
 
 def int_tuple(value: Any, ndim: int, name: str, minimum: int) -> tuple[int, ...]:
     """An int or a sequence of ``ndim`` ints as a tuple; ValueError or TypeError names the argument."""
-    allowed = f"an int >= {minimum} or {ndim} of them"
-    if isinstance(value, str):
-        raise TypeError(f"{name}={value!r}: allowed is {allowed}")
+    allowed = f"an int >= {minimum} or {ndim} of them, below 2^63"
     try:
-        items = (operator.index(value),) * ndim
+        items = (index(value),) * ndim
     except TypeError:
         try:
-            items = tuple(operator.index(v) for v in value)
+            items = tuple(map(index, value if isinstance(value, (tuple, list, np.ndarray)) else (value,)))
         except TypeError:
-            raise TypeError(f"{name}={value!r}: allowed is {allowed}") from None
-    if len(items) != ndim or min(items) < minimum:
-        raise ValueError(f"{name}={value!r}: allowed is {allowed}")
+            raise TypeError(f"{name}={shown(value)}: allowed is {allowed}") from None
+    if len(items) != ndim or not all(minimum <= item <= MOST for item in items):
+        raise ValueError(f"{name}={shown(value)}: allowed is {allowed}")
     return items
 
 
@@ -74,7 +73,7 @@ def channels_last(layout: str, ndim: int) -> bool:
     """Whether ``layout`` puts the channels last; ValueError lists the layouts of this rank."""
     table = _LAYOUTS[ndim]
     if not isinstance(layout, str) or layout not in table:
-        raise ValueError(f"layout={layout!r}: allowed is {' or '.join(map(repr, table))}")
+        raise ValueError(f"layout={shown(layout)}: allowed is {' or '.join(map(repr, table))}")
     return table[layout]
 
 
@@ -101,23 +100,34 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
 }
 
 
+#: By their names alone, as they mostly are given.
+_NAMED = {name: Activation(name, *defaults) for name, defaults in ACTIVATIONS.items() if name != "identity"}
+
+
 def activation_of(value: Any) -> Activation | None:
     """``None``, a name, ``(name, parameter, ...)`` or an ``Activation`` as an ``Activation`` (None: none)."""
-    if value is None or isinstance(value, Activation):
-        return value
+    if value is None:
+        return None
+    if type(value) is str and value in _NAMED:
+        return _NAMED[value]
     allowed = f"allowed is None, {', '.join([*ACTIVATIONS, 'relu6'])}, or (name, parameter, ...)"
+    parts = (value,) if isinstance(value, str) else value
+    if isinstance(value, Activation):
+        parts = (value.name, value.alpha, value.beta)[: 1 + len(ACTIVATIONS.get(value.name, ()))]
+    if not isinstance(parts, (tuple, list)) or not parts or not isinstance(parts[0], str):
+        raise TypeError(f"activation={shown(value)}: {allowed}")
+    name, *params = ("clip", 0.0, 6.0) if parts[0] == "relu6" else parts
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation={shown(value)}: {allowed}")
     try:
-        name, *params = (value,) if isinstance(value, str) else tuple(value)
-        params = [float(p) for p in params]
+        params = [number("activation", p) for p in params]
     except (TypeError, ValueError):
-        raise TypeError(f"activation={value!r}: {allowed}") from None
-    if name == "relu6":
-        name, params = "clip", [0.0, 6.0]
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"activation={value!r}: {allowed}")
+        raise TypeError(f"activation={shown(value)}: {allowed}") from None
+    if any(isnan(p) for p in params):
+        raise ValueError(f"activation={shown(value)}: allowed are parameters that are numbers, not NaN")
     defaults = ACTIVATIONS[name]
     if len(params) > len(defaults):
-        raise ValueError(f"activation={value!r}: {name} takes at most {len(defaults)} parameters")
+        raise ValueError(f"activation={shown(value)}: {name} takes at most {len(defaults)} parameters")
     if name == "identity":
         return None
     return Activation(name, *params, *defaults[len(params) :])
@@ -150,7 +160,7 @@ def conv_pads(
     ``"same_lower"`` puts it at the start. ``"causal"`` (1-D) pads the start only. Pairs may be negative: they crop.
     """
     ndim = len(in_size)
-    allowed = f"an int >= 0, {ndim} of them, {ndim} (lo, hi) pairs, 'valid', 'same', 'same_lower'" + (
+    allowed = f"an int >= 0, {ndim} of them, {ndim} (lo, hi) pairs, all below 2^63, 'valid', 'same', 'same_lower'" + (
         " or 'causal'" if ndim == 1 else ""
     )
     if isinstance(padding, str):
@@ -161,16 +171,16 @@ def conv_pads(
             return tuple(_same_pads(*dims, lower) for dims in zip(in_size, kernel, stride, dilation, strict=True))
         if padding == "causal" and ndim == 1:
             return ((dilation[0] * (kernel[0] - 1), 0),)
-        raise ValueError(f"padding={padding!r}: allowed is {allowed}")
+        raise ValueError(f"padding={shown(padding)}: allowed is {allowed}")
     try:
-        pairs = tuple((operator.index(lo), operator.index(hi)) for lo, hi in padding)
+        pairs = tuple((index(lo), index(hi)) for lo, hi in padding)
     except (TypeError, ValueError):
         try:
             return tuple((p, p) for p in int_tuple(padding, ndim, "padding", 0))
         except (TypeError, ValueError) as error:
-            raise type(error)(f"padding={padding!r}: allowed is {allowed}") from None
-    if len(pairs) != ndim:
-        raise ValueError(f"padding={padding!r}: allowed is {allowed}")
+            raise type(error)(f"padding={shown(padding)}: allowed is {allowed}") from None
+    if len(pairs) != ndim or not all(-MOST <= pad <= MOST for pair in pairs for pad in pair):
+        raise ValueError(f"padding={shown(padding)}: allowed is {allowed}")
     return pairs
 
 
@@ -216,6 +226,9 @@ class ConvSpec:
     def __hash__(self) -> int:
         return self._hash
 
+    def __getstate__(self) -> dict[str, Any]:
+        return _fields_alone(self)
+
     @property
     def ndim(self) -> int:
         return len(self.kernel)
@@ -255,10 +268,16 @@ def _hash_of_fields(spec: Any) -> int:
     return hash(tuple(getattr(spec, field.name) for field in fields(spec)))
 
 
+def _fields_alone(spec: Any) -> dict[str, Any]:
+    """What a pickle or a copy of a spec holds: hashes of strings, and so of a spec, are others in another process."""
+    return {field.name: getattr(spec, field.name) for field in fields(spec)}
+
+
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
-    """ValueError for an array of more elements than are allowed."""
-    if prod(shape) > MAX_ELEMENTS:
-        raise ValueError(f"{name} of shape {shape} has {prod(shape)} elements; at most {MAX_ELEMENTS} are allowed")
+    """ValueError for an array of more elements than are allowed; an empty one's other sizes are held to the same."""
+    elements = prod(size or 1 for size in shape)
+    if elements > MAX_ELEMENTS:
+        raise ValueError(f"{name} of shape {shape} spans {elements} elements; at most {MAX_ELEMENTS} are allowed")
 
 
 def _check_dtype(dtype: str) -> None:
@@ -426,6 +445,9 @@ class PoolSpec:
     def __hash__(self) -> int:
         return self._hash
 
+    def __getstate__(self) -> dict[str, Any]:
+        return _fields_alone(self)
+
     @property
     def ndim(self) -> int:
         return len(self.in_size)
@@ -492,15 +514,9 @@ def divisor_of(value: Any, dtype: str) -> float | None:
     allowed = f"allowed is None or a number other than 0 that {dtype} holds"
     if value is None:
         return None
-    if not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"divisor_override={value!r}: {allowed}")
-    limits = np.finfo(dtype)
-    try:
-        divisor = float(value)
-    except OverflowError:
-        divisor = float("inf")
+    divisor, limits = number("divisor_override", value), np.finfo(dtype)
     if not limits.tiny <= abs(divisor) <= limits.max:
-        raise ValueError(f"divisor_override={value!r}: {allowed}")
+        raise ValueError(f"divisor_override={shown(value)}: {allowed}")
     return divisor
 
 
@@ -634,6 +650,9 @@ class GemmSpec:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _fields_alone(self)
 
     @cached_property
     def empty(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from math import prod
 from typing import Any
@@ -11,12 +13,24 @@ from ...spec import DTYPES, ConvSpec, PoolSpec
 from ..base import Spec
 
 
+@cache
+def _reason() -> str | None:
+    """Why Numba cannot be used here, as with a NumPy that it does not know; None if it can."""
+    if find_spec("numba") is None:
+        return "the package numba is not installed"
+    try:
+        import_module("numba")
+    except ImportError as error:
+        return f"the package numba cannot be loaded: {error}"
+    return None
+
+
 class _Numba:
     name = "numba"
 
     def available(self) -> str | None:
-        if find_spec("numba") is None:
-            return "the package numba is not installed"
+        if reason := _reason():
+            return reason
         if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
             return "NUMBA_DISABLE_JIT is set"
         return None
