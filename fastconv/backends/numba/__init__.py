@@ -21,7 +21,7 @@ class _Numba:
         return None
 
     def refuse(self, spec: Spec) -> str | None:
-        return None
+        return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
         return dict(self.compile(spec).algorithms)
