@@ -40,7 +40,6 @@ typedef struct fc_algorithm {
   /* NULL if it can compute this plan, else why not: empty if its direction is another. No phases are there yet. */
   const char *(*refuse)(const fc_conv_plan *p);
   int strides;                /* what it asks of them */
-  int anywhere;               /* its memory is in proportion to the arrays, however far padding and dilation reach */
   /* Once, after the phases are made. May be NULL. */
   void (*prepare)(fc_conv_plan *p);
   /* Packed weights: elements, and the work of packing; NULL where they are taken as they are. */

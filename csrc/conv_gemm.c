@@ -307,7 +307,6 @@ static const char *slow_rows(const fc_conv_plan *p) {
 const fc_algorithm fc_conv_rows = {
     .name = "implicit_gemm_rows",
     .refuse = refuse,
-    .anywhere = 1,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack_weights,
@@ -318,7 +317,6 @@ const fc_algorithm fc_conv_rows = {
 const fc_algorithm fc_conv_pixels = {
     .name = "implicit_gemm_pixels",
     .refuse = refuse,
-    .anywhere = 1,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack_weights,

@@ -262,7 +262,6 @@ static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_B
 const fc_algorithm fc_conv_weight_pixels = {
     .name = "implicit_gemm_pixels",
     .refuse = refuse,
-    .anywhere = 1,
     .prepare = prepare,
     .pieces = pieces,
     .run = piece,

@@ -37,8 +37,8 @@ static const fc_algorithm *const candidates[] = {
     &fc_conv_weight_pixels,
 };
 
-/* A strided backward-input has at most so many phases. */
-enum { MOST_PHASES = 1 << 18 };
+/* What lies between the elements of an array, by padding, stride and dilation, is limited as in fastconv.spec. */
+enum { MOST_PADDED = 1 << 18, MOST_PHASES = 1 << 18 };
 
 /* Phases along an axis, and of all. */
 static int64_t axis_phases(const fc_conv_desc *d, int i) {
@@ -123,19 +123,10 @@ static const char *refuse_strides(const fc_conv_plan *p, int asked) {
   return 0;
 }
 
-/* Whether padding, stride and dilation make of the arrays something much larger, in which copies and tables for what lies
- * between their elements would take memory out of proportion. */
-static int reaches_far(const fc_conv_desc *d) {
-  double read = 1, there = (double)fc_product3(d->in) + (double)fc_product3(d->out);
-  for (int i = 0; i < 3; i++) read *= (double)((d->out[i] - 1) * d->stride[i] + (d->ker[i] - 1) * d->dil[i] + 1);
-  return read > 16 * (there + 1024);
-}
-
 /* Why an algorithm cannot compute this plan, or NULL. */
 static const char *refusal(const fc_algorithm *a, const fc_conv_plan *p) {
   const char *reason = a->refuse(p);
-  if (!reason) reason = refuse_strides(p, a->strides);
-  return !reason && !a->anywhere && reaches_far(&p->d) ? "padding, stride or dilation reach far beyond the arrays" : reason;
+  return reason ? reason : refuse_strides(p, a->strides);
 }
 
 /* Gives the plan its algorithm: the one asked for by name, or the first that can, should, and keeps within the limit; if
@@ -180,6 +171,13 @@ static int axis_known(const fc_conv_desc *d, int i) {
   return d->in[i] + llabs(d->pad[i]) + (d->out[i] - 1) * d->stride[i] + (d->ker[i] - 1) * d->dil[i] <= FC_MOST;
 }
 
+/* Whether copies of the padded source, and tables for it, are in proportion to the arrays: they may have so many positions. */
+static int in_proportion(const fc_conv_desc *d) {
+  double padded = 1, arrays = (double)fc_product3(d->in) + (double)fc_product3(d->out);
+  for (int i = 0; i < 3; i++) padded *= (double)((d->out[i] - 1) * d->stride[i] + (d->ker[i] - 1) * d->dil[i] + 1);
+  return padded <= MOST_PADDED + 16 * arrays && all_phases(d) <= MOST_PHASES;
+}
+
 /* Whether the address of every position that taps of an array name, in the padding or not, is a sum that 64 bits hold. */
 static int strides_known(const int64_t strides[5], const int64_t reach[5]) {
   double far = 0;
@@ -200,7 +198,7 @@ static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
   const int64_t x[] = {d->n, d->groups, d->icg, d->in[0], d->in[1], d->in[2]};
   const int64_t y[] = {d->n, d->groups, d->ocg, d->out[0], d->out[1], d->out[2]};
   const int64_t w[] = {d->groups, d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
-  if (!fc_elements(x, 6) || !fc_elements(y, 6) || !fc_elements(w, 6) || all_phases(d) > MOST_PHASES) return FC_ERROR_ARGUMENT;
+  if (!fc_elements(x, 6) || !fc_elements(y, 6) || !fc_elements(w, 6) || !in_proportion(d)) return FC_ERROR_ARGUMENT;
   const int64_t image[] = {d->n, d->groups * fc_max(d->icg, d->ocg), FC_MOST, FC_MOST, FC_MOST};
   const int64_t filters[] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
   if (!strides_known(d->xs, image) || !strides_known(d->ys, image) || !strides_known(d->ws, filters) ||

@@ -37,6 +37,10 @@ DTYPES = ("float32", "float64")
 #: More elements than this in one array are refused: offsets inside a kernel stay below 2^31 by design.
 MAX_ELEMENTS = 2**31 - 1
 
+#: Compiled backends copy and tabulate the padded input of a convolution, if it has no more positions than these and 16
+#: times as many as both arrays; and of a strided backward-input they treat by itself each remainder of positions.
+MAX_PADDED, MAX_PHASES = 2**18, 2**18
+
 _LAYOUTS = {
     1: {"NCL": False, "NCHW": False, "NLC": True, "NHWC": True},
     2: {"NCHW": False, "NHWC": True},
@@ -192,10 +196,6 @@ def _canonical(
     return stride, pads, dilation
 
 
-#: Compiled backends take apart a strided backward-input by the remainders of positions, of which there may be so many.
-MAX_PHASES = 2**18
-
-
 @dataclass(frozen=True)
 class ConvSpec:
     """One convolution problem, in one of its three directions.
@@ -268,18 +268,23 @@ class ConvSpec:
 
     @cached_property
     def beyond(self) -> str | None:
-        """Why no compiled backend takes this: along some axis numbers go beyond 32 bits; None where none do.
+        """Why no compiled backend takes this: numbers too large, or out of proportion to the arrays; None if they do.
 
-        ``size + |lo| + (out - 1) stride + dilation (kernel - 1)`` is more than any position in the padded input, any
-        offset of a tap and any sum of two of these.
+        Along an axis, ``size + |lo| + (out - 1) stride + dilation (kernel - 1)`` is more than any position in the
+        padded input, any offset of a tap and any sum of two of these.
         """
         axes = zip(self.in_size, self.out_size, self.kernel, self.stride, self.pads, self.dilation, strict=True)
+        padded = phases = 1
         for axis, (size, out, k, s, (lo, _), d) in enumerate(axes):
-            if max(s, d, size + abs(lo) + (out - 1) * s + d * (k - 1)) > MAX_ELEMENTS:
+            reach = (out - 1) * s + d * (k - 1)
+            if max(s, size + abs(lo) + reach) > MAX_ELEMENTS:
                 return f"stride, padding or dilation reach beyond 32 bits along spatial axis {axis}"
-        phases = prod(min(s, size) for s, size in zip(self.stride, self.in_size, strict=True))
+            padded *= reach + 1
+            phases *= min(s, size)
+        if padded > MAX_PADDED + 16 * (prod(self.in_size) + prod(self.out_size)):
+            return f"stride, padding and dilation make {padded} positions of {self.in_size}"
         if self.direction == "bwd_input" and phases > MAX_PHASES:
-            return f"the strides take the input apart into {phases} phases, at most {MAX_PHASES} are allowed"
+            return f"the strides part the input, padding aside, into {phases} sets of results"
         return None
 
     @property
