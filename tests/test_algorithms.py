@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, reduce
 from importlib import import_module
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -193,6 +194,54 @@ def test_below_what_pays_winograd_is_not_taken(compiled: Target, dtype: str, las
             for what, direction in _DIRECTIONS.items():
                 chosen = dispatch.choose(_spec(case, direction, dtype, last)).kernel.algorithm
                 assert chosen in _named(compiled, ALGORITHMS["product"][what][last]), f"{case}: {what}"
+
+
+_BEYOND = (-(2**63), -(2**31), -1, 0, 2**31, 2**62, 2**63 - 1)
+
+#: field of a C descriptor -> what it is not to hold; of arrays the last element.
+_NOT_ALLOWED: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("n", "groups", "icg", "ocg", "in", "out", "ker", "stride", "dil"), _BEYOND),
+    "pad": (-(2**63), -(2**31), 2**31, 2**63 - 1),
+    "limit": (-1,),
+    **dict.fromkeys(("dtype", "direction", "isa", "algorithm"), (-(2**31), -1, 99, 2**31 - 1)),
+    "act": (-1, 9),
+}
+
+
+@pytest.mark.parametrize("field", _NOT_ALLOWED)
+@on_c
+def test_the_library_checks_a_description_before_it_computes_with_it(c_target: Target, field: str) -> None:
+    c = import_module("fastconv.backends.c.conv")
+    plan = c.ffi.new("fc_conv_plan **")
+    for direction, value in product(_DIRECTIONS.values(), _NOT_ALLOWED[field]):
+        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        old = getattr(d, field)
+        if field == "act":
+            d.act.kind = value
+        elif isinstance(old, int):
+            setattr(d, field, value)
+        else:
+            old[2] = value
+        assert c.lib.fc_conv_plan_create(d, plan) == c.lib.FC_ERROR_ARGUMENT, f"{field} {value}"
+        assert plan[0] == c.ffi.NULL
+        assert c.ffi.string(c.lib.fc_conv_algorithm_refusal(d, 0)) == b"the description is not one"
+
+
+@on_c
+def test_the_library_checks_numbers_that_are_too_large_together(c_target: Target) -> None:
+    c = import_module("fastconv.backends.c.conv")
+    far, many = {"dil": 2**29, "ker": 5}, {"stride": 2**10, "in": 2**10}
+    for direction, fields in (("fwd", far), ("bwd_weight", {"stride": 2**30, "out": 4}), ("bwd_input", many)):
+        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        for field, value in fields.items():
+            getattr(d, field)[1] = getattr(d, field)[2] = value
+        assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_ARGUMENT
+    d = c._descriptor(conv_spec("fwd", (2, 4, 5, 6), (8, 4, 3, 3), "float32"), c_target.isa)
+    d.xs[4] = -(2**63)
+    assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_REFUSED
+    for number in (-1, c.lib.fc_conv_algorithm_count(), 99999, -(2**31)):
+        assert c.lib.fc_conv_algorithm_name(number) == c.ffi.NULL
+        assert c.ffi.string(c.lib.fc_conv_algorithm_refusal(d, number)) == b"there is no such algorithm"
 
 
 # -------------------------------------------------------------------------------------------------- exactness
