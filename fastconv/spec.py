@@ -180,26 +180,17 @@ def conv_pads(
 
 def _canonical(
     in_size: tuple[int, ...],
-    out_size: tuple[int, ...],
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
     pads: tuple[tuple[int, int], ...],
     dilation: tuple[int, ...],
-) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """(stride, pads, dilation) that say the same without numbers that mean nothing, which may be of any size.
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(stride, dilation) that say the same without numbers that mean nothing, which may be of any size.
 
-    Those are the dilation of a single tap, and a stride by which no step is taken: with one output it is at most what
-    the input and the kernel are long.
+    Longer than the padded input are only strides by which no step is taken; a single tap has no dilation.
     """
-    axes = []
-    for size, out, k, s, (lo, hi), d in zip(in_size, out_size, kernel, stride, pads, dilation, strict=True):
-        d = d if k > 1 else 1
-        reach = d * (k - 1) + 1
-        if out == 1 and s > max(size, reach):
-            s, hi = max(size, reach), reach - size - lo
-        axes.append((s, (lo, hi), d))
-    stride, pads, dilation = zip(*axes, strict=True)
-    return stride, pads, dilation
+    padded = (max(1, size + lo + hi) for size, (lo, hi) in zip(in_size, pads, strict=True))
+    return tuple(map(min, stride, padded)), tuple(d if k > 1 else 1 for k, d in zip(kernel, dilation, strict=True))
 
 
 @dataclass(frozen=True)
@@ -369,10 +360,9 @@ def conv_spec(
                 f"kernel size {kernel} with dilation {dilation} is larger than the input {in_size} padded by {pads}"
             )
         out_size.append(conv_out_size(size, k, s, (lo, hi), d))
-    out_size = tuple(out_size)
-    stride, pads, dilation = _canonical(in_size, out_size, kernel, stride, pads, dilation)
+    stride, dilation = _canonical(in_size, kernel, stride, pads, dilation)
     spec = ConvSpec(
-        direction, dtype, last, n, ic, oc, groups, in_size, out_size, kernel, stride, pads, dilation,
+        direction, dtype, last, n, ic, oc, groups, in_size, tuple(out_size), kernel, stride, pads, dilation,
         bias, residual, activation, precision, packed,
     )  # fmt: skip
     for name, shape in (("x", spec.x_shape), ("w", spec.w_shape), ("the result", spec.y_shape)):
@@ -432,7 +422,7 @@ def conv_transpose_spec(
         raise ValueError(f"padding={padding!r} leaves an output of size {big}; every size must be >= 1")
     # An output_padding of a stride or more leaves room for outputs that are not there: the convolution does not see it.
     pads = tuple((lo, hi - e if e >= s else hi) for (lo, hi), e, s in zip(pads, extra, stride, strict=True))
-    stride, pads, dilation = _canonical(big, size, kernel, stride, pads, dilation)
+    stride, dilation = _canonical(big, kernel, stride, pads, dilation)
     spec = ConvSpec(
         "bwd_input", dtype, last, n, ocg * groups, channels, groups, big, size, kernel, stride, pads, dilation,
         bias, False, activation, precision,
