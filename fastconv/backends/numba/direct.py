@@ -30,6 +30,9 @@ __all__ = ["Direct", "DirectWeights"]
 
 _i8 = np.int64
 
+#: Columns that are summed in the arrays' own type before they are added to the others.
+_PIXELS = 4096
+
 #: Elements of the row buffer that stay in the first-level cache, and in the second-level one.
 _NEAR, _FAR = 6144, 40960
 
@@ -198,7 +201,7 @@ def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
     src, dy, line = pointer(addresses[0], work), pointer(addresses[1], work), data_of(work)
     offsets = table[job.first_offset :]
     pitch, plane = job.step_2 * job.width, job.depth * job.height * job.step_2 * job.width
-    sums = np.empty(TOGETHER)
+    sums, some = np.empty(TOGETHER), max(1, _PIXELS // job.q2)
     g = fetch_add(counter)
     while g < pieces:
         for k in range(g * job.results * job.channels * job.taps, (g + 1) * job.results * job.channels * job.taps):
@@ -220,10 +223,13 @@ def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
                         for c in range(job.channels):
                             for t in range(0, job.taps, TOGETHER):
                                 sums[:] = 0
-                                correlate_rows(
-                                    sums, 0, y, yi, y_step, line, job.buffer + c * plane, job.step_1 * pitch,
-                                    offsets, t, end - q1, job.q2,
-                                )  # fmt: skip
+                                for r in range(0, end - q1, some):
+                                    for j in range(0, job.q2, _PIXELS):
+                                        at = job.buffer + c * plane + r * job.step_1 * pitch + j
+                                        correlate_rows(
+                                            sums, 0, y, yi + r * y_step + j, y_step, line, at, job.step_1 * pitch,
+                                            offsets, t, min(some, end - q1 - r), min(_PIXELS, job.q2 - j),
+                                        )  # fmt: skip
                                 for k in range(min(TOGETHER, job.taps - t)):
                                     totals[(i * job.channels + c) * job.taps + t + k] += sums[k]
         g = fetch_add(counter)
