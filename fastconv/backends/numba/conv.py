@@ -28,9 +28,9 @@ __all__ = ["ConvKernel"]
 #: Channels of a group that are few.
 _FEW = 4
 
-#: Direct algorithms go through positions modulo the stride up to so many, and take so many elements of scratch memory
-#: a thread where that is more than a few images.
-_PHASES, _SCRATCH = 256, 2**20
+#: Direct algorithms go through positions modulo the stride up to so many; a thread's scratch memory has so many elements
+#: at most, or as many as so many times all images have.
+_PHASES, _SCRATCH, _IMAGES = 256, 2**20, 16
 
 
 def _triple(values: Any, fill: Any) -> Any:
@@ -99,7 +99,8 @@ class ConvKernel:
         depthwise = spec.groups > 1 and self.icg == self.ocg == 1
         filled = self.kernel[0] == self.in_size[0] == 1 and 4 * spec.groups >= 3 * lanes(spec.dtype)
         self.is_strips = depthwise and (spec.channels_last or filled)
-        self.is_in_place = self.is_strips and spec.channels_last and self._are_few_phases()
+        is_flat = self.in_size[0] == self.out_size[0] == 1
+        self.is_in_place = self.is_strips and spec.channels_last and is_flat and self._are_few_phases()
         if self.is_in_place:
             self.is_in_place = serves(self._direct_jobs()[0], spec.dtype, spec.direction == "bwd_weight")
         #: Every algorithm for it, with the reason why one is not to run.
@@ -132,7 +133,7 @@ class ConvKernel:
             return reason
         anywhere = (0,) * (self.spec.ndim + 2)
         elements = self._make_direct(anywhere, anywhere, anywhere, None, None).work
-        fitting = max(_SCRATCH, 4 * prod(self.spec.x_shape), 4 * prod(self.spec.y_shape))
+        fitting = max(_SCRATCH, _IMAGES * prod(self.spec.x_shape), _IMAGES * prod(self.spec.y_shape))
         return "what a few results read is much larger than the image" if elements > fitting else None
 
     def _are_few_phases(self) -> bool:

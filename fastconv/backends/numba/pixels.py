@@ -277,15 +277,13 @@ def _grid(job: DirectJob) -> tuple[list[int], list[int]] | None:
 
 
 def serves(jobs: list[DirectJob], dtype: str, gradient: bool) -> bool:
-    """Whether there are tiles for these jobs: a vector of channels at least, enough lines."""
+    """Whether there are tiles for these jobs of flat images: a vector of channels at least, enough lines."""
     if not jobs or jobs[0].groups < lanes(dtype):
         return False
     for job in jobs:
         grid = _grid(job)
         form = grid and (len(grid[0]), job.step[1])
         if form not in (_GRADIENT if gradient else _FORWARD) or job.size[1] < lines_of(job.step[1]):
-            return False
-        if job.size[0] > 1 or job.image[0] > 1:
             return False
     return True
 

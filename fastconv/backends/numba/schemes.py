@@ -134,9 +134,9 @@ def refuse(spec: ConvSpec, name: str) -> str | None:
     flat = (layer.kernel[0], layer.in_size[0], layer.out_size[0], layer.lo[0]) == (1, 1, 1, 0)
     stride = 2 if number == STEPS else 1
     if number == LINE:
-        sides = zip(layer.in_size, layer.out_size, layer.lo, strict=True)
+        sides = zip(layer.in_size, layer.out_size, layer.lo, layer.stride, strict=True)
         others = [side for i, side in enumerate(sides) if i != layer.axis]
-        alone = layer.kernel[0] == 1 and all(i == o and lo == 0 for i, o, lo in others)
+        alone = layer.kernel[0] == 1 and all(i == o and lo == 0 and (s == 1 or o == 1) for i, o, lo, s in others)
         if not alone or not 1 < layer.kernel[layer.axis] < many:
             return ""
         strides = {layer.stride[layer.axis]}

@@ -34,9 +34,9 @@ _i8 = np.int64
 #: Bytes of the source's strip, where that leaves enough rows for each to be read seldom.
 _BYTES = 64 * 1024
 
-#: Pixels whose gradients are summed at a time, of some rows or of one; pixels of a row that are summed before they are
-#: added to the others in float64.
-_PIXELS, _COLUMNS, _SUMMED = 256, 1024, 32 * 1024
+#: Pixels whose gradients are summed at a time; pixels of a row whose sums are added before they are to the others in
+#: float64.
+_PIXELS, _SUMMED = 256, 32 * 1024
 
 PROBLEM = np.dtype(
     [
@@ -227,11 +227,11 @@ def multiply_weights(counter, pieces, jobs, strides, table, addresses, totals, w
                                 zero_vector(strip, sums_at + k * lane)
                             # Sums of sums: their error grows with the length of either.
                             for i in range(0, end - q1, some):
-                                for j in range(j0, min(job.q2, j0 + _SUMMED), _COLUMNS):
+                                for j in range(j0, min(job.q2, j0 + _SUMMED), _PIXELS):
                                     correlate_strip(
                                         strip, sums_at, strip, i * row + j * job.step_2 * lane, row,
                                         job.step_2 * lane, strip, job.results + (i * job.q2 + j) * lane, job.q2 * lane,
-                                        offsets, t, min(some, end - q1 - i), min(_COLUMNS, job.q2 - j),
+                                        offsets, t, min(some, end - q1 - i), min(_PIXELS, job.q2 - j),
                                     )  # fmt: skip
                             for k in range(min(TOGETHER, job.taps - t)):
                                 for i in range(count):
