@@ -28,8 +28,8 @@ __all__ = ["ConvKernel"]
 #: Channels of a group that are few.
 _FEW = 4
 
-#: Direct algorithms go through positions modulo the stride up to so many; a thread's scratch memory has so many elements
-#: at most, or as many as so many times all images have.
+#: Direct algorithms go through so many positions modulo the stride at most; a thread's scratch memory has so many
+#: elements, or so many times those of all images.
 _PHASES, _SCRATCH, _IMAGES = 256, 2**20, 16
 
 
