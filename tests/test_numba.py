@@ -29,9 +29,9 @@ read = Path.read_bytes
 Path.read_bytes = lambda path: read(path) + (b"# changed" if path.name == sys.argv[1] else b"")
 from fastconv.backends.numba import simd, strips
 
-x, dy = np.ones((1, 4, 5, 6)), np.ones((1, 4, 5, 6))
+x, dy = np.ones((1, 8, 5, 6)), np.ones((1, 8, 5, 6))
 with fc.use_backend("numba"):
-    dw = fc.conv2d_backward_weight(x, dy, (4, 1, 3, 3), 1, 1, groups=4)
+    dw = fc.conv2d_backward_weight(x, dy, (8, 1, 3, 3), 1, 1, groups=8)
 stats = strips.multiply_weights.stats
 print(simd.ISA, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), dw[3, 0].tolist())
 """

@@ -20,6 +20,7 @@ from .simd import (
     lanes,
     no_inline,
     part,
+    plain,
     pointer,
     vector_lanes,
 )
@@ -103,20 +104,22 @@ def _fill_rows(buffer, b, src, base, step, job, q0, q1, end):
 
 
 @part
-def finish(line, at, count, bias, b, b_step, out, o, o_step, residual, r, r_step, job, scalars):
+def finish(
+    line, at, count, bias, b, b_step, out, o, o_step, residual, r, r_step, has_bias, has_residual, activation, scalars
+):
     """The epilogue on ``line[at : at + count]``, and its elements to their places."""
     no_inline()
-    if job.bias and b_step == 0:
+    if has_bias and b_step == 0:
         value = bias[b]
         for j in range(count):
             line[at + j] += value
-    elif job.bias:
+    elif has_bias:
         for j in range(count):
             line[at + j] += bias[b + j * b_step]
-    if job.residual:
+    if has_residual:
         for j in range(count):
             line[at + j] += residual[r + j * r_step]
-    activate(line, at, count, job.activation, scalars[0], scalars[1])
+    activate(line, at, count, activation, scalars[0], scalars[1])
     if o_step == 1:
         width = vector_lanes(line)
         whole = count // width * width
@@ -150,8 +153,9 @@ def _weigh_lines(
             weigh_rows(to, at, step, line, source + j, panel, w, apart, offsets, terms)
     for i in range(some if whole < job.q2 else 0):
         finish(
-            line, i * pitch + whole, job.q2 - whole, bias, b + (i * job.bias_stride if by_results else 0), 0,
-            out, o + i * o_line + whole * ys.s2, ys.s2, residual, r + i * r_line, rs.s2, job, scalars,
+            line, i * pitch + whole, job.q2 - whole, bias, b + (i * job.bias_stride if by_results else 0), plain(0),
+            out, o + i * o_line + whole * ys.s2, ys.s2, residual, r + i * r_line, rs.s2, job.bias, job.residual,
+            job.activation, scalars,
         )  # fmt: skip
 
 

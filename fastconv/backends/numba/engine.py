@@ -247,7 +247,7 @@ def _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, c
             c0 = cuts[2 * t]
             i, s = t * op.tap_stride + c0 * op.channel_stride - f0, row + tap[0] + c0 * op.address_c
             if together == 1:
-                _fill_features(dst, d0, chunk, pitch, i, src, s, op, cuts[2 * t + 1] - c0, 0, length, lo, hi)
+                _fill_features(dst, d0, chunk, pitch, i, src, s, op, cuts[2 * t + 1] - c0, plain(0), length, lo, hi)
             else:
                 _copy_pixels(dst, d0, chunk, pitch, i, src, s, op.address_2, together * op.channels, lo, hi)
                 for k in range(t, t + together if lo > 0 or hi < length else t):

@@ -223,15 +223,16 @@ def multiply_weights(counter, pieces, jobs, strides, table, addresses, totals, w
                     )  # fmt: skip
                     for t in range(0, job.taps, TOGETHER):
                         for j0 in range(0, job.q2, _SUMMED):
+                            j1 = min(job.q2, j0 + _SUMMED)
                             for k in range(TOGETHER):
                                 zero_vector(strip, sums_at + k * lane)
                             # Sums of sums: their error grows with the length of either.
                             for i in range(0, end - q1, some):
-                                for j in range(j0, min(job.q2, j0 + _SUMMED), _PIXELS):
+                                for j in range(j0, j1, _PIXELS):
                                     correlate_strip(
                                         strip, sums_at, strip, i * row + j * job.step_2 * lane, row,
                                         job.step_2 * lane, strip, job.results + (i * job.q2 + j) * lane, job.q2 * lane,
-                                        offsets, t, min(some, end - q1 - i), min(_PIXELS, job.q2 - j),
+                                        offsets, t, min(some, end - q1 - i), min(_PIXELS, j1 - j),
                                     )  # fmt: skip
                             for k in range(min(TOGETHER, job.taps - t)):
                                 for i in range(count):

@@ -122,7 +122,16 @@ def pack(counter, pieces, jobs, steps, addresses, matrix, packed, buffer):
         base = group * job.blocks * apart + panel * channels * job.slices * nr
         for c0 in range(0, job.channels, together):
             some = min(together, job.channels - c0)
-            turn(lines, 0, nr, w, group * step[0] + panel * nr * step[1] + c0 * step[2], step[1], count, size * some)
+            turn(
+                lines,
+                plain(0),
+                nr,
+                w,
+                group * step[0] + panel * nr * step[1] + c0 * step[2],
+                step[1],
+                count,
+                size * some,
+            )
             for c in range(some):
                 for z in range(job.slices):
                     for v in range(0, nr, width):
@@ -191,7 +200,10 @@ def _write_pixel(line, at, count, by_channels, channel, out, o, ys, residual, r,
     o_step, r_step, b_step = job.apart_2 * ys.s2, job.apart_2 * rs.s2, 0
     if by_channels:
         o_step, r_step, b_step = ys.c, rs.c, job.bias_stride
-    finish(line, at, count, bias, channel * job.bias_stride, b_step, out, o, o_step, residual, r, r_step, job, scalars)
+    finish(
+        line, at, count, bias, channel * job.bias_stride, b_step, out, o, o_step, residual, r, r_step, job.bias,
+        job.residual, job.activation, scalars,
+    )  # fmt: skip
 
 
 @jit
@@ -281,15 +293,15 @@ def multiply(counter, pieces, jobs, strides, blocks, addresses, matrix, packed, 
                         at, from_ = o + i * job.apart_1 * ys.s1, r + i * job.apart_1 * rs.s1
                         for j in range(min(lane, job.results - c)):
                             _write_pixel(
-                                strip, line + j * turned, width, False, channel + c + j, out, at, ys, residual, from_,
-                                rs, bias, job, scalars,
+                                strip, line + j * turned, width, by_channels, channel + c + j, out, at, ys, residual,
+                                from_, rs, bias, job, scalars,
                             )  # fmt: skip
             if by_channels:
                 for i in range(height):
                     for j in range(width):
                         y, x = i * job.apart_1, j * job.apart_2
                         _write_pixel(
-                            strip, (pixels * i + j) * pitch, job.results, True, channel, out,
+                            strip, (pixels * i + j) * pitch, job.results, by_channels, channel, out,
                             o + y * ys.s1 + x * ys.s2, ys, residual, r + y * rs.s1 + x * rs.s2, rs, bias, job, scalars,
                         )  # fmt: skip
             t += tiles
@@ -362,7 +374,7 @@ def multiply_weights(counter, pieces, jobs, strides, blocks, addresses, matrix, 
                 source = totals_at + (o // MR * panels + c // nr) * tile + o % MR * nr + c % nr
                 values_to_filter(strip, 0, lane, v, source, sums_apart, table, job)
                 to = (((group * job.results + o0 + o) * job.channels + c0 + c) * job.slices + k) * size
-                turn(dw, to, size * job.slices, strip, 0, lane, size, min(lane, columns - c))
+                turn(dw, to, size * job.slices, strip, plain(0), lane, size, min(lane, columns - c))
         number = fetch_add(counter)
 
 
