@@ -19,6 +19,7 @@ from . import workers
 from .direct import finish
 from .engine import turn
 from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned, up
+from .range import GradientRange, ResultRange
 from .schemes import CHANNELS, Layer, scheme_of, starts_of
 from .simd import (
     KC,
@@ -379,6 +380,8 @@ class _Plan:
         n, c, *rest = zip(*strides, strict=True)
         base = rest.pop()
         self.strides = np.array(list(zip(n, c, *(rest[i] for i in layer.order), base, strict=True)), STRIDES)
+        kind = GradientRange if spec.direction == "bwd_weight" else ResultRange
+        self.range = kind(spec, layer, scheme, self.grid, self.high, (first, step, self.slices))
         self.run_tiles = int(self.grid[2, self.high :].max())
         self.schedule = lru_cache(maxsize=8)(self._schedule)
 
