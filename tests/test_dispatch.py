@@ -278,3 +278,10 @@ def test_a_plan_is_called_by_several_threads(target: Target) -> None:
         assert len(got) == 20
         for y in got:
             testing.assert_exact(y, want)
+
+
+def test_explain_says_that_long_kernels_have_no_fourier_transform() -> None:
+    x, w = np.ones((1, 1, 3000), np.float32), np.ones((1, 1, 2000), np.float32)
+    with fc.use_backend("c"):
+        assert "by Fourier transforms, of which there are none" in str(fc.explain(fc.conv1d, x, w))
+        assert "Fourier" not in str(fc.explain(fc.conv1d, x, w[:, :, :100]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ _DIRECTIONS = {"fwd": lib.FC_FWD, "bwd_input": lib.FC_BWD_INPUT, "bwd_weight": l
 
 #: Plans of one spec that are kept; more stride patterns than this are rare, and a plan is quickly made again.
 _MOST_PLANS = 16
+
+
+#: Taps from which on transforms of whole lines would clearly be faster.
+_MANY_TAPS = 1024
 
 
 class PackedWeights:
@@ -145,6 +150,10 @@ class ConvKernel:
         self._contiguous = self._plan(None)
         self.algorithm = self._contiguous.algorithm
         self.reason = ffi.string(lib.fc_conv_plan_reason(self._contiguous.pointer)).decode()
+        if prod(spec.kernel) >= _MANY_TAPS:
+            self.reason += (
+                "\nso many taps would take fewer operations by Fourier transforms, of which there are none here"
+            )
 
     @property
     def workspace_bytes(self) -> int:
