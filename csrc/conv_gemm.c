@@ -224,7 +224,12 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_phase *ph = &p->phases[0];
   partition_phase(p, ph, nthreads, &j->piece_m, &j->piece_n);
   const int channels = by_channel(p);
-  const int64_t pixels = pixels_of(p, ph);
+  int64_t pixels = pixels_of(p, ph);
+  const int64_t runs = ph->pixels / pixels;
+  if (j->listed[0]) {
+    pixels = 0;
+    for (int f = 0; f < p->nphase; f++) pixels = fc_max(pixels, j->listed[f + 1] - j->listed[f]);
+  }
   j->pieces_m = fc_div_up(channels ? pixels : p->dc, j->piece_m);
   j->pieces_n = fc_div_up(channels ? p->dc : pixels, j->piece_n);
   int64_t deepest = 0;
@@ -232,7 +237,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const int64_t lanes = channels ? j->piece_m : j->piece_n;
   const int64_t operand = reads_rows(p) ? fc_pixels_rows_bytes(p, lanes, p->sc) : lanes * deepest * p->es;
   j->scratch = fc_round_up(operand + fc_pixels_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
-  return p->nphase * p->d.groups * (ph->pixels / pixels) * j->pieces_m * j->pieces_n;
+  return p->nphase * p->d.groups * runs * j->pieces_m * j->pieces_n;
 }
 
 /* The addresses of even pixels. */
@@ -250,11 +255,14 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_kernels *kn = p->kn;
   const int64_t es = p->es, groups = p->d.groups, *ss = p->ss, *ds = p->ds, *as = p->d.as;
   const int64_t runs = p->even ? p->phases[0].pixels / p->even : 1, per = j->pieces_m * j->pieces_n * runs;
-  const fc_phase *ph = &p->phases[index / (per * groups)];
+  const int64_t phase = index / (per * groups);
+  const fc_phase *ph = &p->phases[phase];
+  const int32_t *list = j->listed[0] ? j->listed[phase] : 0;
   const int64_t g = index / per % groups, run = index % per / (j->pieces_m * j->pieces_n),
                 part = index % (j->pieces_m * j->pieces_n);
   const int channels = by_channel(p);
-  const int64_t pixels = pixels_of(p, ph), rows = channels ? pixels : p->dc, cols = channels ? p->dc : pixels;
+  const int64_t pixels = list ? j->listed[phase + 1] - list : pixels_of(p, ph), rows = channels ? pixels : p->dc,
+                cols = channels ? p->dc : pixels;
   const int64_t m0 = part % j->pieces_m * j->piece_m, m1 = fc_min(rows, m0 + j->piece_m);
   const int64_t n0 = part / j->pieces_m * j->piece_n, n1 = fc_min(cols, n0 + j->piece_n);
   if (m0 >= m1 || n0 >= n1) return;
@@ -274,7 +282,7 @@ static void piece(void *ctx, int64_t index, int worker) {
     if (reads_rows(p)) even_rows(&t, p1 - p0, scratch, &patch_rows);
     if (reads_planes(p)) patches = (fc_operand){.at = t.src - p0 * es, .step = ss[1], .in_place = 1};
   } else {
-    fc_pixels_decode(&t, p, ph, p0, p1, scratch, j->add != 0);
+    fc_pixels_decode(&t, p, ph, list, p0, p1, scratch, j->add != 0);
     if (reads_rows(p)) fc_pixels_rows(&t, p1 - p0, p->sc, scratch + fc_round_up(fc_pixels_bytes(p1 - p0), FC_ALIGN), &patch_rows);
   }
   scratch += fc_round_up(fc_pixels_bytes(p1 - p0), FC_ALIGN);

@@ -289,6 +289,7 @@ const fc_algorithm fc_conv_weight_winograd_3x3 = {
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino_slow,
+    .tile = fc_wino_tile,
 };
 const fc_algorithm fc_conv_weight_winograd_5x5 = {
     .name = "winograd_2x2_5x5",
@@ -296,6 +297,7 @@ const fc_algorithm fc_conv_weight_winograd_5x5 = {
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino_slow,
+    .tile = fc_wino_tile,
 };
 const fc_algorithm fc_conv_weight_winograd_strided = {
     .name = "winograd_4x4_3x3_stride2",
@@ -303,4 +305,5 @@ const fc_algorithm fc_conv_weight_winograd_strided = {
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino2_slow,
+    .tile = fc_wino_tile,
 };

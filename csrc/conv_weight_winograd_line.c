@@ -174,16 +174,18 @@ static const char *refuse(const fc_conv_plan *p, int points) {
 }
 
 /* The same for each number of points. */
-#define FC_LINE_ALGORITHM(number)                                                               \
-  static const char *refuse_##number(const fc_conv_plan *p) { return refuse(p, number); }       \
-  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }   \
-  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                 \
-  const fc_algorithm fc_conv_weight_winograd_line_##number = {.name = "winograd_line_" #number, \
-                                                              .refuse = refuse_##number,        \
-                                                              .prepare = prepare_##number,      \
-                                                              .pieces = pieces,                 \
-                                                              .run = piece,                     \
-                                                              .slow = slow_##number};
+#define FC_LINE_ALGORITHM(number)                                                                        \
+  static const char *refuse_##number(const fc_conv_plan *p) { return refuse(p, number); }                \
+  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }            \
+  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                          \
+  static fc_tile_side tile_##number(const fc_conv_plan *p, int i) { return fc_line_tile(p, i, number); } \
+  const fc_algorithm fc_conv_weight_winograd_line_##number = {.name = "winograd_line_" #number,          \
+                                                              .refuse = refuse_##number,                 \
+                                                              .prepare = prepare_##number,               \
+                                                              .pieces = pieces,                          \
+                                                              .run = piece,                              \
+                                                              .slow = slow_##number,                     \
+                                                              .tile = tile_##number};
 FC_LINE_ALGORITHM(6)
 FC_LINE_ALGORITHM(8)
 FC_LINE_ALGORITHM(10)

@@ -205,8 +205,10 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   double rows[FC_FILTER_ROWS * FC_MAX_LANES];
   int order[FC_WINO_TAPS];
   fc_wino_order(p, order);
+  void *part = fc_range_open(p, fc_range_packed(p, j->packed), index);
   for (int64_t l = 0; l < p->dc; l += nr) {
     fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, rows);
+    fc_range_filters(p, rows, c1 - c0, part);
     for (int64_t i = 0; i < p->d.ker[0]; i++) {
       const int64_t block = i / together * together, k = (fc_min(p->d.ker[0], block + together) - block) * p->sc,
                     kstep = fc_product_kstep(p->kn, k), k_of = (i - block) * p->sc;
@@ -226,6 +228,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
       }
     }
   }
+  fc_range_close(p, part);
 }
 
 int fc_wino_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
@@ -310,6 +313,7 @@ const fc_algorithm fc_conv_winograd_3x3 = {
     .pieces = pieces,
     .run = piece,
     .slow = fc_wino_slow,
+    .tile = fc_wino_tile,
 };
 const fc_algorithm fc_conv_winograd_5x5 = {
     .name = "winograd_2x2_5x5",
@@ -319,4 +323,5 @@ const fc_algorithm fc_conv_winograd_5x5 = {
     .pieces = pieces,
     .run = piece,
     .slow = fc_wino_slow,
+    .tile = fc_wino_tile,
 };

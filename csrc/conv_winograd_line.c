@@ -21,6 +21,8 @@ const char *fc_line_refuse(const fc_conv_plan *p, int points) {
     if (d->stride[i] != 1 || (d->ker[i] == 1 && (d->pad[i] != 0 || d->in[i] != d->out[i]))) return "";
   }
   if (d->stride[axis] != 1 || d->dil[axis] != 1) return "stride or dilation is not 1";
+  /* What filters are transformed from holds so many rows. */
+  if (fc_product3(d->ker) > FC_FILTER_ROWS) return "the kernel has too many taps";
   if (d->strict) return "strict precision takes direct algorithms only";
   return 0;
 }
@@ -190,8 +192,10 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   const fc_axis *a = &p->phases[0].ax[axis], *rows = rows_of(p);
   const int turned = a->off[0] > a->off[1];
   double filters[FC_FILTER_ROWS * FC_MAX_LANES];
+  void *part = fc_range_open(p, fc_range_packed(p, j->packed), index);
   for (int64_t l = 0; l < p->dc; l += nr) {
     fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, filters);
+    fc_range_filters(p, filters, c1 - c0, part);
     for (int y = 0; y < rows->ntap; y++)
       for (int64_t c = c0, run; c < c1; c += run) {
         const int64_t k = y * p->sc + c, k0 = k / kstep * kstep, k1 = fc_min(all, k0 + kstep);
@@ -213,6 +217,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
         }
       }
   }
+  fc_range_close(p, part);
 }
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
@@ -356,20 +361,22 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
 }
 
 /* The same for each number of points. */
-#define FC_LINE_ALGORITHM(number)                                                             \
-  static const char *refuse_##number(const fc_conv_plan *p) {                                 \
-    return p->d.direction == FC_BWD_WEIGHT ? "" : fc_line_refuse(p, number);                  \
-  }                                                                                           \
-  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); } \
-  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }               \
-  const fc_algorithm fc_conv_winograd_line_##number = {.name = "winograd_line_" #number,      \
-                                                       .refuse = refuse_##number,             \
-                                                       .prepare = prepare_##number,           \
-                                                       .packed = packed_elements,             \
-                                                       .pack = pack,                          \
-                                                       .pieces = pieces,                      \
-                                                       .run = piece,                          \
-                                                       .slow = slow_##number};
+#define FC_LINE_ALGORITHM(number)                                                                        \
+  static const char *refuse_##number(const fc_conv_plan *p) {                                            \
+    return p->d.direction == FC_BWD_WEIGHT ? "" : fc_line_refuse(p, number);                             \
+  }                                                                                                      \
+  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }            \
+  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                          \
+  static fc_tile_side tile_##number(const fc_conv_plan *p, int i) { return fc_line_tile(p, i, number); } \
+  const fc_algorithm fc_conv_winograd_line_##number = {.name = "winograd_line_" #number,                 \
+                                                       .refuse = refuse_##number,                        \
+                                                       .prepare = prepare_##number,                      \
+                                                       .packed = packed_elements,                        \
+                                                       .pack = pack,                                     \
+                                                       .pieces = pieces,                                 \
+                                                       .run = piece,                                     \
+                                                       .slow = slow_##number,                            \
+                                                       .tile = tile_##number};
 FC_LINE_ALGORITHM(6)
 FC_LINE_ALGORITHM(8)
 FC_LINE_ALGORITHM(10)

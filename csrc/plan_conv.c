@@ -110,6 +110,12 @@ static double macs(const fc_conv_desc *d) {
   return back ? all / ((double)d->stride[0] * d->stride[1] * d->stride[2]) : all;
 }
 
+static int number_of(const fc_algorithm *a) {
+  int i = 0;
+  while (candidates[i] != a) i++;
+  return 1 + i;
+}
+
 enum { ALGORITHMS = sizeof candidates / sizeof candidates[0] };
 
 /* Whether the arrays' strides are such as an algorithm asks for: why not, or NULL. */
@@ -129,10 +135,19 @@ static const char *refusal(const fc_algorithm *a, const fc_conv_plan *p) {
   return reason ? reason : refuse_strides(p, a->strides);
 }
 
+/* The plan that a tile's results are computed by where its values are too far apart. Its form of the weights must not depend
+ * on strides, as they may come packed. */
+static int make_direct(const fc_conv_desc *d, fc_conv_plan **direct) {
+  fc_conv_desc to = *d;
+  to.algorithm = number_of(d->direction == FC_BWD_WEIGHT ? &fc_conv_weight_pixels : &fc_conv_pixels);
+  return fc_conv_plan_create(&to, direct);
+}
+
 /* Gives the plan its algorithm: the one asked for by name, or the first that can, should, and keeps within the limit; if
  * none does, the last that can and should. */
 static int choose(fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
+  fc_conv_plan *direct = 0;
   char *why = p->reason;
   size_t left = sizeof p->reason;
   for (int i = 0; i < ALGORITHMS; i++) {
@@ -143,7 +158,14 @@ static int choose(fc_conv_plan *p) {
     int n = 0;
     if (!reason) {
       p->algorithm = a;
+      p->direct = 0;
       if (a->prepare) a->prepare(p);
+      if (a->tile) {
+        const int status = direct ? FC_OK : make_direct(d, &direct);
+        if (status) return status;
+        p->direct = direct;
+        fc_range_prepare(p);
+      }
       const int64_t bytes = fc_conv_plan_workspace(p, 1, d->packed);
       if (d->algorithm || !d->limit || bytes <= d->limit) break;
       n = snprintf(why, left, "%s: refused, it takes %lld bytes of scratch and the limit is %lld\n", a->name, (long long)bytes,
@@ -155,6 +177,7 @@ static int choose(fc_conv_plan *p) {
     why += wrote;
     left -= wrote;
   }
+  if (p->direct != direct) fc_conv_plan_destroy(direct);
   if (!p->algorithm) return FC_ERROR_REFUSED;
   snprintf(why, left, "%s%s", p->algorithm->name, d->algorithm ? ": asked for by name" : "");
   return FC_OK;
@@ -247,6 +270,7 @@ int fc_conv_plan_create(const fc_conv_desc *d, fc_conv_plan **out) {
 
 void fc_conv_plan_destroy(fc_conv_plan *p) {
   if (!p) return;
+  fc_conv_plan_destroy(p->direct);
   free(p->phases);
   free(p->taps);
   free(p);
@@ -256,39 +280,58 @@ const char *fc_conv_plan_algorithm(const fc_conv_plan *p) { return p->algorithm-
 
 const char *fc_conv_plan_reason(const fc_conv_plan *p) { return p->reason; }
 
+int64_t fc_conv_own_packed_bytes(const fc_conv_plan *p) {
+  if (!p->algorithm->packed) return 0;
+  return fc_round_up(p->algorithm->packed(p) * p->es, FC_ALIGN) + (p->direct ? fc_range_parts_bytes(p) : 0) + FC_ALIGN;
+}
+
 int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *p) {
-  return p->algorithm->packed ? p->algorithm->packed(p) * p->es + FC_ALIGN : 0;
+  return fc_conv_own_packed_bytes(p) + (p->direct ? fc_conv_own_packed_bytes(p->direct) : 0);
 }
 
 int fc_conv_plan_threads(const fc_conv_plan *p, int nthreads) { return macs(&p->d) < FC_SERIAL_MACS ? 1 : nthreads; }
 
-int64_t fc_conv_plan_workspace(const fc_conv_plan *p, int nthreads, int packed) {
+int64_t fc_conv_own_workspace(const fc_conv_plan *p, int nthreads, int packed) {
   fc_conv_call call = {.p = p};
   p->algorithm->pieces(&call, nthreads);
-  const int64_t weights = packed || p->algorithm->execute ? 0 : fc_round_up(fc_conv_plan_packed_bytes(p), FC_ALIGN);
+  const int64_t weights = packed || p->algorithm->execute ? 0 : fc_round_up(fc_conv_own_packed_bytes(p), FC_ALIGN);
   return weights + call.shared + fc_max(1, nthreads) * call.scratch + 2 * FC_ALIGN;
 }
 
+int64_t fc_conv_plan_workspace(const fc_conv_plan *p, int nthreads, int packed) {
+  const int64_t own = fc_conv_own_workspace(p, nthreads, packed);
+  if (!p->direct) return own;
+  return fc_range_workspace(p, nthreads) + fc_max(own, fc_conv_own_workspace(p->direct, nthreads, packed));
+}
+
 int fc_conv_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
-  return p->algorithm->pack ? p->algorithm->pack(p, w, fc_aligned(packed), nthreads) : FC_OK;
+  const int status = p->algorithm->pack ? p->algorithm->pack(p, w, fc_aligned(packed), nthreads) : FC_OK;
+  return status || !p->direct ? status : fc_conv_pack(p->direct, w, (char *)packed + fc_conv_own_packed_bytes(p), nthreads);
+}
+
+int fc_conv_own_run(fc_conv_call *call, const void *packed, int nthreads) {
+  const fc_conv_plan *p = call->p;
+  if (p->algorithm->execute) {
+    call->packed = packed ? fc_aligned((void *)packed) : 0;
+    if (packed && p->direct) call->filters = fc_range_packed(p, call->packed);
+    return p->algorithm->execute(call, nthreads);
+  }
+  if (p->algorithm->packed) {
+    if (!packed) {
+      packed = call->workspace;
+      const int status = p->algorithm->pack(p, call->second, call->workspace, nthreads);
+      if (status) return status;
+      call->workspace += fc_round_up(fc_conv_own_packed_bytes(p), FC_ALIGN);
+    }
+    call->packed = fc_aligned((void *)packed);
+    if (p->direct) call->filters = fc_range_packed(p, call->packed);
+  }
+  return fc_parallel_for(nthreads, p->algorithm->pieces(call, nthreads), p->algorithm->run, call);
 }
 
 int fc_conv_run(const fc_conv_plan *p, const void *first, const void *second, const void *packed, const void *bias,
                 const void *add, void *result, void *workspace, int nthreads) {
   fc_conv_call call = {
       .p = p, .first = first, .second = second, .bias = bias, .add = add, .result = result, .workspace = fc_aligned(workspace)};
-  if (p->algorithm->execute) {
-    call.packed = packed ? fc_aligned((void *)packed) : 0;
-    return p->algorithm->execute(&call, nthreads);
-  }
-  if (p->algorithm->packed) {
-    if (!packed) {
-      packed = call.workspace;
-      int status = fc_conv_pack(p, second, call.workspace, nthreads);
-      if (status) return status;
-      call.workspace += fc_round_up(fc_conv_plan_packed_bytes(p), FC_ALIGN);
-    }
-    call.packed = fc_aligned((void *)packed);
-  }
-  return fc_parallel_for(nthreads, p->algorithm->pieces(&call, nthreads), p->algorithm->run, &call);
+  return (p->direct ? fc_range_run : fc_conv_own_run)(&call, packed, nthreads);
 }

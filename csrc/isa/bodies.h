@@ -15,6 +15,7 @@
 #include "../kernels/winograd.inc"
 #include "../kernels/winograd_line.inc"
 #include "../kernels/winograd_strided.inc"
+#include "../kernels/range.inc"
 #include "../kernels/pool_rows.inc"
 #include "../kernels/pool_strip.inc"
 #include "../kernels/pool_box.inc"

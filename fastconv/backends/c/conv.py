@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +34,9 @@ _MOST_PLANS = 16
 
 #: The library begins packed weights at a multiple of this: only from there on are they the same bytes everywhere.
 _ALIGN = 64
+
+#: Taps from which on transforms of whole lines would clearly be faster.
+_MANY_TAPS = 1024
 
 
 class PackedWeights:
@@ -169,6 +173,10 @@ class ConvKernel:
         self.algorithm = self._contiguous.algorithm
         self._form = (spec, isa, self.algorithm)
         self.reason = ffi.string(lib.fc_conv_plan_reason(self._contiguous.pointer)).decode()
+        if prod(spec.kernel) >= _MANY_TAPS:
+            self.reason += (
+                "\nso many taps would take fewer operations by Fourier transforms, of which there are none here"
+            )
 
     @property
     def workspace_bytes(self) -> int:
