@@ -1,4 +1,4 @@
-"""The command line: ``fastconv info``, ``fastconv demo``, ``fastconv bench``."""
+"""The command line: ``fastconv info``, ``fastconv demo``, ``fastconv check``, ``fastconv bench``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import __version__
 from .bench import cli as bench
+from .testing import check
 
 __all__ = ["main"]
 
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=_count(1), help="of the training (default: as many as 98 %% accuracy needs)")
     demo.set_defaults(run=_demo)
 
+    check.add_to(commands)
     bench.add_to(commands)
     return parser
 

@@ -1,0 +1,225 @@
+"""A process that runs problems one after the other, and may end at any of them; and what its parent sees of it."""
+
+from __future__ import annotations
+
+import faulthandler
+import mmap
+import os
+import pickle
+import select
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .judge import Verdict, verdict
+from .problems import Problem, again, problem
+
+__all__ = ["Limits", "Report", "Task", "Worker"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Problems ``start`` to ``start + count`` of ``seed``; or, where there are any, those that ``choices`` make."""
+
+    functions: tuple[str, ...]
+    settings: tuple[dict[str, Any], ...]
+    seed: int = 0
+    start: int = 0
+    count: int = 0
+    choices: tuple[dict[str, int], ...] = ()
+
+    def problem(self, number: int) -> Problem | None:
+        if self.choices:
+            return again(self.choices[number], self.functions, self.settings)
+        return problem(self.seed, number, self.functions, self.settings)
+
+    @property
+    def numbers(self) -> range:
+        return range(len(self.choices)) if self.choices else range(self.start, self.start + self.count)
+
+
+@dataclass
+class Report:
+    """What came of a task: how often each (function, settings, outcome), and the verdicts that are failures."""
+
+    calls: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    failures: list[tuple[int, Verdict]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a problem may take: processor seconds, seconds, bytes of memory beyond what the process had before."""
+
+    processor: float = 60.0
+    wall: float = 300.0
+    memory: int = 2 * 2**30
+
+
+def _label(p: Problem) -> str:
+    return " ".join(str(p.settings[k]) for k in ("use_backend", "use_isa") if k in p.settings) or "free choice"
+
+
+# ------------------------------------------------------------------------------------------------- in the process
+
+
+def _serve(progress: mmap.mmap) -> None:
+    faulthandler.enable()
+    tasks, reports = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints must not disturb the reports
+    while True:
+        try:
+            task: Task = pickle.load(tasks)
+        except EOFError:
+            return
+        report, began = Report(), time.monotonic()
+        for number in task.numbers:
+            p = task.problem(number)
+            if p is None:
+                continue
+            progress[:8] = struct.pack("q", number)
+            found = verdict(p)
+            report.calls[p.function, _label(p), found.kind] += 1
+            if found.failed:
+                report.failures.append((number, found))
+        progress[:8] = struct.pack("q", -1)
+        report.seconds = time.monotonic() - began
+        pickle.dump(report, reports)
+        reports.flush()
+
+
+# -------------------------------------------------------------------------------------------------- in its parent
+
+
+class Worker:
+    """A process for problems; another one where it ended."""
+
+    def __init__(self, limits: Limits = Limits(), prepare: str = "") -> None:
+        """``prepare``: a module that the process imports first."""
+        self.limits, self.prepare = limits, prepare
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="fastconv-check-")
+        folder = Path(self._folder.name)
+        (folder / "progress").write_bytes(struct.pack("q", -1))
+        with open(folder / "progress", "r+b") as file:
+            self._progress = mmap.mmap(file.fileno(), 8)
+        self._errors = folder / "errors"
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        # Not "-m": what is pickled has to belong to this module by its name.
+        program = f"import sys; from {__name__} import main; main(*sys.argv[1:])"
+        command = [sys.executable, "-c", program, str(folder / "progress"), self.prepare]
+        with open(self._errors, "wb") as errors:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
+            )
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._folder.cleanup()
+        self._process = None
+
+    def run(self, task: Task, until: float | None = None) -> Iterator[tuple[int, Verdict] | Report]:
+        """What comes of the task: a report, or the number that ended the process; then the rest of the task.
+
+        ``until``: the ``time.monotonic()`` from which on nothing more is begun.
+        """
+        while task.numbers and (until is None or time.monotonic() < until):
+            if self._process is None:
+                self._start()
+            process = self._process
+            assert process is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                pickle.dump(task, process.stdin)
+                process.stdin.flush()
+                end = self._wait(process, until)
+                if end is None:
+                    yield pickle.load(process.stdout)
+                    return
+            except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+                end = ""
+            number = struct.unpack("q", self._progress[:8])[0]
+            if end == "":
+                status = process.wait()
+                said = self._errors.read_text(errors="replace").strip()
+                end = f"crash: the process ended with status {status}: {_important(said)}"
+            self.stop()
+            if number < 0:
+                raise RuntimeError(f"the worker does not run: {end}")
+            if end == "stopped":
+                return
+            kind, text = end.split(": ", 1)
+            yield number, Verdict(kind, text)
+            if task.choices:
+                return
+            done = number + 1 - task.start
+            task = Task(task.functions, task.settings, task.seed, number + 1, task.count - done)
+
+    def _wait(self, process: subprocess.Popen[bytes], until: float | None) -> str | None:
+        """None once there is a report, else why the process was given up ("" if it ended)."""
+        assert process.stdout is not None
+        began: tuple[int, float, float, int] | None = None
+        while True:
+            if select.select([process.stdout], [], [], 0.1)[0]:
+                return None if process.stdout.peek(1) else ""  # type: ignore[attr-defined]
+            now, number = time.monotonic(), struct.unpack("q", self._progress[:8])[0]
+            if until is not None and now > until + 5:
+                return "stopped"
+            cpu, rss = _usage(process.pid)
+            if began is None or began[0] != number:
+                began = number, now, cpu, rss
+            elif number >= 0:
+                if cpu - began[2] > self.limits.processor or now - began[1] > self.limits.wall:
+                    return f"time: no end after {now - began[1]:.0f} s ({cpu - began[2]:.0f} s of processor time)"
+                if rss - began[3] > self.limits.memory:
+                    return f"memory: {(rss - began[3]) / 2**30:.1f} GiB more after {now - began[1]:.1f} s"
+
+
+def _important(text: str) -> str:
+    """The lines that say what happened."""
+    lines = text.splitlines()
+    start = next(
+        (i for i, line in enumerate(lines) if "ERROR: AddressSanitizer" in line or "runtime error" in line), None
+    )
+    if start is not None:
+        return " | ".join(line.strip() for line in lines[start : start + 8])
+    fatal = next((i for i, line in enumerate(lines) if line.startswith(("Fatal", "Traceback"))), max(0, len(lines) - 3))
+    return " | ".join(line.strip() for line in (lines[fatal : fatal + 1] + lines[-3:] if lines else ["no message"]))[
+        :1500
+    ]
+
+
+def _usage(pid: int) -> tuple[float, int]:
+    """Processor seconds and resident bytes of a process; 0 where the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0, 0
+    ticks = int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(path: str, prepare: str = "") -> None:
+    with open(path, "r+b") as file:
+        progress = mmap.mmap(file.fileno(), 8)
+    if prepare:
+        __import__(prepare)
+    _serve(progress)
