@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import permutations
 from math import isqrt, prod
 from random import Random
@@ -98,7 +99,8 @@ class Draws:
         """How much a call may compute: mostly little; sometimes enough for several threads."""
         if self.random is None:
             return 1.0
-        return 10 ** (self.random.uniform(5.8, 6.8) if self.random.random() < 0.06 else self.random.uniform(1.5, 5.2))
+        least, most = self.random.choices(((1.5, 5.2), (5, 6.2), (6, 7)), (0.8, 0.16, 0.04))[0]
+        return 10 ** self.random.uniform(least, most)
 
 
 # ------------------------------------------------------------------------------------------------------ problems
@@ -205,11 +207,16 @@ def problems(seed: int, count: int, start: int = 0, **only: Any) -> Iterator[Pro
 
 
 def _call(d: Draws, functions: Sequence[str]) -> Problem | None:
-    name = d.pick("function", functions)
+    name = d.pick("function", [name for name in functions for _ in range(_weight(name))])
     stem = re.sub(r"\d", "{n}", name)
     ndim = next((int(c) for c in name if c.isdigit()), 0)
     drawn = next(draw for start, draw in _FAMILIES.items() if re.match(start, stem))(_Call(d, name, ndim))
     return _wrong(d, drawn) if drawn is not None and d.chance("wrong", 0.05) else drawn
+
+
+def _weight(name: str) -> int:
+    """How many times as often as others a function is drawn: those with many kernels more often."""
+    return 3 if "conv" in name or name.startswith(("matmul", "linear", "gemm")) else 2 if "_pool" in name[:8] else 1
 
 
 def _under(call: Problem, d: Draws, settings: Sequence[dict[str, Any]] | None) -> Problem:
@@ -221,23 +228,39 @@ def _under(call: Problem, d: Draws, settings: Sequence[dict[str, Any]] | None) -
         chosen["precision"] = level
     if d.chance("limited", 0.06):
         chosen["workspace_limit"] = 2 ** d.size("limit", 24)
-    if (algorithms := call.arguments.get(_ALGORITHMS)) and "use_backend" in chosen and d.chance("forced", 0.4):
-        with dispatch.changed(backend=chosen["use_backend"], isa=chosen.get("use_isa")):
-            table = dispatch.backend(chosen["use_backend"]).algorithms(algorithms)
-        names = [name for name, reason in table.items() if reason is None]
-        if names:
-            chosen["use_algorithm"] = d.pick("algorithm", names)
+    convolution = call.arguments.get(_CONVOLUTION)
+    if convolution is not None and "use_backend" in chosen and d.chance("forced", 0.4):
+        chosen["use_algorithm"] = d.pick("algorithm", _algorithms(chosen["use_backend"], convolution))
     if d.chance("adjoint", 0.12):
         chosen["adjoint"] = True
-    arguments = {k: v for k, v in call.arguments.items() if k != _ALGORITHMS}
+    arguments = {k: v for k, v in call.arguments.items() if k != _CONVOLUTION}
     return replace(call, arguments=arguments, settings=chosen, choices=d.choices)
 
 
 #: Elements of an array; a call with a larger one is not drawn.
 _MOST = 2**24
 
-#: Under this name a call carries the spec whose algorithms may be forced.
-_ALGORITHMS = " spec"
+#: Under this name a call carries its spec, for the choice of an algorithm.
+_CONVOLUTION = " convolution"
+
+
+@cache
+def _named(backend: str, direction: str) -> tuple[str, ...]:
+    """The names of the algorithms of a direction."""
+    return tuple(dispatch.backend(backend).algorithms(spec.conv_spec(direction, (1, 8, 9, 9), (8, 8, 3, 3), "float32")))
+
+
+def _algorithms(backend: str, problem: spec.ConvSpec) -> list[str]:
+    """Those that may compute the problem, by their names: to ask would be to run what is tested."""
+    plane, strided = problem.kernel[-2:], any(s > 1 for s in problem.stride)
+    possible = []
+    for name in _named(backend, problem.direction):
+        size = re.search(r"_(\d)x\1(?=_|$)(?!.*\dx\d)", name)
+        fits = size is None or plane == (int(size[1]),) * 2
+        fits &= "depthwise" not in name or problem.groups == problem.ic == problem.oc
+        fits &= "winograd" not in name or strided == name.endswith("stride2")
+        possible += [name] * fits
+    return possible
 
 
 # ------------------------------------------------------------------------------------------- what families share
@@ -369,20 +392,30 @@ class _Geometry:
     pads: tuple[tuple[int, int], ...]
 
 
-_KERNELS = (1, 2, 3, 3, 3, 4, 5, 5, 6, 7, 8, 9, 10, 11, 13, 16, 17, 25)
+_KERNELS = (1, 2, *(3,) * 8, 4, 5, 5, 5, 6, 7, 7, 8, 9, 10, 11, 13, 16, 17, 25)
 
 
 def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
     d, axes = c.d, range(c.ndim)
     budget = d.budget()
-    kernel = [d.pick(f"kernel {i}", _KERNELS, 0.3) for i in axes]
-    if d.random is not None:
-        for i in axes:
-            if prod(kernel) > min(budget, 150):
-                kernel[i] = 1
-                d.choices.pop(f"kernel {i}", None)
-    stride = [d.pick(f"stride {i}", (1, 2, 3, 4, 5, 7, 1 + kernel[i], 2 + 2 * kernel[i]), 0.6) for i in axes]
-    dilation = [d.pick(f"dilation {i}", (1, 2, 3, 4, 7, 16), 0.8) for i in axes]
+    # All axes alike, mostly: what networks have, and what the fastest algorithms are for.
+    alike = d.random is not None and d.random.random() < 0.6
+
+    def along(name: str, values: Callable[[int], Sequence[int]], first: float) -> list[int]:
+        picked = [d.pick(f"{name} 0", values(0), first)]
+        for i in axes[1:]:
+            if alike and f"{name} 0" in d.choices:
+                d.choices[f"{name} {i}"] = d.choices[f"{name} 0"]
+            picked.append(picked[0] if alike else d.pick(f"{name} {i}", values(i), first))
+        return picked
+
+    kernel = along("kernel", lambda i: _KERNELS, 0.25)
+    for i in axes if d.random is not None else ():
+        if prod(kernel) > min(budget, 150) or (i == 0 and c.ndim == 3 and d.random.random() < 0.3):
+            kernel[i] = 1
+            d.choices.pop(f"kernel {i}", None)
+    stride = along("stride", lambda i: (1, 2, 3, 4, 5, 7, 1 + kernel[i], 2 + 2 * kernel[i]), 0.65)
+    dilation = along("dilation", lambda i: (1, 2, 3, 4, 7, 16), 0.85)
     groups = d.pick("groups", ("one", "depthwise", "several"), 0.5)
     taps = prod(kernel)
     n_, groups_, in_, out_, *size_ = d.shares(budget / taps, 4 + c.ndim)
@@ -517,7 +550,7 @@ def _convolution(c: _Call) -> Problem | None:
         arguments |= c.out(result) if "out" in inspect.signature(getattr(fc, name)).parameters else {}
     length = max(icg, ocg) * prod(g.kernel) if not backward or name.endswith("_input") else positions
     if problem is not None and not name.endswith("_backward"):
-        arguments[_ALGORITHMS] = problem
+        arguments[_CONVOLUTION] = problem
     return Problem(name, arguments, then, max(length, max(icg, ocg) * prod(g.kernel)))
 
 
@@ -689,7 +722,7 @@ _PARAMETERS = (-1, 0, 1.5, "abacus", None, (), (1,) * 7, [2, "a"], float("nan"),
 def _wrong(d: Draws, p: Problem) -> Problem:
     """``p`` with one argument changed, mostly to what must be refused."""
     arguments = dict(p.arguments)
-    arguments.pop(_ALGORITHMS, None)
+    arguments.pop(_CONVOLUTION, None)
     name = d.pick("wrong argument", sorted(arguments))
     value, invalid = arguments[name], None
     if isinstance(value, Array):
