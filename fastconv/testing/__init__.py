@@ -2,7 +2,7 @@
 
 ``helpers``: who can run here, exact data, computed tolerances, arrays with watched surroundings.
 ``arrays``: arrays as recipes: what is in them and how they lie in memory.
-``problems``: calls of every public function, drawn from the whole space of arguments.
+``drawing``: calls of every public function, drawn from the whole space of arguments.
 ``judge``: runs a problem on its backend and on the reference, and says what differs.
 ``check``: many problems, each in a process that may end; a failure is shrunk and printed as a line of Python.
 
@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from .arrays import Array, drawn, laid
+from .drawing import FUNCTIONS, Problem, problem, problems
 from .helpers import (
     MEMORY_ORDERS,
     Target,
@@ -33,7 +34,6 @@ from .helpers import (
     targets,
 )
 from .judge import Verdict, verdict
-from .problems import FUNCTIONS, Problem, problem, problems
 
 __all__ = [
     "FUNCTIONS",

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .drawing import FUNCTIONS, Problem, settings_here
 from .judge import Verdict
-from .problems import FUNCTIONS, Problem, settings_here
 from .worker import Limits, Report, Task, Worker
 
 __all__ = ["Failure", "Finding", "add_to", "check", "shrunk"]
@@ -71,20 +71,27 @@ def shrunk(
             verdict = alone(task, candidate, own)
             return verdict if verdict.kind == found.kind else None
 
+        def accepted(candidate: dict[str, int]) -> bool:
+            nonlocal choices, found
+            if time.monotonic() > until or (verdict := fails(candidate)) is None:
+                return False
+            choices, found = candidate, verdict
+            return True
+
+        # Many at once first: every run of what crashes costs a process.
+        count = len(choices)
+        while count > 1:
+            count //= 2
+            names = [name for name in choices if name not in _KEPT and choices[name]]
+            for i in range(0, len(names), max(count, 1)):
+                accepted({**choices, **dict.fromkeys(names[i : i + count], 0)})
         smaller = True
         while smaller and time.monotonic() < until:
             smaller = False
             for name in sorted(choices, key=lambda n: -choices[n]):
-                value = choices.get(name, 0)
-                if name in _KEPT or not value:
-                    continue
-                for less in sorted({0, 1, 2, value // 2, value - 1}):
-                    if less >= value or time.monotonic() > until:
-                        continue
-                    candidate = {**choices, name: less}
-                    if (verdict := fails(candidate)) is not None:
-                        choices, found, smaller = candidate, verdict, True
-                        break
+                value = 0 if name in _KEPT else choices[name]
+                less = sorted({0, 1, 2, value // 2, value - 1})
+                smaller |= any(v < value and accepted({**choices, name: v}) for v in less)
     return {k: v for k, v in choices.items() if v}, found
 
 

@@ -18,8 +18,8 @@ import fastconv as fc
 
 from .. import dispatch
 from .arrays import Array, Laid
+from .drawing import Alias, Problem
 from .helpers import adjoint_gap
-from .problems import Alias, Problem
 
 __all__ = ["Verdict", "verdict"]
 
@@ -286,7 +286,7 @@ def _bound(problem: Problem, number: int, a: np.ndarray, e: np.ndarray, winograd
     for name in ("alpha", "beta", "divisor_override"):
         if isinstance(linear.arguments.get(name), (int, float)):
             linear.arguments[name] = abs(linear.arguments[name])
-    magnitude = _expected(linear, np.abs).results[number].astype(np.float64)
+    magnitude = _expected(linear, lambda x: np.asarray(np.abs(x))).results[number].astype(np.float64)
     length = problem.length
     if winograd:
         return 5e-5 * max(float(magnitude.max(initial=0)), 1) if problem.values != "spike" else 1e-3 * magnitude + 1

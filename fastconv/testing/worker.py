@@ -12,14 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .drawing import VARIANTS, Problem, again, problem
 from .judge import Verdict, verdict
-from .problems import VARIANTS, Problem, again, problem
 
 __all__ = ["Limits", "Report", "Task", "Worker"]
 
@@ -81,11 +82,14 @@ def _serve(progress: mmap.mmap) -> None:
             return
         report, began = Report(), time.monotonic()
         for number in task.numbers:
+            progress[:8] = struct.pack("q", number)
             p = task.problem(number)
             if p is None:
                 continue
-            progress[:8] = struct.pack("q", number)
-            found = verdict(p)
+            try:
+                found = verdict(p)
+            except Exception:
+                found = Verdict("tester", f"the tester itself failed: {traceback.format_exc()}")
             report.calls[p.function, _label(p), found.kind] += 1
             if found.failed:
                 report.failures.append((number, found))

@@ -420,9 +420,12 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
     taps = prod(kernel)
     n_, groups_, in_, out_, *size_ = d.shares(budget / taps, 4 + c.ndim)
     n: int | None = d.size("n", n_)
-    several = 1 if groups == "one" and not pooling else d.size("groups size", groups_)
-    of_x = 1 if groups == "depthwise" and not pooling else d.size("channels in", in_)
-    of_y = d.size("channels out", 4 if groups == "depthwise" else out_)
+    if pooling:
+        several, of_x, of_y = 1, d.size("channels in", min(in_ * out_ * groups_, 600)), 1
+    else:
+        several = 1 if groups == "one" else d.size("groups size", groups_)
+        of_x = 1 if groups == "depthwise" else d.size("channels in", in_)
+        of_y = d.size("channels out", 4 if groups == "depthwise" else out_)
     padding, pads = _padding(c, kernel, dilation, pooling)
     size = []
     for i in axes:
@@ -571,11 +574,7 @@ def _bias_gradient(c: _Call) -> Problem:
 def _pooling(c: _Call) -> Problem | None:
     d, name, backward = c.d, c.name, c.name.endswith("_backward")
     g, layout = _geometry(c, pooling=True), c.layout()
-    last, channels = _is_last(layout), prod(g.channels[1:])
-    x_shape = _shape(g.n, channels, g.size, last)
-    if channels > 600:
-        channels = channels % 600 + 1
-        x_shape = _shape(g.n, channels, g.size, last)
+    x_shape = _shape(g.n, g.channels[1], g.size, _is_last(layout))
     batched = (1, *x_shape) if g.n is None else x_shape
     maximum = "max_pool" in name
     kind, direction = name.split("_pool")[0].split("_")[-1], "bwd" if backward else "fwd"
