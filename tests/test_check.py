@@ -84,7 +84,7 @@ def test_problems_are_lines_of_python():
         Lie(),
         Lie(order=(2, 0, 1)),
         Lie(steps=(-1, 3, -2), shift=4),
-        Lie(order=(1, 2, 0), steps=(1, -1, 2), shift=1, place="end", lap=None),
+        Lie(order=(1, 2, 0), steps=(1, -1, 2), shift=1, place="end"),
         Lie(place="start", writeable=False),
         Lie(far=1),
     ],
@@ -95,7 +95,7 @@ def test_arrays_lie_as_they_are_told(lie):
     made = Array((3, 4, 5), values="whole", lie=lie).make()
     assert np.array_equal(made.array, values)
     assert np.array_equal(testing.laid(values, **{k: getattr(lie, k) for k in lie.__dataclass_fields__}), values)
-    assert made.array.flags.aligned == (lie.shift % 4 == 0)
+    assert made.array.flags.aligned == (lie.shift % 4 == 0 or lie.place == "end")
     made.remember()
     assert made.unchanged()
     if lie.far is None:
@@ -134,7 +134,7 @@ def test_a_crash_is_survived_named_and_made_small():
     assert failure.verdict.kind == "crash"
     assert "Aborted" in failure.verdict.text or "-6" in failure.verdict.text
     assert failure.problem.arguments["x"].shape in ((1, 3, 1), (3, 1), (1, 1, 3), (1, 3))
-    assert sum(n for (*_, kind), n in finding.calls.items() if not kind) > 10
+    assert any(not kind for *_, kind in finding.calls)  # those after it were run
 
 
 def test_a_changed_input_is_found():

@@ -91,7 +91,7 @@ def shrunk(
             for name in sorted(choices, key=lambda n: -choices[n]):
                 value = 0 if name in _KEPT else choices[name]
                 less = sorted({0, 1, 2, value // 2, value - 1})
-                smaller |= any(v < value and accepted({**choices, name: v}) for v in less)
+                smaller |= any(0 <= v < value and accepted({**choices, name: v}) for v in less)
     return {k: v for k, v in choices.items() if v}, found
 
 

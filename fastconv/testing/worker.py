@@ -200,16 +200,13 @@ class Worker:
 
 def _important(text: str) -> str:
     """The lines that say what happened."""
-    lines = text.splitlines()
-    start = next(
-        (i for i, line in enumerate(lines) if "ERROR: AddressSanitizer" in line or "runtime error" in line), None
-    )
-    if start is not None:
-        return " | ".join(line.strip() for line in lines[start : start + 8])
-    fatal = next((i for i, line in enumerate(lines) if line.startswith(("Fatal", "Traceback"))), max(0, len(lines) - 3))
-    return " | ".join(line.strip() for line in (lines[fatal : fatal + 1] + lines[-3:] if lines else ["no message"]))[
-        :1500
-    ]
+    lines = [line.strip() for line in text.splitlines()]
+    of_sanitizers = [i for i, line in enumerate(lines) if "ERROR: AddressSanitizer" in line or "runtime error" in line]
+    if of_sanitizers:
+        said = lines[of_sanitizers[0] :][:8]
+    else:
+        said = [line for line in lines if line.startswith("Fatal") or "/fastconv/" in line][:5] or lines[-3:]
+    return " | ".join(said)
 
 
 def _usage(pid: int) -> tuple[float, int]:
