@@ -67,12 +67,13 @@ def test_problems_cover_what_kernels_like_and_what_they_do_not():
 
 def test_problems_are_lines_of_python():
     names = {"np": np, "fc": fc, "drawn": testing.drawn, "laid": testing.laid}
-    for p in testing.problems(6, 60):
-        if p.invalid is None:
+    settings, functions = [{"use_backend": "reference"}], ("matmul", "conv2d", "max_pool2d_backward", "plan_conv1d")
+    for p in testing.problems(6, 80, functions=functions, settings=settings):
+        if p.invalid is None and "extreme" not in p.choices:
             try:
                 exec(str(p), names)
-            except (TypeError, ValueError, NotImplementedError):
-                assert testing.verdict(p).kind in ("", "refused")
+            except (TypeError, ValueError):
+                assert not testing.verdict(p).failed
 
 
 # -------------------------------------------------------------------------------------------------------- arrays
@@ -111,7 +112,7 @@ def test_arrays_lie_as_they_are_told(lie):
 
 def _broken(function, **more):
     return check.check(
-        2, calls=160, functions=[function], backends=[_FIRST], prepare="broken_backend", say=str, **more
+        2, calls=60, functions=[function], backends=[_FIRST], prepare="broken_backend", say=str, **more
     )  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def test_a_wrong_value_is_found_and_made_small():
     assert x.shape in ((1, 1, 5), (1, 5), (1, 5, 1), (5, 1))
     assert f"fc.use_backend({_FIRST!r})" in str(failure)
     assert re.search(r"fc.sum_pool1d\(np.ones\(\([1, 5]+\), \"float32\"\), ", str(failure))
-    assert sum(finding.calls.values()) == 160
+    assert sum(finding.calls.values()) == 60
     assert sum(finding.alike.values()) == sum(n for (*_, kind), n in finding.calls.items() if kind == "values") > 1
 
 

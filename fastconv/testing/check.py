@@ -68,7 +68,7 @@ def shrunk(
     with worker or Worker(Limits(processor=8, wall=40)) as own:
 
         def fails(candidate: dict[str, int]) -> Verdict | None:
-            verdict = alone(task, candidate, own)
+            verdict = alone(task, candidate, own, forked=found.kind in ("crash", "time"))
             return verdict if verdict.kind == found.kind else None
 
         def accepted(candidate: dict[str, int]) -> bool:
@@ -95,9 +95,9 @@ def shrunk(
     return {k: v for k, v in choices.items() if v}, found
 
 
-def alone(task: Task, choices: dict[str, int], worker: Worker) -> Verdict:
+def alone(task: Task, choices: dict[str, int], worker: Worker, forked: bool = False) -> Verdict:
     """What comes of the problem that these choices make, without the others."""
-    single = Task(task.functions, task.settings, choices=(choices,))
+    single = Task(task.functions, task.settings, choices=(choices,), forked=forked)
     for event in worker.run(single):
         if not isinstance(event, Report):
             return event[1]
@@ -155,9 +155,12 @@ def check(
         with Worker(Limits(processor=30, wall=120), prepare) as own:
             again = alone(task, problem.choices, own)
         if again.failed:
-            choices, again = shrunk(
-                task, problem.choices, again, shrinking, Worker(Limits(processor=8, wall=40), prepare)
-            )
+            small_worker = Worker(Limits(processor=8, wall=40), prepare)
+            choices, small_verdict = shrunk(task, problem.choices, again, shrinking, small_worker)
+            again = again if small_verdict.kind != again.kind else small_verdict
+            if again.kind == "crash":  # a worker of its own can say more
+                with Worker(Limits(processor=8, wall=40), prepare) as own:
+                    again = alone(task, choices, own)
             small = Task(task.functions, task.settings, choices=(choices,)).problem(0)
             assert small is not None
             failure = Failure(seed, number, again, small)
