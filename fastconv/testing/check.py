@@ -98,12 +98,8 @@ def shrunk(
 def alone(task: Task, choices: dict[str, int], worker: Worker, forked: bool = False) -> Verdict:
     """What comes of the problem that these choices make, without the others."""
     single = Task(task.functions, task.settings, choices=(choices,), forked=forked)
-    for event in worker.run(single):
-        if not isinstance(event, Report):
-            return event[1]
-        if event.failures:
-            return event.failures[0][1]
-    return Verdict()
+    found = [f for event in worker.run(single) for f in (event.failures if isinstance(event, Report) else [event])]
+    return found[0][1] if found else Verdict()
 
 
 # ---------------------------------------------------------------------------------------------------------- checks
@@ -141,13 +137,7 @@ def check(
     def handle(task: Task, number: int, verdict: Verdict) -> None:
         problem = task.problem(number)
         assert problem is not None
-        kernel = verdict.ran.split(", ")[0].split(" ", 2)
-        alike = (
-            re.sub(r"\d", "n", problem.function),
-            verdict.kind,
-            str(problem.settings.get("use_backend")),
-            kernel[-1],
-        )
+        alike = _kind(problem, verdict)
         with lock:
             finding.alike[alike] += 1
             if finding.alike[alike] > 1 or len(finding.failures) >= most:
@@ -207,6 +197,15 @@ def check(
         raise errors[0]
     finding.seconds = time.monotonic() - began
     return finding
+
+
+def _kind(problem: Problem, verdict: Verdict) -> tuple[str, ...]:
+    """What failures that may have one cause have in common."""
+    if verdict.kind in ("accepted", "error", "unclear error") or verdict.kind.startswith("error"):
+        return verdict.kind, re.sub(r"[\W\d]+", " ", verdict.text.split("; right:")[0])[:70]
+    backend, *_, algorithm = [*verdict.ran.split(", ")[0].split(" ", 2), ""]
+    who = backend or problem.settings.get("use_backend", "free choice")
+    return re.sub(r"\d", "n", problem.function), verdict.kind, who, algorithm
 
 
 def summary(finding: Finding) -> str:

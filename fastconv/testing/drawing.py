@@ -283,8 +283,10 @@ class _Call:
     def array(self, name: str, shape: Sequence[int], values: str | None = None, dtype: str | None = None) -> Array:
         shape = tuple(int(s) for s in shape)
         kind = self.values if values is None else values
-        # In one array alone. (In dy they meet the zeros of padding for the weights' gradient: NaN, or left out.)
-        spoilt = ("x", "a", "dy") if self.name.endswith(("_input", "activate_backward", "_bias")) else ("x", "a")
+        # In one array alone; and not where they meet the zeros of padding: that makes NaN, or leaves them out.
+        spoilt = ("dy",) if self.name.endswith(("_input", "_bias")) else ("x", "a")
+        if self.name.startswith("conv") and self.name.endswith("d_backward"):
+            spoilt = ()
         if kind in ("special", "spike") and name not in spoilt:
             kind = "whole"
         seed = 0 if kind in ("ones", "count", "empty") else self.seed * 16 + sum(map(ord, name)) % 16

@@ -6,7 +6,6 @@ import faulthandler
 import mmap
 import os
 import pickle
-import select
 import signal
 import struct
 import subprocess
@@ -17,6 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,17 @@ class Task:
         return range(len(self.choices)) if self.choices else range(self.start, self.start + self.count)
 
 
+#: After so many problems a worker reports.
+_PART = 20
+
+
 @dataclass
 class Report:
-    """What came of a task: how often each (function, settings, outcome), and the verdicts that are failures."""
+    """What came of a part of a task: how often each (function, settings, outcome), and the failures."""
 
     calls: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     failures: list[tuple[int, Verdict]] = field(default_factory=list)
-    seconds: float = 0.0
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,27 +82,29 @@ def _label(p: Problem) -> str:
 
 def _serve(progress: mmap.mmap) -> None:
     faulthandler.enable()
-    tasks, reports = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    tasks, reports = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
     os.dup2(2, 1)  # whatever prints must not disturb the reports
     while True:
         try:
-            task: Task = pickle.load(tasks)
+            task: Task = tasks.recv()
         except EOFError:
             return
-        report, began = Report(), time.monotonic()
+        report = Report()
         for number in task.numbers:
             progress[:8] = struct.pack("q", number)
             p = task.problem(number)
-            if p is None:
-                continue
-            found = _in_a_fork(p) if task.forked and hasattr(os, "fork") else _verdict(p)
-            report.calls[p.function, _label(p), found.kind] += 1
-            if found.failed:
-                report.failures.append((number, found))
+            if p is not None:
+                found = _in_a_fork(p) if task.forked and hasattr(os, "fork") else _verdict(p)
+                report.calls[p.function, _label(p), found.kind] += 1
+                if found.failed:
+                    report.failures.append((number, found))
+            # In parts: what comes next may end the process.
+            if report.failures or (number + 1) % _PART == 0:
+                reports.send(report)
+                report = Report()
         progress[:8] = struct.pack("q", -1)
-        report.seconds = time.monotonic() - began
-        pickle.dump(report, reports)
-        reports.flush()
+        report.last = True
+        reports.send(report)
 
 
 def _verdict(p: Problem) -> Verdict:
@@ -160,11 +166,17 @@ class Worker:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
             )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._tasks = Connection(os.dup(self._process.stdin.fileno()), readable=False)
+        self._reports = Connection(os.dup(self._process.stdout.fileno()), writable=False)
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
+            self._tasks.close()
+            self._reports.close()
             self._folder.cleanup()
         self._process = None
 
@@ -178,16 +190,14 @@ class Worker:
                 self._start()
             process = self._process
             assert process is not None
-            assert process.stdin is not None
-            assert process.stdout is not None
             try:
-                pickle.dump(task, process.stdin)
-                process.stdin.flush()
-                end = self._wait(process, until)
-                if end is None:
-                    yield pickle.load(process.stdout)
-                    return
-            except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+                self._tasks.send(task)
+                while (end := self._wait(process.pid, until)) is None:
+                    report = self._reports.recv()
+                    yield report
+                    if report.last:
+                        return
+            except (EOFError, OSError):
                 end = ""
             number = struct.unpack("q", self._progress[:8])[0]
             if end == "":
@@ -207,17 +217,16 @@ class Worker:
             start = (number // VARIANTS + 1) * VARIANTS
             task = replace(task, start=start, count=max(0, task.start + task.count - start))
 
-    def _wait(self, process: subprocess.Popen[bytes], until: float | None) -> str | None:
-        """None once there is a report, else why the process was given up ("" if it ended)."""
-        assert process.stdout is not None
+    def _wait(self, pid: int, until: float | None) -> str | None:
+        """None once there is a report, or the process has ended; else why it was given up."""
         began: tuple[int, float, float, int] | None = None
         while True:
-            if select.select([process.stdout], [], [], 0.1)[0]:
-                return None if process.stdout.peek(1) else ""  # type: ignore[attr-defined]
+            if self._reports.poll(0.1):
+                return None
             now, number = time.monotonic(), struct.unpack("q", self._progress[:8])[0]
             if until is not None and now > until + 5:
                 return "stopped"
-            cpu, rss = _usage(process.pid)
+            cpu, rss = _usage(pid)
             if began is None or began[0] != number:
                 began = number, now, cpu, rss
             elif number >= 0:
