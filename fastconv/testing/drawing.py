@@ -360,6 +360,8 @@ class _Call:
     def bounded(self, length: int) -> int:
         """Sets how large whole numbers are, so that sums of ``length`` products of two are exact in float32."""
         self.bound = max(1, min(7, isqrt(2**22 // max(length, 1))))
+        if length > 4000 and self.d.chance("a long sum", 0.3):
+            self.values = "positive"  # which shows in what order they are added
         return length
 
     def huge(self) -> int:
@@ -439,6 +441,8 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
             size.append(fits + (d.size(f"size {i}", size_[i]) - 1) * stride[i] + d.size(f"rest {i}", stride[i]) - 1)
         else:
             size.append(d.size(f"size {i}", size_[i] * min(stride[i], 4), fits))
+    if c.ndim == 1 and d.chance("long", 0.01):
+        n, several, of_x, of_y, size = 1, 1, 1, 1, [d.size("long size", 2**20, 2**17)]
     if d.chance("empty", 0.02):
         where = d.pick("empty axis", range(3 + c.ndim))
         n, of_x, of_y = (0 if where == i else v for i, v in enumerate((n, of_x, of_y)))

@@ -26,8 +26,9 @@ __all__ = ["Verdict", "verdict"]
 #: Smooth functions are computed to within a few roundings; the others, of whole numbers, exactly.
 _SMOOTH = ("sigmoid", "tanh", "silu", "gelu", "hardswish")
 
-#: Processor seconds that any call may take, and how many times those of the reference.
-_SECONDS, _TIMES = 2.0, 20
+#: Processor seconds that any call may take, and those for each multiply-add or element besides: many times what it
+#: takes unoptimized and under a sanitizer.
+_SECONDS, _PER_STEP = 1.0, 1e-6
 
 
 @dataclass(frozen=True)
@@ -289,9 +290,10 @@ def _bound(problem: Problem, number: int, a: np.ndarray, e: np.ndarray, winograd
     magnitude = _expected(linear, lambda x: np.asarray(np.abs(x))).results[number].astype(np.float64)
     length = problem.length
     if winograd:
+        # They are right in the mean over a tile.
         return 5e-5 * max(float(magnitude.max(initial=0)), 1) if problem.values != "spike" else 1e-3 * magnitude + 1
     if problem.values == "positive":
-        length = min(length, 16 + 4 * int(sqrt(length)))
+        length = sqrt(min(length, 4096))  # longer ones are added in blocks
     return (length + 16) * eps * 1.2 * magnitude + 8 * eps * np.maximum(np.abs(magnitude), 1)
 
 
@@ -336,6 +338,13 @@ def _adjoint(problem: Problem, actual: _Run) -> None:
         raise _Differs("adjoint", f"<f(x), dy> and <x, dx> differ by {gap}")
 
 
+def _allowed(problem: Problem, run: _Run) -> float:
+    """Processor seconds, in proportion to what there is to do."""
+    sizes = [prod(a.shape) for a in problem.arrays().values()]
+    results = max((r.size for r in run.results if isinstance(r, np.ndarray)), default=1)
+    return _SECONDS + _PER_STEP * (sum(sizes) + results * problem.length)
+
+
 # ------------------------------------------------------------------------------------------------------- verdict
 
 _remembered: tuple[Any, _Run] | None = None
@@ -363,12 +372,13 @@ def verdict(problem: Problem) -> Verdict:
         _same_again(problem, actual)
         if problem.settings.get("adjoint"):
             _adjoint(problem, actual)
-        if actual.seconds > _SECONDS + _TIMES * expected.seconds:
+        if actual.seconds > (limit := _allowed(problem, actual)):
             # Once more, with nothing remembered but what has been compiled.
             dispatch.forget()
-            actual = _actual(problem, problem.settings)
-            if actual.seconds > _SECONDS + _TIMES * expected.seconds:
-                return Verdict("slow", f"{actual.seconds:.1f} s, the reference {expected.seconds:.3f} s", kernels)
+            seconds = _actual(problem, problem.settings).seconds
+            if seconds > limit:
+                text = f"{seconds:.1f} s of processor time, the reference {expected.seconds:.1f} s"
+                return Verdict("slow", text, kernels)
     except _Differs as difference:
         return Verdict(*difference.args, kernels)
     return Verdict("", "", kernels)
