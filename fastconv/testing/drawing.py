@@ -79,9 +79,9 @@ class Draws:
         most = max(int(most), least)
         size = least
         if most > least:
-            if self.random.random() < 0.55:
-                borders = [b for b in _BORDERS if least <= b <= most]
-                size = borders[int(self.random.random() * len(borders))] if borders else most
+            borders = [b for b in _BORDERS if least <= b <= most]
+            if borders and self.random.random() < 0.55:
+                size = borders[int(self.random.random() * len(borders))]
             else:
                 size = int((least + 1) * ((most + 2) / (least + 1)) ** self.random.random()) - 1
         if size != least:
@@ -441,7 +441,7 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
             size.append(fits + (d.size(f"size {i}", size_[i]) - 1) * stride[i] + d.size(f"rest {i}", stride[i]) - 1)
         else:
             size.append(d.size(f"size {i}", size_[i] * min(stride[i], 4), fits))
-    if c.ndim == 1 and d.chance("long", 0.01):
+    if c.ndim == 1 and d.chance("long", 0.004):
         n, several, of_x, of_y, size = 1, 1, 1, 1, [d.size("long size", 2**20, 2**17)]
     if d.chance("empty", 0.02):
         where = d.pick("empty axis", range(3 + c.ndim))
