@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Array", "Laid", "Lie", "drawn", "laid"]
+__all__ = ["Array", "Laid", "Lie", "drawn", "extent", "laid"]
 
 #: Elements around an array that are watched.
 _MARGIN = 64
@@ -118,11 +118,11 @@ def lay(values: np.ndarray, lie: Lie) -> Laid:
     if values.dtype.hasobject:  # whose memory is Python's
         return Laid(values, values, None)
     if lie == _PLAIN:
-        extent, strides, low = values.size, _contiguous(values.shape), 0
+        reach, strides, low = values.size, _contiguous(values.shape), 0
     else:
-        strides, low, extent = _strides(values.shape, lie)
+        strides, low, reach = _strides(values.shape, lie)
     size, item = values.dtype.itemsize, values.dtype.itemsize
-    nbytes = extent * size + lie.shift
+    nbytes = reach * size + lie.shift
     memory: np.ndarray | None
     if lie.far is not None:
         memory, buffer, offset = None, mmap.mmap(-1, nbytes + mmap.PAGESIZE, _NORESERVE | mmap.MAP_PRIVATE), 0
@@ -151,6 +151,11 @@ def lay(values: np.ndarray, lie: Lie) -> Laid:
 def laid(values: np.ndarray, **lie: Any) -> np.ndarray:
     """``values`` in memory that lies as the arguments say, which are those of ``Lie``."""
     return lay(values, Lie(**lie)).array
+
+
+def extent(shape: tuple[int, ...], lie: Lie) -> int:
+    """Elements from the first in memory to the last."""
+    return _strides(shape, lie)[2]
 
 
 def _contiguous(shape: tuple[int, ...]) -> list[int]:

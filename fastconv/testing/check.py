@@ -203,7 +203,7 @@ def _kind(problem: Problem, verdict: Verdict) -> tuple[str, ...]:
     """What failures that may have one cause have in common."""
     if verdict.kind in ("accepted", "error", "unclear error") or verdict.kind.startswith("error"):
         return verdict.kind, re.sub(r"[\W\d]+", " ", verdict.text.split("; right:")[0])[:70]
-    backend, *_, algorithm = [*verdict.ran.split(", ")[0].split(" ", 2), ""]
+    backend, _, algorithm = (*verdict.ran.split(", ")[0].split(" ", 2), "", "")[:3]
     who = backend or problem.settings.get("use_backend", "free choice")
     return re.sub(r"\d", "n", problem.function), verdict.kind, who, algorithm
 

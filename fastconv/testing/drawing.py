@@ -22,7 +22,7 @@ import fastconv as fc
 
 from .. import dispatch, spec
 from ..spec import ACTIVATIONS
-from .arrays import Array, Lie
+from .arrays import Array, Lie, extent
 from .helpers import backends_here, isas_here
 
 __all__ = ["FUNCTIONS", "Draws", "Problem", "problem", "problems", "settings_here"]
@@ -88,18 +88,19 @@ class Draws:
             self.choices[name] = size - least
         return size
 
-    def shares(self, budget: float, count: int) -> list[float]:
-        """How large each of ``count`` sizes may be so that their product stays within ``budget``."""
+    def shares(self, budget: float, *weights: float) -> list[float]:
+        """How large sizes may be so that their product is about ``budget``; those of more weight have more of it."""
         if self.random is None:
-            return [1.0] * count
-        parts = [self.random.random() ** 2 + 1e-3 for _ in range(count)]
-        return [max(budget, 1.0) ** (p / sum(parts)) for p in parts]
+            return [1.0] * len(weights)
+        parts = [w * (self.random.random() + 0.1) for w in weights]
+        # Sizes of any magnitude up to this are, in the mean, the root of it.
+        return [3 * max(budget, 1.0) ** (p / max(sum(parts), 1e-9)) if p else 1.0 for p in parts]
 
     def budget(self) -> float:
         """How much a call may compute: mostly little; sometimes enough for several threads."""
         if self.random is None:
             return 1.0
-        least, most = self.random.choices(((1.5, 5.2), (5, 6.2), (6, 7)), (0.8, 0.16, 0.04))[0]
+        least, most = self.random.choices(((1, 4), (4, 6), (6, 7)), (0.35, 0.6, 0.05))[0]
         return 10 ** self.random.uniform(least, most)
 
 
@@ -299,22 +300,27 @@ class _Call:
             return Lie()
         if ndim > 1:
             orders = list(permutations(range(ndim)))
-            if (order := d.pick(f"{name} order", orders, 0.6)) != orders[0]:
+            if (order := d.pick(f"{name} order", orders, 0.7)) != orders[0]:
                 given["order"] = order
         out = values == "empty"
-        steps = (1, -1, 2, -2, 3) if out else (1, -1, 2, -2, 3, 0)
-        if d.chance(f"{name} steps", 0.6):
-            chosen = tuple(d.pick(f"{name} step {i}", steps, 0.6) for i in range(ndim))
-            if any(s != 1 for s in chosen):
-                given["steps"] = chosen
+        steps = (1, -1, -1, 2, -2, 3) if out else (1, -1, -1, 2, -2, 3, 0, 0)
+        if ndim and d.chance(f"{name} steps", 0.65):
+            # Along one axis, mostly.
+            only = d.pick(f"{name} axis", range(ndim)) if not d.chance(f"{name} steps anywhere", 0.3) else None
+            axes = range(ndim) if only is None else [only]
+            chosen = [1] * ndim
+            for axis in axes:
+                chosen[axis] = d.pick(f"{name} step {axis}", steps, 0.4 if only is None else 0.0)
+            if any(step != 1 for step in chosen):
+                given["steps"] = tuple(chosen)
         if not out and ndim > 1 and d.chance(f"{name} laps", 0.06):
             given["lap"] = d.pick(f"{name} lap", range(ndim))
         if prod(shape) <= 4096 and ndim and d.chance(f"{name} is far", 0.02):
             axis = d.pick(f"{name} far", range(ndim))
-            if shape[axis] <= 4:
+            if shape[axis] <= 4 and extent(shape, Lie(**given, far=axis)) < 2**35:
                 given["far"] = axis
         item = 8 if values in ("index", "near") or self.dtype == "float64" else 4
-        if d.chance(f"{name} is shifted", 0.3):
+        if d.chance(f"{name} is shifted", 0.2):
             given["shift"] = d.pick(f"{name} shift", (item, 2 * item, 3 * item, 5 * item, *(() if out else (1, 2))))
         if not out and d.chance(f"{name} is read-only", 0.1):
             given["writeable"] = False
@@ -422,10 +428,11 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
     dilation = along("dilation", lambda i: (1, 2, 3, 4, 7, 16), 0.85)
     groups = d.pick("groups", ("one", "depthwise", "several"), 0.5)
     taps = prod(kernel)
-    n_, groups_, in_, out_, *size_ = d.shares(budget / taps, 4 + c.ndim)
+    grouped, dense = float(groups != "one" or pooling), float(groups != "depthwise" and not pooling)
+    n_, groups_, in_, out_, *size_ = d.shares(budget / taps, 0.4, grouped, dense, dense, *(1.0,) * c.ndim)
     n: int | None = d.size("n", n_)
     if pooling:
-        several, of_x, of_y = 1, d.size("channels in", min(in_ * out_ * groups_, 600)), 1
+        several, of_x, of_y = 1, d.size("channels in", min(groups_, 600)), 1
     else:
         several = 1 if groups == "one" else d.size("groups size", groups_)
         of_x = 1 if groups == "depthwise" else d.size("channels in", in_)
@@ -566,7 +573,7 @@ def _convolution(c: _Call) -> Problem | None:
 def _bias_gradient(c: _Call) -> Problem:
     c.ndim = c.d.pick("rank", (1, 2, 3))
     layout = c.layout()
-    n, channels, *size = c.d.shares(c.d.budget() * 3, 2 + c.ndim)
+    n, channels, *size = c.d.shares(c.d.budget() * 3, *(1.0,) * (2 + c.ndim))
     sizes = [c.d.size(f"size {i}", most, int(not c.d.chance(f"size {i} empty", 0.01))) for i, most in enumerate(size)]
     n, channels = c.d.size("n", n), c.d.size("channels", channels)
     length = c.bounded(n * prod(sizes))
@@ -639,7 +646,7 @@ def _batches(c: _Call, budget: float) -> tuple[tuple[int, ...], tuple[int, ...],
     """Two batch shapes that broadcast, and their broadcast."""
     d = c.d
     ndim = d.pick("batch axes", (0, 1, 2, 3), 0.5)
-    sizes = [d.size(f"batch {i}", most) for i, most in enumerate(d.shares(budget, ndim))] if ndim else []
+    sizes = [d.size(f"batch {i}", most) for i, most in enumerate(d.shares(budget, *(1.0,) * ndim))]
     pair = []
     for name in ("a", "b"):
         shape = [1 if d.chance(f"{name} broadcast {i}", 0.25) else s for i, s in enumerate(sizes)]
@@ -650,7 +657,7 @@ def _batches(c: _Call, budget: float) -> tuple[tuple[int, ...], tuple[int, ...],
 def _matrix_product(c: _Call) -> Problem:
     d, name, backward = c.d, c.name, c.name.endswith("_backward")
     budget = d.budget()
-    batch_, m_, n_, k_ = d.shares(budget, 4)
+    batch_, m_, n_, k_ = d.shares(budget, 0.5, 1.0, 1.0, 1.0)
     m, n, k = (d.size(axis, most) for axis, most in (("m", m_), ("n", n_), ("k", k_)))
     if d.chance("empty", 0.02):
         m, n, k = (0 if d.pick("empty axis", (0, 1, 2)) == i else v for i, v in enumerate((m, n, k)))
@@ -700,7 +707,7 @@ def _matrix_product(c: _Call) -> Problem:
 
 def _elementwise(c: _Call) -> Problem:
     ndim = c.d.pick("rank", range(7), 0.1)
-    shape = [c.d.size(f"size {i}", most) for i, most in enumerate(c.d.shares(c.d.budget() / 30, ndim))] if ndim else []
+    shape = [c.d.size(f"size {i}", most) for i, most in enumerate(c.d.shares(c.d.budget() / 30, *(1.0,) * ndim))]
     if ndim and c.d.chance("empty", 0.02):
         shape[0] = 0
     if c.name == "empty":
