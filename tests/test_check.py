@@ -15,7 +15,7 @@ from fastconv.testing.worker import Limits, Report, Task, Worker
 
 #: What computes nothing.
 _OTHERS = {
-    "Plan", "__version__", "autotune", "backends", "explain", "get_flush_denormals", "get_num_threads", "models", "nn",
+    "Plan", "__version__", "autotune", "backends", "explain", "forget_autotuned", "get_flush_denormals", "get_num_threads", "models", "nn",
     "precision", "register_threadpoolctl", "set_flush_denormals", "set_num_threads", "testing", "threads",
     "use_algorithm", "use_backend", "use_isa", "workspace_limit",
 }  # fmt: skip

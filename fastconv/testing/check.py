@@ -228,9 +228,8 @@ def summary(finding: Finding) -> str:
 # ----------------------------------------------------------------------------------------------------- command line
 
 
-def add_to(commands: Any) -> None:
-    """Adds ``check`` to the commands of the command line."""
-    parser = commands.add_parser("check", help="random calls on every backend, compared with the reference")
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``fastconv check``."""
     parser.add_argument("--seconds", type=float, metavar="N", help="how long (default: 60, or until --calls are made)")
     parser.add_argument("--calls", type=int, metavar="N", help="how many calls, the same ones for the same seed")
     parser.add_argument("--seed", type=int, metavar="S", help="of the calls (default: a new one every time)")

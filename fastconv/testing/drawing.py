@@ -319,7 +319,7 @@ class _Call:
             axis = d.pick(f"{name} far", range(ndim))
             if shape[axis] <= 4 and extent(shape, Lie(**given, far=axis)) < 2**35:
                 given["far"] = axis
-        item = 8 if values in ("index", "near") or self.dtype == "float64" else 4
+        item = 8 if values in ("index", "near") else np.dtype(self.dtype).itemsize
         if d.chance(f"{name} is shifted", 0.2):
             given["shift"] = d.pick(f"{name} shift", (item, 2 * item, 3 * item, 5 * item, *(() if out else (1, 2))))
         if not out and d.chance(f"{name} is read-only", 0.1):
@@ -590,6 +590,8 @@ def _pooling(c: _Call) -> Problem | None:
     x_shape = _shape(g.n, g.channels[1], g.size, _is_last(layout))
     batched = (1, *x_shape) if g.n is None else x_shape
     maximum = "max_pool" in name
+    if maximum and not backward and d.chance("integers", 0.05):
+        c.dtype, c.values = d.pick("which integers", ("int8", "uint8", "int16", "int32", "int64")), "whole"
     kind, direction = name.split("_pool")[0].split("_")[-1], "bwd" if backward else "fwd"
     parameters: dict[str, Any] = {}
     problem: Any = None
@@ -739,6 +741,8 @@ def _wrong(d: Draws, p: Problem) -> Problem:
     value, invalid = arguments[name], None
     if isinstance(value, Array):
         value, invalid = _wrong_array(d, name, value)
+        if "max_pool" in p.function and name == "x" and isinstance(value, Array) and np.dtype(value.dtype).kind in "iu":
+            invalid = None  # maxima are of integers, too
         if name == "out" and d.chance("out is an input", 0.3):
             inputs = [k for k, v in arguments.items() if isinstance(v, Array) and k != "out"]
             value, invalid = Alias(d.pick("which input", inputs)), "out is an input"

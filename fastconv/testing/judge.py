@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 import time
 import warnings
@@ -77,13 +78,16 @@ def _values(problem: Problem, make: Callable[[Array], Any]) -> tuple[dict[str, A
     return parts[0] or {}, parts[1]
 
 
-def _called(problem: Problem, first: dict[str, Any], then: dict[str, Any] | None) -> _Run:
+def _called(problem: Problem, first: dict[str, Any], then: dict[str, Any] | None, pickled: bool = False) -> _Run:
     run, began = _Run(), time.process_time()
     results: list[Any] = []
 
     def call() -> None:
         made = getattr(fc, problem.function)(**first)
-        results.append(made if then is None else made(**then))
+        if then is not None:
+            made = pickle.loads(pickle.dumps(made)) if pickled else made
+            made = made(**then)
+        results.append(made)
 
     record = dispatch.Explanation()
     token = dispatch._record.set(record)
@@ -125,7 +129,7 @@ def _under(settings: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def _actual(problem: Problem, settings: dict[str, Any]) -> _Run:
+def _actual(problem: Problem, settings: dict[str, Any], pickled: bool = False) -> _Run:
     """Under the settings, with arrays that lie as the recipes say; what lies around them is looked at."""
     laid: dict[int, Laid] = {}
 
@@ -141,7 +145,7 @@ def _actual(problem: Problem, settings: dict[str, Any]) -> _Run:
     expected_warnings = problem.values in ("special", "spike") or problem.invalid is not None
     with _under(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore" if expected_warnings else "error")
-        run = _called(problem, first, then)
+        run = _called(problem, first, then, pickled)
     out = {**first, **(then or {})}.get("out")
     if run.error is None and out is not None and run.results[0] is not out:
         raise _Differs("out", "another array than out was returned")
@@ -302,9 +306,9 @@ def _first(problem: Problem, name: str) -> np.ndarray:
 
 
 def _same_again(problem: Problem, actual: _Run) -> None:
-    """The same call once more, with another number of threads, gives the same bits."""
+    """The same call once more, with another number of threads and a copy of its plan, gives the same bits."""
     threads = 1 if problem.settings.get("threads", 1) > 1 else 2
-    once_more = _actual(problem, {**problem.settings, "threads": threads})
+    once_more = _actual(problem, {**problem.settings, "threads": threads}, pickled=True)
     if once_more.error is not None:
         raise _Differs("again", f"with {threads} threads, called again: {once_more.error!r}")
     if problem.function == "empty":
