@@ -15,9 +15,9 @@ from fastconv.testing.worker import Limits, Report, Task, Worker
 
 #: What computes nothing.
 _OTHERS = {
-    "Plan", "__version__", "autotune", "backends", "explain", "forget_autotuned", "get_flush_denormals", "get_num_threads", "models", "nn",
-    "precision", "register_threadpoolctl", "set_flush_denormals", "set_num_threads", "testing", "threads",
-    "use_algorithm", "use_backend", "use_isa", "workspace_limit",
+    "Plan", "__version__", "autotune", "backends", "explain", "forget_autotuned", "get_flush_denormals",
+    "get_num_threads", "models", "nn", "precision", "register_threadpoolctl", "set_flush_denormals", "set_num_threads",
+    "testing", "threads", "use_algorithm", "use_backend", "use_isa", "workspace_limit",
 }  # fmt: skip
 
 _FIRST = testing.backends_here()[0]
