@@ -303,7 +303,7 @@ class _Call:
             if (order := d.pick(f"{name} order", orders, 0.7)) != orders[0]:
                 given["order"] = order
         out = values == "empty"
-        steps = (1, -1, -1, 2, -2, 3) if out else (1, -1, -1, 2, -2, 3, 0, 0)
+        steps = (1, -1, -1, -1, 2, -2, 3) if out else (1, -1, -1, -1, 2, -2, 3, 0, 0)
         if ndim and d.chance(f"{name} steps", 0.65):
             # Along one axis, mostly.
             only = d.pick(f"{name} axis", range(ndim)) if not d.chance(f"{name} steps anywhere", 0.3) else None
@@ -436,7 +436,9 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
     else:
         several = 1 if groups == "one" else d.size("groups size", groups_)
         of_x = 1 if groups == "depthwise" else d.size("channels in", in_)
-        of_y = d.size("channels out", 4 if groups == "depthwise" else out_)
+        of_y = 1
+        if groups != "depthwise" or d.chance("multiplied", 0.35):
+            of_y = d.size("channels out", 4 if groups == "depthwise" else out_)
     padding, pads = _padding(c, kernel, dilation, pooling)
     size = []
     for i in axes:
