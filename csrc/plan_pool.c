@@ -5,7 +5,9 @@
 #include "threads.h"
 
 /* Below this many elements on the larger side a second thread costs more than it brings. */
+#ifndef FC_SERIAL_POOL
 #define FC_SERIAL_POOL (64 * 1024)
+#endif
 
 /* Elements on the larger side of a piece. */
 #define FC_PIECE_POOL (32 * 1024)
