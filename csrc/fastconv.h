@@ -117,7 +117,7 @@ void fc_set_flush_denormals(int on);
 int fc_get_flush_denormals(void);
 
 /* Threads that the pool has started and not lost. */
-int fc_pool_size(void);
+int fc_worker_count(void);
 
 /* Runs npieces pieces of about work steps on the pool, each of which, down to depth, runs as many inside it. calls[i]
  * counts the runs of piece i, *threads the workers that joined, *flushed the pieces that saw denormals flushed. Returns
