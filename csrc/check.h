@@ -20,6 +20,23 @@ static inline int64_t fc_elements(const int64_t *sizes, int n) {
   return product;
 }
 
+/* Elements between the first and the last element of an array at most: what is further away is no memory. A tile's steps
+ * beyond the last still fit into 64 bits, in bytes, too. */
+#define FC_FARTHEST (INT64_C(1) << 50)
+
+/* Do n sizes, of 0 to FC_MOST, with these strides make an array? Along a size of 1 or 0 nobody steps: any stride will do. */
+static inline int fc_strides_fit(const int64_t *sizes, const int64_t *strides, int n) {
+  int64_t reach = 0;
+  for (int i = 0; i < n; i++) {
+    int64_t length;
+    if (sizes[i] <= 1) continue;
+    if (!fc_between(strides[i], -FC_FARTHEST, FC_FARTHEST) || __builtin_mul_overflow(strides[i], sizes[i] - 1, &length)) return 0;
+    if (!fc_between(length, -FC_FARTHEST, FC_FARTHEST)) return 0;
+    reach += length < 0 ? -length : length;
+  }
+  return reach <= FC_FARTHEST;
+}
+
 static inline int fc_act_known(const fc_act *act) { return fc_between(act->kind, FC_ACT_NONE, FC_ACT_GELU); }
 
 #endif

@@ -18,18 +18,6 @@
 
 #define FC_ALIGN 64
 
-enum {
-  FC_ACT_NONE,
-  FC_ACT_RELU,
-  FC_ACT_LEAKY,
-  FC_ACT_CLIP,
-  FC_ACT_SIGMOID,
-  FC_ACT_TANH,
-  FC_ACT_SILU,
-  FC_ACT_HARDSWISH,
-  FC_ACT_GELU
-};
-
 /* A matrix in memory: element (i, j) at p[(roff ? roff[i] : i rs) + (coff ? coff[j] : j cs)], in elements.
  * With coff, crun[j] says how many columns from j on lie next to each other. */
 typedef struct fc_view {
