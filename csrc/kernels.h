@@ -16,6 +16,9 @@
 /* The largest tile of any ISA and dtype: what fixed-size tables on the stack are made for. */
 #define FC_MAX_LANES 64
 
+/* The most bytes that the lanes of a panel take at one depth. */
+#define FC_MAX_TILE 128
+
 #define FC_ALIGN 64
 
 /* A matrix in memory: element (i, j) at p[(roff ? roff[i] : i rs) + (coff ? coff[j] : j cs)], in elements.
