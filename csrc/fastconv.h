@@ -68,15 +68,19 @@ typedef struct fc_conv_desc {
 
 typedef struct fc_conv_plan fc_conv_plan;
 
-/* The algorithms, in the order in which they are asked. One name may stand for several, of different directions. */
+/* The algorithms, in the order in which they are asked. One name may stand for several, of different directions; it is NULL if
+ * there is none of this number. */
 int fc_conv_algorithm_count(void);
 const char *fc_conv_algorithm_name(int algorithm);
 /* NULL if it can compute this, fast or slowly, else why not; empty where it is of another direction. */
 const char *fc_conv_algorithm_refusal(const fc_conv_desc *desc, int algorithm);
 
-/* FC_ERROR_REFUSED: desc names an algorithm that cannot compute it. */
+/* Makes a plan, which knows nothing of desc any more; *plan is NULL where the status is not FC_OK. FC_ERROR_REFUSED: desc names
+ * an algorithm that cannot compute it. */
 int fc_conv_plan_create(const fc_conv_desc *desc, fc_conv_plan **plan);
+/* plan may be NULL. */
 void fc_conv_plan_destroy(fc_conv_plan *plan);
+/* The name of the algorithm that was chosen. */
 const char *fc_conv_plan_algorithm(const fc_conv_plan *plan);
 /* Why this algorithm: one line a candidate, the chosen one last. */
 const char *fc_conv_plan_reason(const fc_conv_plan *plan);
@@ -84,10 +88,12 @@ const char *fc_conv_plan_reason(const fc_conv_plan *plan);
 int64_t fc_conv_plan_workspace(const fc_conv_plan *plan, int nthreads, int packed);
 /* Bytes of the packed weights; 0 where this plan takes them as they are. */
 int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *plan);
-/* The number of threads that are worth waking, at most nthreads. */
+/* The number of threads that are worth waking, at most nthreads and at least 1. */
 int fc_conv_plan_threads(const fc_conv_plan *plan, int nthreads);
+/* Packs weights into memory of fc_conv_plan_packed_bytes, of any alignment, which later calls on any thread only read. */
 int fc_conv_pack(const fc_conv_plan *plan, const void *w, void *packed, int nthreads);
-/* first, second: (x, w), (dy, w) or (x, dy). packed: NULL, or what fc_conv_pack filled (then second is not read). */
+/* Computes the result. first, second: (x, w), (dy, w) or (x, dy). packed: NULL, or what fc_conv_pack filled (then second is not
+ * read). */
 int fc_conv_run(const fc_conv_plan *plan, const void *first, const void *second, const void *packed, const void *bias,
                 const void *add, void *result, void *workspace, int nthreads);
 
@@ -133,9 +139,12 @@ typedef struct fc_pool_strides {
 
 typedef struct fc_pool_plan fc_pool_plan;
 
+/* As for convolutions. */
 int fc_pool_plan_create(const fc_pool_desc *desc, fc_pool_plan **plan);
 void fc_pool_plan_destroy(fc_pool_plan *plan);
+/* Bytes of scratch that run needs with these strides and this many threads. */
 int64_t fc_pool_plan_workspace(const fc_pool_plan *plan, const fc_pool_strides *strides, int nthreads);
+/* The number of threads that are worth waking, at most nthreads and at least 1. */
 int fc_pool_plan_threads(const fc_pool_plan *plan, int nthreads);
 /* Arrays that the direction does not have are NULL; so may be indices. FC_ERROR_ARGUMENT, and some dx, if given indices are
  * not all inside a channel plane. */
