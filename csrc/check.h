@@ -24,14 +24,17 @@ static inline int64_t fc_elements(const int64_t *sizes, int n) {
  * beyond the last still fit into 64 bits, in bytes, too. */
 #define FC_FARTHEST (INT64_C(1) << 50)
 
-/* Do n sizes, of 0 to FC_MOST, with these strides make an array? Along a size of 1 or 0 nobody steps: any stride will do. */
-static inline int fc_strides_fit(const int64_t *sizes, const int64_t *strides, int n) {
+/* Do n strides make an array of these sizes, of 0 to FC_MOST? Along a size of 0 or 1 nobody steps: its stride may be anything,
+ * and one that is out of range becomes 0, so that it can be computed with. */
+static inline int fc_settle(int64_t *strides, const int64_t *sizes, int n) {
   int64_t reach = 0;
   for (int i = 0; i < n; i++) {
-    int64_t length;
-    if (sizes[i] <= 1) continue;
-    if (!fc_between(strides[i], -FC_FARTHEST, FC_FARTHEST) || __builtin_mul_overflow(strides[i], sizes[i] - 1, &length)) return 0;
-    if (!fc_between(length, -FC_FARTHEST, FC_FARTHEST)) return 0;
+    int64_t length = 0;
+    if (sizes[i] <= 1) {
+      if (!fc_between(strides[i], -FC_FARTHEST, FC_FARTHEST)) strides[i] = 0;
+    } else if (__builtin_mul_overflow(strides[i], sizes[i] - 1, &length) || !fc_between(length, -FC_FARTHEST, FC_FARTHEST)) {
+      return 0;
+    }
     reach += length < 0 ? -length : length;
   }
   return reach <= FC_FARTHEST;

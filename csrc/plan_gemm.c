@@ -63,21 +63,15 @@ static void transpose(fc_gemm_desc *d) {
   swap(&d->out_stride[1], &d->out_stride[2]);
 }
 
-/* Are these an array's strides? Those that nobody steps by may be anything: here they become numbers to compute with. */
-static int settle(int64_t *stride, const int64_t *sizes) {
-  for (int i = 0; i < 3; i++)
-    if (sizes[i] <= 1 && !fc_between(stride[i], -FC_FARTHEST, FC_FARTHEST)) stride[i] = 0;
-  return fc_strides_fit(sizes, stride, 3);
-}
-
 /* The description in a form of its own, if it is one. Strides of c mean something only where there is c. */
 static int describe(fc_gemm_desc *d, const fc_gemm_desc *given, int use_c) {
   if (!given || !fc_kernels_of(given->isa, given->dtype) || !fc_act_known(&given->act)) return FC_ERROR_ARGUMENT;
   *d = *given;
   const int64_t a[3] = {d->batch, d->m, d->k}, b[3] = {d->batch, d->k, d->n}, out[3] = {d->batch, d->m, d->n};
   if (!fc_elements(out, 3) || !fc_between(d->k, 0, FC_MOST)) return FC_ERROR_ARGUMENT;
-  if (!settle(d->a_stride, a) || !settle(d->b_stride, b) || !settle(d->out_stride, out)) return FC_ERROR_ARGUMENT;
-  if (use_c && !settle(d->c_stride, out)) return FC_ERROR_ARGUMENT;
+  if (!fc_settle(d->a_stride, a, 3) || !fc_settle(d->b_stride, b, 3) || !fc_settle(d->out_stride, out, 3) ||
+      (use_c && !fc_settle(d->c_stride, out, 3)))
+    return FC_ERROR_ARGUMENT;
   for (int i = 0; i < 3; i++)
     if (out[i] > 1 && d->out_stride[i] == 0) return FC_ERROR_ARGUMENT;
   if (d->k == 0) { /* then a and b may be NULL, to which nothing may be added */
