@@ -499,8 +499,8 @@ static fc_gemm_desc some_gemm(void) {
   fc_gemm_desc d = {.dtype = (int)between(FC_F32, FC_F64),
                     .isa = usable_isa(),
                     .batch = one_in(3) ? between(1, 4) : 1,
-                    .m = one_in(2) ? between(1, 30) : between(1, 70),
-                    .n = one_in(2) ? between(1, 30) : between(1, 70),
+                    .m = one_in(2) ? between(1, 30) : between(1, one_in(6) ? 1800 : 70),
+                    .n = one_in(2) ? between(1, 30) : between(1, one_in(6) ? 1800 : 70),
                     .k = one_in(8)   ? 0
                          : one_in(8) ? between(1, 3000)
                                      : between(1, 50),
