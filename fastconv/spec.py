@@ -15,6 +15,8 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
+import numpy as np
+
 __all__ = [
     "ACTIVATIONS",
     "Activation",
@@ -28,11 +30,15 @@ __all__ = [
     "conv_out_size",
     "conv_spec",
     "conv_transpose_spec",
+    "divisor_of",
     "int_tuple",
     "pool_spec",
 ]
 
 DTYPES = ("float32", "float64")
+
+#: What a maximum may be taken of besides.
+INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 #: More elements than this in one array are refused: offsets inside a kernel stay below 2^31 by design.
 MAX_ELEMENTS = 2**31 - 1
@@ -390,9 +396,10 @@ def conv_transpose_spec(
 class PoolSpec:
     """One pooling problem. ``kind`` is ``"max"``, ``"avg"`` or ``"sum"``, ``direction`` ``"fwd"`` or ``"bwd"``.
 
-    Output ``o`` of a dimension pools the input positions ``start, start + dilation, ... < end`` of
-    ``windows[dim][o] = (start, end, count)``, clipped to the input and never empty; an average divides by the
-    product of the counts (or by ``divisor``). Regular, adaptive and global pooling differ in these tables only.
+    Output ``o`` of a dimension pools the input positions ``start, start + dilation, ... < end``, which are inside the
+    input and at least one; an average divides by the product of the counts over the dimensions (or by ``divisor``).
+    Regular, adaptive and global pooling differ in these windows only, and ``windows`` is their only definition. It
+    makes them anew each time: a spec holds the rules, whose size does not depend on the input's.
     """
 
     kind: str
@@ -438,27 +445,31 @@ class PoolSpec:
     def empty(self) -> bool:
         return prod(self.x_shape) * prod(self.y_shape) == 0
 
-    @cached_property
-    def windows(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:
-        """For each dimension, for each output: (start, end, count)."""
-        return tuple(self._windows(dim) for dim in range(self.ndim))
-
-    def _windows(self, dim: int) -> tuple[tuple[int, int, int], ...]:
+    def overlap(self, dim: int) -> int:
+        """Windows along a dimension that have one and the same position, at most."""
         size, out = self.in_size[dim], self.out_size[dim]
         if self.adaptive:
-            spans = [(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
-            return tuple((lo, hi, hi - lo) for lo, hi in spans)
+            return min(out, -(-out // size) + 1)
+        k, extent = self.kernel[dim], self.dilation[dim] * (self.kernel[dim] - 1) + 1
+        return min(out, k, -(-extent // self.stride[dim]))
+
+    def windows(self, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of every output along a dimension: start, end (int64), count (float64)."""
+        size, out = self.in_size[dim], self.out_size[dim]
         k, s, (lo, hi), d = self.kernel[dim], self.stride[dim], self.pads[dim], self.dilation[dim]
-        table = []
-        for o in range(out):
+        # Python's integers where others could overflow.
+        largest = (size + 1) * (out + 1) if self.adaptive else (out - 1) * s + lo + hi + size + d * k
+        o = np.arange(out, dtype=np.int64 if largest < 2**62 else object)
+        if self.adaptive:
+            start, end = o * size // out, -(-(o + 1) * size // out)
+            count = end - start
+        else:
             first = o * s - lo
-            end = min(first + d * (k - 1) + 1, size + hi)
+            last = np.minimum(first + d * (k - 1) + 1, size + hi)
             # A window that starts in the padding starts at its first tap inside the image.
-            start = first if first >= 0 else first + -(first // d) * d
-            clipped = min(end, size)
-            inside = max(0, -(-(clipped - start) // d))
-            table.append((start, clipped, end - first if self.count_include_pad else inside))
-        return tuple(table)
+            start, end = np.where(first < 0, first % d, first), np.minimum(last, size)
+            count = last - first if self.count_include_pad else -(-(end - start) // d)
+        return start.astype(np.int64), end.astype(np.int64), count.astype(np.float64)
 
 
 def _pool_out_size(size: int, k: int, s: int, lo: int, hi: int, d: int, ceil_mode: bool) -> int:
@@ -466,6 +477,43 @@ def _pool_out_size(size: int, k: int, s: int, lo: int, hi: int, d: int, ceil_mod
     out = (-(-span // s) if ceil_mode else span // s) + 1
     # With ceil_mode the last window must start inside the input or the leading padding.
     return out - 1 if ceil_mode and (out - 1) * s >= size + lo else out
+
+
+def _has_window_of_padding(size: int, out: int, k: int, s: int, lo: int, d: int) -> bool:
+    """Whether one of the windows along a dimension has no tap inside the input."""
+    if (out - 1) * s - lo >= size or d * (k - 1) < lo:
+        return True
+    # A window that starts in the padding, and whose taps may pass over the input.
+    return d > size and any((o * s - lo) % d >= size for o in range(min(out, -(-lo // s))))
+
+
+def divisor_of(value: Any, dtype: str) -> float | None:
+    """``divisor_override`` as a float that is a normal number of the dtype."""
+    allowed = f"allowed is None or a number other than 0 that {dtype} holds"
+    if value is None:
+        return None
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"divisor_override={value!r}: {allowed}")
+    limits = np.finfo(dtype)
+    try:
+        divisor = float(value)
+    except OverflowError:
+        divisor = float("inf")
+    if not limits.tiny <= abs(divisor) <= limits.max:
+        raise ValueError(f"divisor_override={value!r}: {allowed}")
+    return divisor
+
+
+def _check_pool_sizes(spec: PoolSpec) -> PoolSpec:
+    """The spec, if its arrays can be. Sizes beside an empty batch count as if it had an image."""
+    for name, shape in (("x", spec.x_shape), ("the result", spec.y_shape)):
+        check_elements(name, tuple(max(1, size) for size in shape))
+    return spec
+
+
+def _check_pool_dtype(kind: str, direction: str, dtype: str) -> None:
+    if not (kind == "max" and direction == "fwd" and dtype in INTEGERS):
+        _check_dtype(dtype)
 
 
 def pool_spec(
@@ -487,12 +535,11 @@ def pool_spec(
     """The spec of a pooling with torch.nn.functional's arguments; padding also takes pairs and names, as in conv."""
     last = channels_last(layout, ndim)
     n, c, size = _split_pool_shape(x_shape, ndim, last)
-    _check_dtype(dtype)
+    _check_pool_dtype(kind, direction, dtype)
     kernel = int_tuple(kernel_size, ndim, "kernel_size", 1)
     strides = kernel if stride is None else int_tuple(stride, ndim, "stride", 1)
     dil = int_tuple(dilation, ndim, "dilation", 1)
-    if divisor_override is not None and divisor_override == 0:
-        raise ValueError("divisor_override=0: allowed is None or a number other than 0")
+    divisor = divisor_of(divisor_override, dtype)
     pads = conv_pads(padding, size, kernel, strides, dil)
     for k, (lo, hi), d in zip(kernel, pads, dil, strict=True):
         half = (d * (k - 1) + 1) // 2
@@ -513,18 +560,16 @@ def pool_spec(
         if o < 1:
             raise ValueError(f"kernel_size={kernel_size!r} is larger than the input {size} padded by {pads}")
         out.append(o)
-    divisor = None if divisor_override is None else float(divisor_override)
     spec = PoolSpec(
         kind, direction, dtype, last, n, c, size, tuple(out), kernel, strides, pads, dil,
         bool(count_include_pad), divisor, False, indices,
     )  # fmt: skip
-    if any(end <= start for table in spec.windows for start, end, _ in table):
+    if any(map(_has_window_of_padding, size, out, kernel, strides, (lo for lo, _ in pads), dil)):
         raise ValueError(
             f"padding={padding!r}: with kernel_size={kernel_size!r} and dilation={dilation!r} a window over the input "
             f"{size} would hold padding alone; each needs an element"
         )
-    check_elements("x", spec.x_shape)
-    return spec
+    return _check_pool_sizes(spec)
 
 
 def adaptive_pool_spec(
@@ -540,7 +585,7 @@ def adaptive_pool_spec(
     """Windows ``floor(o size / out) .. ceil((o + 1) size / out)``; ``None`` in ``output_size`` keeps a size."""
     last = channels_last(layout, ndim)
     n, c, size = _split_pool_shape(x_shape, ndim, last)
-    _check_dtype(dtype)
+    _check_pool_dtype(kind, direction, dtype)
     wanted = output_size
     if isinstance(output_size, (tuple, list)) and len(output_size) == ndim:
         wanted = tuple(i if o is None else o for o, i in zip(output_size, size, strict=True))
@@ -550,8 +595,7 @@ def adaptive_pool_spec(
     ones = (1,) * ndim
     spec = PoolSpec(kind, direction, dtype, last, n, c, size, out, ones, ones, ((0, 0),) * ndim, ones,
                     adaptive=True, indices=indices)  # fmt: skip
-    check_elements("x", spec.x_shape)
-    return spec
+    return _check_pool_sizes(spec)
 
 
 def _split_pool_shape(shape: tuple[int, ...], ndim: int, last: bool) -> tuple[int, int, tuple[int, ...]]:

@@ -1,11 +1,17 @@
 """What every test may ask for: ``target``, each backend on each instruction set that this machine can run.
 
 ``pooling_target``: those that do not refuse pooling. ``dtype``: both.
+
+Of a test with several parameters not all combinations run, but every value of each with every value of each other.
+``pytest --every`` runs them all.
 """
 
 from __future__ import annotations
 
 import os
+import random
+from collections import defaultdict
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -31,6 +37,37 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("pooling_target", testing.targets(A_POOLING), ids=str)
     if "dtype" in metafunc.fixturenames:
         metafunc.parametrize("dtype", ["float32", "float64"])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every", action="store_true", help="every combination of a test's parameters, not pairs alone")
+
+
+def _pairwise(items: list[pytest.Item], seed: str) -> set[pytest.Item]:
+    """Some of one test's items, in which every pair of values of two parameters is that there is in all of them."""
+    values = {item: sorted((name, id(value)) for name, value in item.callspec.params.items()) for item in items}
+    pairs = {item: set(combinations(values[item], 2)) for item in items}
+    order, kept, seen = sorted(items, key=lambda item: item.nodeid), set(), set()
+    random.Random(seed).shuffle(order)
+    # Those first that have most that is new.
+    for least in range(max(map(len, pairs.values())), 0, -1):
+        for item in order:
+            if len(pairs[item] - seen) >= least:
+                kept.add(item)
+                seen |= pairs[item]
+    return kept
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("every"):
+        return
+    tests = defaultdict(list)
+    for item in items:
+        if len(getattr(getattr(item, "callspec", None), "params", ())) > 2:
+            tests[item.nodeid.partition("[")[0]].append(item)
+    left_out = {item for name, all_of_it in tests.items() for item in set(all_of_it) - _pairwise(all_of_it, name)}
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_report_header() -> str:

@@ -1,7 +1,8 @@
-"""Layers: gradients against finite differences, shapes, modes, errors."""
+"""Layers and networks: gradients against finite differences, shapes, modes, what is recorded, errors."""
 
 import copy
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -29,6 +30,39 @@ def numerical(f, array, step=1e-5):
         array[i] = value
         gradient[i] = (above - below) / (2 * step)
     return gradient
+
+
+class Net(nn.Module):
+    """A network from its forward function and the members that it uses, by name."""
+
+    def __init__(self, function, **members):
+        self.function = function
+        vars(self).update(members)
+
+    def forward(self, *inputs):
+        return self.function(self, *inputs)
+
+
+def frozen_batch_norm():
+    layer = nn.BatchNorm(3, dtype=np.float64)
+    layer.running_mean[:], layer.running_var[:] = [1, -2, 0.5], [0.5, 2, 4]
+    return nn.Sequential(layer.eval())
+
+
+def tied():
+    first, second = nn.Linear(4, 4, **D), nn.Linear(4, 4, dtype=np.float64, rng=6)
+    second.weight = first.weight
+    return nn.Sequential(first, nn.Tanh(), second)
+
+
+def residual(net, x):
+    return nn.add(x, net.layers[1](net.layers[0](x)), x)
+
+
+def dense(net, x):
+    a = net.branches["a"](x)
+    b = net.branches["b"](nn.concatenate([x, a]))
+    return nn.concatenate((b, x, a), -2)
 
 
 LAYERS = {
@@ -62,6 +96,8 @@ LAYERS = {
     "batch_norm": (nn.BatchNorm(3, dtype=np.float64), (6, 3)),
     "batch_norm images": (nn.BatchNorm(2, dtype=np.float64), (3, 2, 2, 3)),
     "batch_norm channels last": (nn.BatchNorm(3, layout="NHWC", dtype=np.float64), (2, 2, 2, 3)),
+    "batch_norm NLC": (nn.BatchNorm(3, layout="NLC", dtype=np.float64), (2, 4, 3)),
+    "batch_norm frozen": (frozen_batch_norm(), (4, 3)),
     "batch_norm not affine": (nn.BatchNorm(2, affine=False, dtype=np.float64), (2, 2, 4)),
     "sequential": (
         nn.Sequential(
@@ -73,6 +109,10 @@ LAYERS = {
         ),
         (3, 1, 4, 4),
     ),
+    "a layer twice": (nn.Sequential(*[nn.Linear(3, 3, **D), nn.Tanh()] * 2), (4, 3)),
+    "a parameter in two layers": (tied(), (3, 4)),
+    "residual": (Net(residual, layers=[nn.Conv1d(2, 2, 3, padding=1, **D), nn.Sigmoid()]), (2, 2, 4)),
+    "dense": (Net(dense, branches={"a": nn.Conv1d(2, 3, 1, **D), "b": nn.Conv1d(5, 1, 1, **D)}), (2, 2, 3)),
 }
 
 
@@ -97,10 +137,285 @@ def test_gradients_are_those_of_finite_differences(name):
     for key, parameter in layer.parameters().items():
         np.testing.assert_allclose(gradients[key], numerical(loss, parameter.value), rtol=1e-6, atol=1e-7)
     # Without the gradient of the input, those of the parameters are the same bits.
+    layer.zero_grad()
     loss()
     assert layer.backward(dy, need_dx=False) is None
     for key, parameter in layer.parameters().items():
         np.testing.assert_array_equal(parameter.grad, gradients[key])
+
+
+# ----------------------------------------------------------------------------------------------- the tape
+
+
+def test_branches_and_a_layer_used_twice_by_hand():
+    layer = nn.Linear(1, 1, dtype=np.float64)
+    layer.weight.value[:], layer.bias.value[:] = 3, 1
+    net = Net(lambda net, x: nn.add(net.layer(net.layer(x)), net.layer(x)), layer=layer)
+    x = np.array([[2.0]])
+    # y = w (w x + b) + b + w x + b
+    assert net(x) == [[3 * 7 + 1 + 7]]
+    assert net.backward(np.array([[1.0]])) == [[9 + 3]]
+    assert layer.weight.grad == [[7 + 3 * 2 + 2]]
+    assert layer.bias.grad == [3 + 2]
+    assert list(net.parameters()) == ["layer.weight", "layer.bias"]
+
+
+def test_several_inputs_have_a_gradient_each():
+    net = Net(lambda net, a, b, c: nn.add(net.double(a), b), double=nn.SumPool1d(2, 2))
+    a, b, c = np.ones((1, 1, 4)), np.ones((1, 1, 2)), np.ones(3)
+    dy = np.array([[[1.0, 2]]])
+    net(a, b, c)
+    for gradient, expected in zip(net.backward(dy), ([[[1, 1, 2, 2]]], dy, [0, 0, 0]), strict=True):
+        np.testing.assert_array_equal(gradient, expected)
+
+
+def test_gradients_add_up_until_they_are_cleared():
+    layer = nn.Linear(2, 1, rng=0)
+    x, dy = np.float32([[1, 2]]), np.float32([[1]])
+    for times in (1, 2, 3):
+        layer(x)
+        layer.backward(dy)
+        np.testing.assert_array_equal(layer.weight.grad, times * x)
+        np.testing.assert_array_equal(layer.bias.grad, [times])
+    layer.zero_grad()
+    assert layer.weight.grad is layer.bias.grad is None
+
+
+def test_members_are_found_in_lists_tuples_and_dicts():
+    net = nn.Module()
+    linear, drop = nn.Linear(1, 1, rng=0), nn.Dropout()
+    net.blocks = [linear, (nn.ReLU(), {"head": nn.Linear(1, 1, rng=0), "drop": drop})]
+    net.scales = [nn.Parameter(np.ones(1)), nn.Parameter(np.ones(2))]
+    net.tied = linear
+    assert list(net.parameters()) == [
+        "scales.0", "scales.1", "blocks.0.weight", "blocks.0.bias", "blocks.1.1.head.weight", "blocks.1.1.head.bias",
+    ]  # fmt: skip
+    assert set(net.state_dict()) == {*net.parameters(), "tied.weight", "tied.bias"}
+    assert not net.eval().blocks[1][1]["head"].training
+    rng = np.random.default_rng(0)
+    net.seed(rng)
+    assert drop.rng is rng
+    net.clash = {1: nn.ReLU(), "1": nn.ReLU()}
+    with pytest.raises(ValueError, match=r"name 'clash\.1'"):
+        list(net.modules())
+
+
+def test_a_shared_layer_counts_once_in_a_summary():
+    layer = nn.Linear(2, 2, rng=0)
+    summary = nn.Sequential(layer, nn.ReLU(), layer).summary((2,))
+    assert [row.parameters for row in summary] == [6, 0, 0]
+    assert summary.parameters == 6
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda net, x: net.relu(x + 1),
+        lambda net, x: net.relu(x) * 2,
+        lambda net, x: nn.add(net.relu(x), np.abs(x)),
+        lambda net, x: net.relu(x.T),
+        lambda net, x: (net.relu(x),),
+    ],
+)
+def test_arithmetic_that_was_not_recorded_is_refused(function):
+    net = Net(function, relu=nn.ReLU())
+    net(np.ones((2, 2)))
+    with pytest.raises(RuntimeError, match=r"nn\.record"):
+        net.backward(np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("change", [lambda h: h.__iadd__(1), lambda h: h.fill(0), lambda h: np.exp(h, out=h)])
+@pytest.mark.parametrize("where", [lambda net, x: net.relu(x), lambda net, x: x])
+def test_recorded_arrays_cannot_be_changed(change, where):
+    def forward(net, x):
+        change(where(net, x))
+        return net.relu(x)
+
+    x = np.ones(3)
+    with pytest.raises(ValueError, match="read-only"):
+        Net(forward, relu=nn.ReLU())(x)
+    x[0] = 2  # the caller's own array stays as it was
+
+
+def test_a_layer_may_change_gradients_alone():
+    def forward(net, x):
+        reversed_x = nn.record(x, (x, lambda dy: -2 * dy))
+        return nn.add(net.relu(x), net.relu(reversed_x), net.relu(nn.constant(x)))
+
+    net = Net(forward, relu=nn.ReLU())
+    np.testing.assert_array_equal(net(np.array([1.0, 3])), [3, 9])
+    np.testing.assert_array_equal(net.backward(np.array([1.0, 10])), [-1, -10])
+
+
+def test_a_call_that_failed_is_over():
+    def forward(net, x):
+        if x.size > 1:
+            raise KeyError("no")
+        return net.relu(x)
+
+    net = Net(forward, relu=nn.ReLU())
+    net(np.ones(1))
+    with pytest.raises(KeyError):
+        net(np.ones(2))
+    with pytest.raises(RuntimeError, match="backward needs"):
+        net.backward(np.ones(1))
+    net.relu(np.ones(2))
+    np.testing.assert_array_equal(net.relu.backward(np.ones(2)), [1, 1])
+
+
+def test_a_part_of_a_network_is_in_its_mode():
+    net = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))
+    assert net[:1].training
+    assert not net.eval()[:1].training
+    net[:1](np.ones(2))[0] = 5  # nothing is recorded
+
+
+def test_constants_are_taken_by_word():
+    net = Net(lambda net, x: nn.add(net.relu(x), nn.constant(np.full(2, 5.0))), relu=nn.ReLU())
+    np.testing.assert_array_equal(net(np.array([-1.0, 1])), [5, 6])
+    np.testing.assert_array_equal(net.backward(np.array([3.0, 4])), [0, 4])
+
+
+def test_an_array_is_not_taken_for_a_dead_one_at_its_address():
+    def forward(net, x):
+        address = id(nn.record(x * 2, (x, lambda dy: dy * 2)))  # dead at once
+        others = []
+        while not others or id(others[-1]) != address:
+            others.append(np.ones(3))
+            assert len(others) < 10_000
+        return nn.add(x, others[-1])
+
+    net = Net(forward)
+    net(np.ones(3))
+    with pytest.raises(RuntimeError, match="unknown origin"):
+        net.backward(np.ones(3))
+
+
+def test_only_what_gradients_need_is_kept():
+    kept = {}
+
+    def forward(net, x):
+        assert not kept or kept["dropout"]() is None  # of the call before
+        for name in ("flatten", "dropout", "linear"):
+            x = getattr(net, name)(x)
+            kept[name] = weakref.ref(x)
+        return x
+
+    net = Net(forward, flatten=nn.Flatten(), dropout=nn.Dropout(0.5, rng=0), linear=nn.Linear(4, 1, rng=0))
+    y = net(np.ones((2, 2, 2), np.float32))
+    assert [name for name, array in kept.items() if array() is None] == ["flatten"]
+    net.backward(y)
+    assert kept["dropout"]() is None
+    for _ in range(2):
+        net(np.ones((2, 2, 2), np.float32))
+    net.eval()
+    assert kept["dropout"]() is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: nn.SGD(0.1).step({"w": net.weight}),
+        lambda net: net.load_state_dict(net.state_dict()),
+        lambda net: setattr(net.weight, "value", net.weight.value + 1),
+        lambda net: setattr(net.weight, "value", net.weight.value.__imul__(2)),
+    ],
+)
+def test_weights_that_changed_after_the_forward_call_are_noticed(change):
+    net = nn.Linear(2, 2, rng=0)
+    net.weight.grad = np.ones((2, 2), np.float32)
+    net(np.ones((1, 2), np.float32))
+    change(net)
+    with pytest.raises(RuntimeError, match="changed after the forward call"):
+        net.backward(np.ones((1, 2), np.float32))
+
+
+def test_a_layer_that_the_network_does_not_hold_is_noticed():
+    hidden = nn.Linear(2, 2, rng=0)
+    net = Net(lambda net, x: net.last(hidden(x)), last=nn.Linear(2, 2, rng=0), lost={hidden})
+    x = np.ones((1, 2), np.float32)
+    net(x)
+    with pytest.raises(RuntimeError, match="not among the parameters of the network"):
+        net.backward(x)
+    for parameter in hidden.parameters().values():
+        parameter.trainable = False
+    net(x)
+    net.backward(x)
+    assert hidden.weight.grad is None
+
+
+def test_a_failing_gradient_changes_none():
+    def fail(dy):
+        raise ValueError("no gradient here")
+
+    net = Net(lambda net, x: net.linear(nn.record(x * 1, (x, fail))), linear=nn.Linear(1, 1, rng=0))
+    x = np.ones((1, 1), np.float32)
+    net(x)
+    with pytest.raises(ValueError, match="no gradient here"):
+        net.backward(x)
+    assert net.linear.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("dy", "error", "message"),
+    [
+        (np.ones((1, 2), np.float32), ValueError, r"dy has shape \(1, 2\): allowed is \(3, 2\)"),
+        (np.ones((3, 2)), TypeError, "dy has dtype float64: allowed is float32"),
+        ([[1.0, 1], [1, 1], [1, 1]], TypeError, "dy is a list"),
+    ],
+)
+@pytest.mark.parametrize(
+    "layer", [nn.ReLU(), nn.Softmax(), nn.Dropout(0), nn.BatchNorm(2), nn.BatchNorm(2, affine=False), nn.Linear(2, 2)]
+)
+def test_backward_names_a_gradient_that_does_not_fit(layer, dy, error, message):
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    layer(x)
+    with pytest.raises(error, match=message):
+        layer.backward(dy)
+    assert layer.backward(x).shape == (3, 2)
+
+
+def test_backward_is_not_overridden():
+    with pytest.raises(TypeError, match="Mine defines backward"):
+
+        class Mine(nn.Conv2d):
+            def backward(self, dy, *, need_dx=True):
+                return dy
+
+
+@pytest.mark.parametrize("gradient", [lambda dy: dy[:1], lambda dy: dy.astype(np.float32), lambda dy: 1.0])
+def test_a_recorded_gradient_has_the_form_of_its_operand(gradient):
+    net = Net(lambda net, x: nn.record(x * 2, (x, gradient)))
+    net(np.ones(2))
+    with pytest.raises(RuntimeError, match=r"allowed is what its operand is, \(2,\) float64"):
+        net.backward(np.ones(2))
+
+
+def test_batch_norm_in_evaluation_mode_inside_a_network_in_training():
+    net = nn.Sequential(nn.BatchNorm(2, dtype=np.float64), nn.Dropout(0.5, rng=0))
+    for layer in net:
+        layer.eval()
+    net[0].running_var[:] = 3
+    before = net.state_dict()
+    x = np.array([[1.0, 2], [3, 5]])
+    assert net.training
+    np.testing.assert_allclose(net(x), x / np.sqrt(3 + 1e-5), rtol=1e-14)
+    np.testing.assert_allclose(net.backward(x), x / np.sqrt(3 + 1e-5), rtol=1e-14)
+    np.testing.assert_allclose(net[0].weight.grad, (x * x).sum(0) / np.sqrt(3 + 1e-5), rtol=1e-14)
+    assert all((before[name] == value).all() for name, value in net.state_dict().items())
+
+
+def test_sums_of_many_rows_keep_their_digits():
+    x = np.full((300_000, 2), 0.1, np.float32)
+    exact = 300_000 * float(x[0, 0])
+    net = nn.Sequential(nn.Linear(2, 2, rng=0), nn.BatchNorm(2))
+    for layer, name in ((net[0], "bias"), (net[1], "bias")):
+        layer(x + np.float32([[0, 1]]))
+        layer.backward(x, need_dx=False)
+        np.testing.assert_allclose(getattr(layer, name).grad, exact, rtol=1e-7)
+
+
+# -------------------------------------------------------------------------------------------- single layers
 
 
 def test_gradient_of_dropout_is_its_mask():
@@ -262,27 +577,41 @@ def test_backward_needs_a_forward_call_in_training_mode():
         layer.backward(x)
 
 
-def test_no_gradient_is_computed_below_the_first_layer_that_learns():
+class Spy(nn.Module):
+    """``x * w`` that notes which gradients are computed: "x", "w"."""
+
+    def __init__(self, name, asked, trainable=True):
+        self.name, self.asked = name, asked
+        self.weight = nn.Parameter(np.float32([2]), trainable=trainable)
+
+    def forward(self, x):
+        def noted(what, gradient):
+            def call(dy):
+                self.asked.append(self.name + what)
+                return gradient(dy)
+
+            return call
+
+        w = self.weight.value
+        return nn.record(
+            x * w, (x, noted("x", lambda dy: dy * w)), (self.weight, noted("w", lambda dy: (dy * x).sum(keepdims=True)))
+        )
+
+
+def test_no_gradient_is_computed_that_nobody_needs():
     asked = []
-
-    class Spy(nn.Module):
-        def __init__(self, inner):
-            self.inner = inner
-
-        def forward(self, x):
-            return self.inner(x)
-
-        def backward(self, dy, *, need_dx=True):
-            asked.append(need_dx)
-            return self.inner.backward(dy, need_dx=need_dx)
-
-    net = nn.Sequential(*map(Spy, (nn.ReLU(), nn.Linear(2, 2, rng=0), nn.ReLU(), nn.Linear(2, 1, rng=0))))
-    x = np.ones((1, 2), np.float32)
+    net = nn.Sequential(nn.ReLU(), Spy("a", asked, False), Spy("b", asked), nn.Tanh(), Spy("c", asked, False))
+    x = np.ones(1, np.float32)
     assert net.backward(net(x), need_dx=False) is None
-    assert asked == [True, True, False]  # from the last layer on
+    assert asked == ["cx", "bw"]
     asked.clear()
     assert net.backward(net(x)).shape == x.shape
-    assert asked == [True] * 4
+    assert asked == ["cx", "bx", "bw", "ax"]
+    assert [p.grad is None for p in net.parameters().values()] == [True, False, True]
+    net[2].weight.trainable = False
+    asked.clear()
+    net.backward(net(x), need_dx=False)
+    assert asked == []
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
@@ -334,6 +663,27 @@ def test_a_network_can_be_copied_and_pickled():
         (lambda: nn.BatchNorm(2, momentum=2), ValueError, "momentum=2"),
         (lambda: nn.BatchNorm(2, layout="CN"), ValueError, "layout='CN'"),
         (lambda: nn.BatchNorm(2)(np.ones((4, 3), np.float32)), ValueError, "2 channels on axis 1"),
+        (lambda: nn.BatchNorm(2, layout="NLC")(np.ones((4, 2, 2, 2), np.float32)), ValueError, "NLC"),
+        (lambda: nn.BatchNorm(2)(np.ones((4, 2))), TypeError, "x has dtype float64: allowed is float32"),
+        (lambda: nn.BatchNorm(2).eval()(np.ones((4, 2))), TypeError, "x has dtype float64: allowed is float32"),
+        (lambda: nn.Flatten()(np.float32(1)[()]), TypeError, "x is a float32"),
+        (lambda: nn.Flatten()(np.ones(())), ValueError, r"x has shape \(\)"),
+        (lambda: nn.Sigmoid()(np.arange(3)), TypeError, "x has dtype int64"),
+        (lambda: nn.Tanh().eval()(np.arange(3)), TypeError, "x has dtype int64"),
+        (lambda: nn.LeakyReLU()(np.arange(3)), TypeError, "x has dtype int64"),
+        (lambda: nn.ReLU()([1.0, 2.0]), TypeError, "x is a list"),
+        (lambda: nn.Softmax()(np.arange(3)), TypeError, "x has dtype int64"),
+        (lambda: nn.softmax([1.0, 2.0]), TypeError, "x is a list"),
+        (lambda: nn.Dropout()(np.ones(3, int)), TypeError, "x has dtype int64"),
+        (lambda: nn.Parameter([1.0]), TypeError, "value is a list"),
+        (lambda: nn.Parameter(np.ones(2, int)), TypeError, "value has dtype int64"),
+        (lambda: nn.Parameter(np.broadcast_to(1.0, 2)), ValueError, "value is read-only"),
+        (lambda: nn.add(np.ones(2)), ValueError, "length 1: allowed is 2 or more"),
+        (lambda: nn.add(np.ones(2), np.ones((1, 2))), ValueError, r"arrays\[1\] has shape \(1, 2\)"),
+        (lambda: nn.add(np.ones(2), np.ones(2, np.float32)), TypeError, r"arrays\[1\] has dtype float32"),
+        (lambda: nn.add(np.ones(2), 1.0), TypeError, r"arrays\[1\] is a float"),
+        (lambda: nn.concatenate([np.ones((2, 3)), np.ones((1, 3))]), ValueError, r"arrays\[1\] has shape"),
+        (lambda: nn.concatenate([np.ones((2, 3)), np.ones((2, 3))], 2), ValueError, "axis=2"),
         (lambda: nn.BatchNorm(2)(np.ones((1, 2), np.float32)), ValueError, "more than one value"),
         (lambda: nn.Linear(2, 2)(np.ones((4, 2, 1), np.float32)), ValueError, "put a Flatten before it"),
         (lambda: nn.Linear(2, 2)(np.ones((4, 2))), TypeError, "float64"),

@@ -11,7 +11,7 @@ from cases.conv import CONVS, TRANSPOSED, Conv
 from cases.pool import POOLS, Pool
 
 import fastconv as fc
-from fastconv import testing
+from fastconv import nn, testing
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -175,6 +175,59 @@ def test_activations_and_their_gradients(name: str) -> None:
     _close(fc.activate(x, name), function(torch.from_numpy(x)), name)
     (dx,) = _gradients(function, dy, x)
     _close(fc.activate_backward(dy, x, name), dx, f"{name} backward")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("size", [(), (3,), (3, 4)], ids=str)
+def test_cross_entropy(size: tuple[int, ...], weighted: bool, smoothing: float) -> None:
+    rng = np.random.default_rng(28)
+    logits = rng.standard_normal((6, 5, *size))
+    weight = rng.random(5) if weighted else None
+    theirs = {"weight": torch.from_numpy(weight) if weighted else None, "label_smoothing": smoothing}
+    classes = rng.integers(0, 5, (6, *size))
+    shares = np.moveaxis(rng.dirichlet(np.ones(5), (6, *size)), -1, 1).copy()
+    for targets, ignored in ((classes, -100), (classes, 2), (shares, -100)):
+        loss, gradient = nn.cross_entropy(
+            logits, targets, weight=weight, ignore_index=ignored, label_smoothing=smoothing
+        )
+        t = torch.from_numpy(logits).requires_grad_()
+        expected = F.cross_entropy(t, torch.from_numpy(targets), ignore_index=ignored, **theirs)
+        expected.backward()
+        _close(np.array(loss), expected.detach(), "loss")
+        _close(gradient, t.grad, "gradient")
+
+
+def test_a_network_with_the_weights_of_theirs_trains_alike() -> None:
+    theirs = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(), torch.nn.Linear(36, 3),
+    ).double()  # fmt: skip
+    c = {"dtype": np.float64}
+    ours = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1, **c), nn.BatchNorm(4, **c), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(36, 3, **c),
+    )  # fmt: skip
+    ours.load_state_dict({name: tensor.numpy() for name, tensor in theirs.state_dict().items()})
+    rng = np.random.default_rng(29)
+    x, t = rng.standard_normal((5, 2, 6, 6)), rng.integers(0, 3, 5)
+    kinds = {
+        "SGD": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True},
+        "Adam": {"lr": 0.01, "weight_decay": 0.01},
+    }
+    for kind, options in kinds.items():
+        optimizer, other = getattr(nn, kind)(**options), getattr(torch.optim, kind)(theirs.parameters(), **options)
+        for _ in range(3):
+            _, gradient = nn.cross_entropy(ours(x), t)
+            dx = ours.backward(gradient)
+            optimizer.step(ours.parameters())
+            other.zero_grad()
+            tx = torch.from_numpy(x).requires_grad_()
+            F.cross_entropy(theirs(tx), torch.from_numpy(t)).backward()
+            other.step()
+            _close(dx, tx.grad, "dx")
+        for name, array in ours.state_dict().items():
+            testing.assert_close(array, theirs.state_dict()[name].numpy(), 1e-8, f"{kind} {name}")
 
 
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)], ids=str)

@@ -51,6 +51,7 @@ def _stages(photo: photos.Photo, x: np.ndarray, t: np.ndarray, seed: int) -> dic
     def step() -> list[np.ndarray]:
         # A generator of its own for dropout: every backend drops the same elements.
         net.train().seed(np.random.default_rng(seed))
+        net.zero_grad()
         _, gradient = nn.cross_entropy(net(x[:BATCH]), t[:BATCH])
         net.backward(gradient, need_dx=False)
         return [parameter.grad for parameter in net.parameters().values()]

@@ -5,10 +5,12 @@
 >>> print(net.summary((1, 8, 8)))
 >>> history = nn.fit(net, x, t, optimizer=nn.Adam(1e-3), epochs=10)
 
-Every layer has ``forward`` (or call it) and ``backward``, which takes the gradient of the result and returns that of
-the input; there is no tape. Layers start in training mode; ``eval()`` and ``train()`` switch.
+Call a layer or network for its result; in training mode the call is recorded, and ``backward`` takes the gradient of
+the result, adds those of the parameters to their ``grad`` and returns that of the input. Networks start in training
+mode; ``eval()`` and ``train()`` switch. A network with branches is a ``Module`` whose ``forward`` is ordinary Python.
 """
 
+from .functions import add, concatenate
 from .layers import (
     AvgPool1d,
     AvgPool2d,
@@ -34,8 +36,10 @@ from .layers import (
     softmax,
 )
 from .losses import cross_entropy, mse
-from .module import Module, Parameter, Sequential
+from .module import Module, Sequential
 from .optim import SGD, Adam, Optimizer, cosine
+from .parameter import Parameter
+from .tape import constant, record
 from .training import History, evaluate, fit, predict
 
 __all__ = [
@@ -67,11 +71,15 @@ __all__ = [
     "SumPool2d",
     "SumPool3d",
     "Tanh",
+    "add",
+    "concatenate",
+    "constant",
     "cosine",
     "cross_entropy",
     "evaluate",
     "fit",
     "mse",
     "predict",
+    "record",
     "softmax",
 ]

@@ -1,4 +1,4 @@
-"""The layers: each holds its parameters, calls one operator forward, and that operator's gradients backward.
+"""The layers: each holds its parameters, calls one operator and records that operator's gradients.
 
 Shapes are those of the operators: (n, c, *size), or (n, *size, c) with a channels-last ``layout``. Constructor
 arguments are those of the operators and of torch.nn; ``rng`` (an int or a ``numpy.random.Generator``) fixes the
@@ -8,6 +8,7 @@ first weights, ``dtype`` is float32 or float64.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -16,10 +17,13 @@ import numpy as np
 from ..ops import conv as _conv
 from ..ops import gemm as _gemm
 from ..ops import pool as _pool
+from ..ops._arrays import as_array
 from ..ops.activation import activate, activate_backward
 from ..spec import channels_last, conv_pads, int_tuple
 from .init import initial, parameter_dtype
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
+from .tape import record
 
 __all__ = [
     *(f"{stem}{n}d" for stem in ("Conv", "MaxPool", "AvgPool", "SumPool") for n in (1, 2, 3)),
@@ -50,11 +54,13 @@ class _ConvNd(Module):
 
     ndim: int
 
-    def __init_subclass__(cls, ndim: int) -> None:
-        cls.ndim = ndim
-        cls._forward = staticmethod(getattr(_conv, f"conv{ndim}d"))
-        cls._backward_input = staticmethod(getattr(_conv, f"conv{ndim}d_backward_input"))
-        cls._backward_weight = staticmethod(getattr(_conv, f"conv{ndim}d_backward_weight"))
+    def __init_subclass__(cls, ndim: int | None = None) -> None:
+        super().__init_subclass__()
+        if ndim is not None:
+            cls.ndim = ndim
+            cls._forward = staticmethod(getattr(_conv, f"conv{ndim}d"))
+            cls._backward_input = staticmethod(getattr(_conv, f"conv{ndim}d_backward_input"))
+            cls._backward_weight = staticmethod(getattr(_conv, f"conv{ndim}d_backward_weight"))
 
     def __init__(
         self,
@@ -113,16 +119,15 @@ class _ConvNd(Module):
         }
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self._keep(x)
-        bias = None if self.bias is None else self.bias.value
-        return self._forward(x, self.weight.value, bias, **self._geometry)
-
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        x, w, geometry = self._take(), self.weight.value, self._geometry
-        self.weight.grad = self._backward_weight(x, dy, w.shape, **geometry)
-        if self.bias is not None:
-            self.bias.grad = _conv.conv_backward_bias(dy, layout=self.layout)
-        return self._backward_input(dy, w, x.shape, **geometry) if need_dx else None
+        w, geometry = self.weight.value, self._geometry
+        operands = [
+            (x, lambda dy: self._backward_input(dy, w, x.shape, **geometry)),
+            (self.weight, lambda dy: self._backward_weight(x, dy, w.shape, **geometry)),
+        ]
+        if self.bias is None:
+            return record(self._forward(x, w, None, **geometry), *operands)
+        operands.append((self.bias, lambda dy: _conv.conv_backward_bias(dy, layout=geometry["layout"])))
+        return record(self._forward(x, w, self.bias.value, **geometry), *operands)
 
 
 class Conv1d(_ConvNd, ndim=1):
@@ -147,6 +152,7 @@ class _PoolNd(Module):
     ndim: int
 
     def __init_subclass__(cls, *, kind: str | None = None, ndim: int | None = None) -> None:
+        super().__init_subclass__()
         if kind is not None:
             cls.kind = kind
         if ndim is not None:
@@ -169,12 +175,8 @@ class _PoolNd(Module):
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self._keep(x)
-        return self._forward(x, **self._arguments)
-
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        x = self._take()
-        return self._backward(dy, x, **self._arguments) if need_dx else None
+        arguments = self._arguments
+        return record(self._forward(x, **arguments), (x, lambda dy: self._backward(dy, x, **arguments)))
 
 
 class _MaxPoolNd(_PoolNd, kind="max"):
@@ -265,16 +267,9 @@ class _Activation(Module):
 
     activation: Any
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self._keep(x)
-        return activate(x, self.activation)
-
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        x = self._take()
-        return activate_backward(dy, x, self.activation) if need_dx else None
+        activation = self.activation
+        return record(activate(as_array("x", x), activation), (x, lambda dy: activate_backward(dy, x, activation)))
 
 
 class ReLU(_Activation):
@@ -318,19 +313,20 @@ class Softmax(Module):
         return f"Softmax(axis {self.axis})"
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        y = softmax(x, self.axis)
-        self._keep(y)
-        return y
-
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        y = self._take()
-        return y * (dy - (dy * y).sum(self.axis, keepdims=True)) if need_dx else None
+        y, axis = softmax(x, self.axis), self.axis
+        return record(y, (x, lambda dy: y * (dy - _sum(dy * y, axis, keepdims=True))))
 
 
 def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
-    """``exp(x) / sum(exp(x))`` along ``axis``, without overflow."""
+    """``exp(x) / sum(exp(x))`` along ``axis``, without overflow. TypeError unless x is of float32 or float64."""
+    x = as_array("x", x)
     e = np.exp(x - x.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
+    return e / _sum(e, axis, keepdims=True)
+
+
+def _sum(x: np.ndarray, axis: int | tuple[int, ...], **keepdims: bool) -> np.ndarray:
+    # In float64, since NumPy adds along an outer axis one after the other, and float32 loses digits then.
+    return x.sum(axis, dtype=np.float64, **keepdims).astype(x.dtype)
 
 
 # ------------------------------------------------------------------------------------------- other layers
@@ -339,16 +335,11 @@ def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
 class Flatten(Module):
     """All dimensions after the batch as one. x (n, ...) -> y (n, features)."""
 
-    def __repr__(self) -> str:
-        return "Flatten()"
-
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self._keep(x.shape)
-        return x.reshape(len(x), prod(x.shape[1:]))
-
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        shape = self._take()
-        return dy.reshape(shape) if need_dx else None
+        shape = as_array("x", x).shape
+        if not shape:
+            raise ValueError("x has shape (): allowed is (n, ...)")
+        return record(x.reshape(shape[0], prod(shape[1:])), (x, lambda dy: dy.reshape(shape)))
 
 
 class Linear(Module):
@@ -374,17 +365,13 @@ class Linear(Module):
         return f"Linear({inner}, {out})"
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        if x.ndim != 2:
-            raise ValueError(f"x has shape {x.shape}: a Linear layer takes (n, features); put a Flatten before it")
-        self._keep(x)
-        return _gemm.linear(x, self.weight.value, None if self.bias is None else self.bias.value)
-
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        x = self._take()
-        self.weight.grad = _gemm.matmul(dy.T, x)
-        if self.bias is not None:
-            self.bias.grad = dy.sum(0)
-        return _gemm.matmul(dy, self.weight.value) if need_dx else None
+        if np.ndim(x) != 2:
+            raise ValueError(f"x has shape {np.shape(x)}: a Linear layer takes (n, features); put a Flatten before it")
+        w = self.weight.value
+        operands = [(x, lambda dy: _gemm.matmul(dy, w)), (self.weight, lambda dy: _gemm.matmul(dy.T, x))]
+        if self.bias is None:
+            return record(_gemm.linear(x, w), *operands)
+        return record(_gemm.linear(x, w, self.bias.value), *operands, (self.bias, lambda dy: _sum(dy, 0)))
 
 
 class Dropout(Module):
@@ -408,13 +395,9 @@ class Dropout(Module):
     def forward(self, x: np.ndarray) -> np.ndarray:
         if not self.training:
             return x
-        scale = (self.rng.random(x.shape, np.float32) >= self.p) * x.dtype.type(1 / (1 - self.p))
-        self._keep(scale)
-        return x * scale
-
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        scale = self._take()
-        return dy * scale if need_dx else None
+        array = as_array("x", x)
+        scale = (self.rng.random(array.shape, np.float32) >= self.p) * array.dtype.type(1 / (1 - self.p))
+        return record(array * scale, (x, lambda dy: dy * scale))
 
 
 class BatchNorm(Module):
@@ -422,10 +405,12 @@ class BatchNorm(Module):
 
     ``y = (x - mean) / sqrt(var + eps) * weight + bias`` a channel. In training, mean and (biased) variance are those
     of the batch, and ``running = (1 - momentum) running + momentum batch`` keeps both (the variance unbiased) for
-    evaluation mode. Without ``affine`` there are no weight and bias.
+    evaluation mode. Without ``affine`` there are no weight and bias. ``layout`` is one of any operator: "NCHW" and
+    "NHWC" stand for any rank, and in (n, c) all are the same.
     """
 
     buffers = ("running_mean", "running_var")
+    ignored = ("num_batches_tracked",)
 
     def __init__(
         self,
@@ -442,8 +427,8 @@ class BatchNorm(Module):
             raise ValueError(f"eps={eps!r}: allowed is more than 0")
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum={momentum!r}: allowed is 0 to 1")
-        if layout not in CHANNEL_AXIS:
-            raise ValueError(f"layout={layout!r}: allowed is {' or '.join(map(repr, CHANNEL_AXIS))}")
+        if not isinstance(layout, str) or layout not in _CHANNEL_AXIS:
+            raise ValueError(f"layout={layout!r}: allowed is {' or '.join(map(repr, _CHANNEL_AXIS))}")
         self.eps, self.momentum, self.layout = float(eps), float(momentum), layout
         self.weight = Parameter(np.ones(c, dtype)) if affine else None
         self.bias = Parameter(np.zeros(c, dtype)) if affine else None
@@ -454,21 +439,34 @@ class BatchNorm(Module):
         return f"BatchNorm({len(self.running_mean)})"
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        c = len(self.running_mean)
-        axis = CHANNEL_AXIS[self.layout]
-        if x.ndim < 2 or x.shape[axis] != c:
-            raise ValueError(f"x has shape {x.shape}: allowed is {c} channels on axis {axis} ({self.layout})")
-        channel = axis % x.ndim
-        axes = tuple(a for a in range(x.ndim) if a != channel)
-        shape = [1] * x.ndim
+        array = as_array("x", x, self.running_mean.dtype)
+        c, axis = len(self.running_mean), _CHANNEL_AXIS[self.layout]
+        rank = len(self.layout)
+        if array.ndim < 2 or array.shape[axis] != c or (rank != 4 and array.ndim not in (2, rank)):
+            raise ValueError(f"x has shape {array.shape}: allowed is {c} channels on axis {axis} ({self.layout})")
+        channel = axis % array.ndim
+        axes = tuple(a for a in range(array.ndim) if a != channel)
+        shape = [1] * array.ndim
         shape[channel] = c
-        mean, var = self._statistics(x, axes) if self.training else (self.running_mean, self.running_var)
-        inverse = (1 / np.sqrt(var + self.eps)).astype(x.dtype).reshape(shape)
-        normal = (x - mean.astype(x.dtype).reshape(shape)) * inverse
-        self._keep((normal, inverse, axes, shape))
+        training = self.training
+        mean, var = self._statistics(array, axes) if training else (self.running_mean, self.running_var)
+        inverse = (1 / np.sqrt(var + self.eps)).astype(array.dtype).reshape(shape)
+        normal = (array - mean.astype(array.dtype).reshape(shape)) * inverse
+        scale = inverse if self.weight is None else inverse * self.weight.value.reshape(shape)
+        sums = _last_result(lambda dy: (_sum(dy, axes), _sum(dy * normal, axes)))
+
+        def backward_input(dy: np.ndarray) -> np.ndarray:
+            if training:  # mean and variance depend on x
+                of_dy, of_product = (total.reshape(shape) / (array.size // c) for total in sums(dy))
+                dy = dy - of_dy - normal * of_product
+            return dy * scale
+
         if self.weight is None:
-            return normal
-        return normal * self.weight.value.reshape(shape) + self.bias.value.reshape(shape)
+            return record(normal, (x, backward_input))
+        y = normal * self.weight.value.reshape(shape) + self.bias.value.reshape(shape)
+        return record(
+            y, (x, backward_input), (self.weight, lambda dy: sums(dy)[1]), (self.bias, lambda dy: sums(dy)[0])
+        )
 
     def _statistics(self, x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         count = prod(x.shape[a] for a in axes)
@@ -481,20 +479,21 @@ class BatchNorm(Module):
             running += self.momentum * (batch - running)
         return mean, var
 
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        normal, inverse, axes, shape = self._take()
-        sum_dy, sum_dy_normal = dy.sum(axes), (dy * normal).sum(axes)
-        if self.weight is not None:
-            self.weight.grad, self.bias.grad = sum_dy_normal, sum_dy
-        if not need_dx:
-            return None
-        count = dy.size // sum_dy.size
-        dx = dy - (sum_dy / count).reshape(shape) - normal * (sum_dy_normal / count).reshape(shape)
-        return dx * (inverse if self.weight is None else inverse * self.weight.value.reshape(shape))
+
+def _last_result(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """The function, which for the same array as at the last call returns what it returned then."""
+    last: list[Any] = [None, None]
+
+    def call(array: np.ndarray) -> Any:
+        if last[0] is not array:
+            last[:] = array, function(array)
+        return last[1]
+
+    return call
 
 
-#: Where the channels are, by layout, for inputs of any rank.
-CHANNEL_AXIS = {"NCHW": 1, "NHWC": -1}
+#: Where the channels are.
+_CHANNEL_AXIS = {"NCHW": 1, "NHWC": -1, "NCL": 1, "NLC": -1, "NCDHW": 1, "NDHWC": -1}
 
 
 def _times(sizes: Any) -> str:

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..spec import DTYPES, int_tuple
+from .losses import as_numbers
+from .parameter import Parameter
+from .tape import Tape, current_tape, evaluating, is_evaluating
 
-__all__ = ["Module", "Parameter", "Row", "Sequential", "Summary", "evaluating"]
-
-
-class Parameter:
-    """A learnable array, ``value``, and the gradient of the last backward call, ``grad`` (None before)."""
-
-    __slots__ = ("__weakref__", "grad", "value")
-
-    def __init__(self, value: np.ndarray) -> None:
-        self.value = value
-        self.grad: np.ndarray | None = None
-
-    def __repr__(self) -> str:
-        return f"Parameter({self.value.shape}, {self.value.dtype})"
+__all__ = ["Module", "Row", "Sequential", "Summary"]
 
 
 class Row(NamedTuple):
@@ -55,70 +45,136 @@ class Summary(tuple[Row, ...]):
 
 
 class Module:
-    """A layer or a network. A subclass holds parameters and calls fastconv's operators.
+    """A layer or a network.
 
-    It assigns ``Parameter`` and ``Module`` objects to attributes (found by name), lists in ``buffers`` the arrays
-    that belong to its state without being learned, and defines ``forward`` and ``backward``. A forward call in
-    training mode keeps what backward needs in ``_saved``; in evaluation mode nothing is kept or written, so that
-    several threads may call one network.
+    A subclass assigns ``Parameter`` and ``Module`` objects to attributes, also inside lists, tuples and dicts, lists in
+    ``buffers`` the arrays that belong to its state without being learned, and defines ``forward`` as ordinary Python:
+    it calls modules, in any order and as often as it likes, and ``nn.add`` and ``nn.concatenate`` where branches meet.
+    A layer that computes something itself says so with ``nn.record``. There is no ``backward`` to write: in training
+    mode a call is recorded, the gradients follow.
+
+    >>> class Residual(nn.Module):
+    ...     def __init__(self, channels):
+    ...         self.convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2)]
+    ...         self.relu = nn.ReLU()
+    ...     def forward(self, x):
+    ...         return self.relu(nn.add(x, self.convs[1](self.relu(self.convs[0](x)))))
+
+    What a recorded call computes, its result too, is read-only, since backward reads it. In evaluation mode nothing is
+    recorded or written: several threads may call one network. Train it in one.
     """
 
     buffers: tuple[str, ...] = ()
+    #: Names that torch has in a state beside these, and that are not read.
+    ignored: tuple[str, ...] = ()
 
-    training: bool = True
-    _saved: Any = None
+    _training = True
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def __init_subclass__(cls) -> None:
+        if "backward" in vars(cls):
+            raise TypeError(f"{cls.__name__} defines backward: allowed is forward alone, with nn.record for gradients")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    # ---------------------------------------------------------------------------------- forward and backward
+
+    def forward(self, *inputs: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        """From the gradient of the last forward call's result to that of its input.
+    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+        if not self.training or current_tape() is not None:
+            return self.forward(*inputs)
+        tapes = self.__dict__.setdefault("_tapes", threading.local())
+        tapes.last = None  # frees what the last call kept
+        tape = Tape()
+        y = tape.run(self.forward, inputs)
+        tapes.last = tape
+        return y
 
-        Sets ``grad`` of every parameter (a second call replaces, it does not add). With ``need_dx=False`` the
-        gradient of the input is not computed and None is returned. RuntimeError without a forward call in
-        training mode; each forward call serves one backward call.
+    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> Any:
+        """From the gradient of the last call's result to that of its input (a tuple of them for several inputs).
+
+        Adds to ``grad`` of every trainable parameter; ``zero_grad`` and the step of an optimizer begin anew. With
+        ``need_dx=False`` the gradient of the input is not computed and None is returned. The input must not have
+        been changed since the call. Each call, of this very module in training mode, serves one backward call.
+
+        RuntimeError without such a call, or if a parameter was changed after it, or the gradient cannot be known;
+        TypeError or ValueError if dy is not like the result. Then no gradient was changed.
         """
-        raise NotImplementedError
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        return self.forward(x)
-
-    def _keep(self, saved: Any) -> None:
-        self._saved = saved if self.training else None
-
-    def _take(self) -> Any:
-        saved, self._saved = self._saved, None
-        if saved is None:
+        tapes = vars(self).get("_tapes")
+        tape = getattr(tapes, "last", None)
+        if tape is None:
             raise RuntimeError(f"{self!r}: backward needs a forward call in training mode before it")
-        return saved
+        dy = tape.check(dy)
+        lost = tape.trained().difference(self.parameters().values())
+        if lost:
+            raise RuntimeError(
+                f"forward used {next(iter(lost))!r}, which is not among the parameters of the network: allowed are "
+                "modules and parameters in its attributes, also in lists, tuples and dicts, or frozen ones"
+            )
+        tapes.last = None
+        dx = tape.backward(dy, need_dx)
+        return None if not need_dx else dx[0] if len(dx) == 1 else tuple(dx)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters().values():
+            parameter.grad = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_tapes"}
 
     # ------------------------------------------------------------------------------------------- structure
 
     def children(self) -> dict[str, Module]:
-        """The modules directly inside this one, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+        """The modules directly inside this one, by name: ``"conv"``, in lists, tuples and dicts ``"convs.0"``."""
+        return {name: member for name, member in self._members().items() if isinstance(member, Module)}
 
     def modules(self) -> Iterator[tuple[str, Module]]:
-        """This module and all inside it, with dotted names (its own is empty)."""
-        yield "", self
-        for name, child in self.children().items():
-            for inner, module in child.modules():
-                yield f"{name}.{inner}" if inner else name, module
+        """This module and all inside it, with dotted names (its own is empty); a shared one under each of its names."""
+        return ((path, module) for path, module, _ in self._walk(""))
+
+    def _members(self) -> dict[str, Module | Parameter]:
+        """The modules and parameters in the attributes, by name."""
+        # A copy of the attributes: a call in another thread may add its tape.
+        found = _inside("", vars(self).copy())
+        members = dict(found)
+        if len(members) < len(found):
+            names = [name for name, _ in found]
+            raise ValueError(f"two members of a module have the name {max(names, key=names.count)!r}")
+        return members
+
+    def _walk(self, path: str) -> Iterator[tuple[str, Module, dict[str, Parameter]]]:
+        """This module and all inside it, each with its path and its own parameters."""
+        members = self._members()
+        yield path, self, {name: member for name, member in members.items() if isinstance(member, Parameter)}
+        for name, member in members.items():
+            if isinstance(member, Module):
+                yield from member._walk(_join(path, name))
 
     def parameters(self) -> dict[str, Parameter]:
-        """Every learnable array with its gradient, by dotted name (``"0.weight"``)."""
-        return {
-            _join(path, name): value
-            for path, module in self.modules()
-            for name, value in vars(module).items()
-            if isinstance(value, Parameter)
-        }
+        """Every learnable array with its gradient, by dotted name (``"0.weight"``); a shared one by its first."""
+        seen: set[Parameter] = set()
+        return {n: p for n, p in self._named_parameters().items() if not (p in seen or seen.add(p))}
+
+    def _named_parameters(self) -> dict[str, Parameter]:
+        return {_join(path, name): p for path, _, own in self._walk("") for name, p in own.items()}
+
+    @property
+    def training(self) -> bool:
+        """Whether this module is in training mode; assign to it to switch this one alone."""
+        return self._training and not is_evaluating()
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = bool(mode)
 
     def train(self, mode: bool = True) -> Module:
-        """Switch to training mode (or with False to evaluation mode); returns itself."""
+        """Switch to training mode (or with False to evaluation mode), with all inside; returns itself."""
         for _, module in self.modules():
             module.training = mode
-            module._saved = None
+            vars(module).pop("_tapes", None)
         return self
 
     def eval(self) -> Module:
@@ -139,47 +195,61 @@ class Module:
         """The shape of the result for an input of ``input_shape``, both without the batch. Computes nothing."""
         # An empty batch runs through every operator's shape rules and none of its arithmetic.
         shape = int_tuple(input_shape, len(tuple(input_shape)), "input_shape", 1)
-        with evaluating(self):
+        with evaluating():
             return self(np.empty((0, *shape), self._dtype())).shape[1:]
 
     def summary(self, input_shape: tuple[int, ...]) -> Summary:
         """Layers, output shapes and parameter counts for an input of ``input_shape`` (without the batch)."""
-        return Summary(self._rows("", tuple(input_shape)))
+        return Summary(self._rows("", tuple(input_shape), set()))
 
-    def _rows(self, path: str, shape: tuple[int, ...]) -> list[Row]:
-        count = sum(p.value.size for p in self.parameters().values())
-        return [Row(path, repr(self), self.output_shape(shape), count)]
+    def _rows(self, path: str, shape: tuple[int, ...], counted: set[Parameter]) -> list[Row]:
+        # What layers share counts where it comes first.
+        new = set(self.parameters().values()) - counted
+        counted |= new
+        return [Row(path, repr(self), self.output_shape(shape), sum(p.value.size for p in new))]
 
     # ----------------------------------------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of every parameter and buffer, by dotted name."""
+        """Copies of every parameter and buffer, by dotted name; shared ones under each of their names."""
         return {name: array.copy() for name, array in self._state().items()}
 
     def _state(self) -> dict[str, np.ndarray]:
-        state = {name: p.value for name, p in self.parameters().items()}
+        state = {name: p.value for name, p in self._named_parameters().items()}
         for path, module in self.modules():
             state |= {_join(path, name): getattr(module, name) for name in module.buffers}
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copy ``state`` into the parameters and buffers.
+        """Copy ``state`` into the parameters and buffers. A float64 array is rounded to a float32 one.
 
-        Raises KeyError if a name is missing or too many, ValueError for another shape, TypeError for an array that
-        is not of a float dtype; then nothing was copied.
+        Of a state that torch wrote, ``num_batches_tracked`` of batch normalisation is not used. Raises KeyError if a
+        name is missing or too many, ValueError for another shape, a number too large for the dtype, or two different
+        arrays for one shared parameter, TypeError for what is not of a float dtype; then nothing was copied.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is a {type(state).__name__}: allowed is a mapping of names to arrays")
         own = self._state()
-        missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        ignored = {_join(path, name) for path, module in self.modules() for name in module.ignored}
+        missing = sorted(own.keys() - state.keys())
+        extra = sorted(map(str, state.keys() - own.keys() - ignored))
         if missing or extra:
             raise KeyError(f"state does not fit the network: missing {missing}, unknown {extra}")
+        # All is read and converted before the first array is written.
+        given = {
+            name: _fitting(name, as_numbers(f"state[{name!r}]", state[name]), array) for name, array in own.items()
+        }
+        first: dict[int, str] = {}
         for name, array in own.items():
-            given = np.asarray(state[name])
-            if given.shape != array.shape:
-                raise ValueError(f"state[{name!r}] has shape {given.shape}: allowed is {array.shape}")
-            if given.dtype.name not in DTYPES:
-                raise TypeError(f"state[{name!r}] has dtype {given.dtype}: allowed is {' or '.join(DTYPES)}")
+            other = first.setdefault(id(array), name)
+            if name != other and not np.array_equal(given[name], given[other], equal_nan=True):
+                raise ValueError(
+                    f"state[{other!r}] and state[{name!r}] differ: allowed is one, since the two are shared"
+                )
         for name, array in own.items():
-            array[...] = state[name]
+            array[...] = given[name]
+        for parameter in self.parameters().values():
+            parameter.version += 1
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the state to a safetensors file. ImportError without that package, OSError if it cannot be written."""
@@ -209,8 +279,8 @@ class Sequential(Module):
                 raise TypeError(f"layers[{i}] is a {type(layer).__name__}: allowed is a Module")
         self.layers = layers
 
-    def children(self) -> dict[str, Module]:
-        return {str(i): layer for i, layer in enumerate(self.layers)}
+    def _members(self) -> dict[str, Module | Parameter]:
+        return {name.removeprefix("layers."): member for name, member in super()._members().items()}
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -219,8 +289,12 @@ class Sequential(Module):
         return iter(self.layers)
 
     def __getitem__(self, index: int | slice) -> Module:
-        """A layer, or for a slice a ``Sequential`` that shares those layers."""
-        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+        """A layer, or for a slice a ``Sequential`` that shares those layers, in the mode that this one is in."""
+        if not isinstance(index, slice):
+            return self.layers[index]
+        part = Sequential(*self.layers[index])
+        part._training = self._training
+        return part
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
@@ -230,31 +304,38 @@ class Sequential(Module):
             x = layer(x)
         return x
 
-    def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> np.ndarray | None:
-        # Below the first layer that learns, only the gradient of the input is left to compute.
-        first = 0 if need_dx else next((i for i, m in enumerate(self.layers) if m.parameters()), len(self.layers))
-        gradient: np.ndarray | None = dy
-        for i in range(len(self.layers) - 1, first - 1, -1):
-            gradient = self.layers[i].backward(gradient, need_dx=need_dx or i > first)
-        return gradient if need_dx else None
-
-    def _rows(self, path: str, shape: tuple[int, ...]) -> list[Row]:
+    def _rows(self, path: str, shape: tuple[int, ...], counted: set[Parameter]) -> list[Row]:
         rows = []
-        for name, layer in self.children().items():
-            rows += layer._rows(_join(path, name), shape)
+        for i, layer in enumerate(self.layers):
+            rows += layer._rows(_join(path, str(i)), shape, counted)
             shape = rows[-1].output_shape
         return rows
 
 
-@contextmanager
-def evaluating(model: Module) -> Iterator[Module]:
-    """Evaluation mode inside a with statement; afterwards each module is in its former mode."""
-    modes = [(module, module.training) for _, module in model.modules()]
+def _inside(prefix: str, values: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> list[tuple[str, Any]]:
+    """The modules and parameters among values, and in lists, tuples and dicts among them, with their names."""
+    found = []
+    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+        if isinstance(value, (Module, Parameter)):
+            found.append((f"{prefix}{key}", value))
+        elif isinstance(value, (list, tuple, dict)):
+            found += _inside(f"{prefix}{key}.", value)
+    return found
+
+
+def _fitting(name: str, given: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """A copy of an array of a state, in the dtype of the network's own; raises if it does not fit."""
+    if given.shape != own.shape:
+        raise ValueError(f"state[{name!r}] has shape {given.shape}: allowed is {own.shape}")
+    if given.dtype.name not in DTYPES:
+        raise TypeError(f"state[{name!r}] has dtype {given.dtype}: allowed is {' or '.join(DTYPES)}")
+    if not own.flags.writeable:
+        raise ValueError(f"{name} is read-only in the network: allowed is a writeable array")
     try:
-        yield model.eval()
-    finally:
-        for module, mode in modes:
-            module.training = mode
+        with np.errstate(over="raise"):
+            return given.astype(own.dtype)
+    except FloatingPointError:
+        raise ValueError(f"state[{name!r}] has numbers beyond {own.dtype}") from None
 
 
 def _join(path: str, name: str) -> str:

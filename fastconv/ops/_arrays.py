@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..spec import DTYPES
+from ..spec import DTYPES, INTEGERS
 
 #: The names of the dtypes that are allowed (native byte order). ``dtype.name`` is computed anew at every access.
 DTYPE_NAMES = {np.dtype(name): name for name in DTYPES}
+ALL_NAMES = {np.dtype(name): name for name in DTYPES + INTEGERS}
 
 #: Bytes of a cache line, and of the smallest array for which it is worth the time to begin at one.
 _LINE, _ALIGNED_BYTES = 64, 16 * 1024
 
 
-def as_array(name: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray:
-    """``value`` as an aligned array of float32 or float64 (of ``dtype`` where given); TypeError names it.
+def as_array(
+    name: str, value: Any, dtype: np.dtype | None = None, allowed: Mapping[np.dtype, str] = DTYPE_NAMES
+) -> np.ndarray:
+    """``value`` as an aligned array of a dtype that is ``allowed`` (of ``dtype`` where given); TypeError names it.
 
-    Nothing is converted: integers, objects and mixed dtypes are refused. Lists are refused too.
+    Nothing is converted: objects and mixed dtypes are refused, integers too by default. Lists are refused too.
     """
     if type(value) is not np.ndarray:
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{name} is a {type(value).__name__}: allowed is a NumPy array")
         value = value.view(np.ndarray)
     own = value.dtype
-    if own not in DTYPE_NAMES:
-        raise TypeError(f"{name} has dtype {value.dtype}: allowed is {' or '.join(DTYPES)}")
+    if own not in allowed:
+        raise TypeError(f"{name} has dtype {value.dtype}: allowed is {' or '.join(allowed.values())}")
     if dtype is not None and own is not dtype and own != dtype:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {dtype}, as the other arrays have")
     flags = value.flags

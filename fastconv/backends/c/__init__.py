@@ -63,7 +63,7 @@ class _C:
         elif isinstance(spec, GemmSpec):
             from .gemm import GemmKernel as kind
         else:
-            from .pool import PoolKernel as kind
+            from .pool import pool_kernel as kind
         return kind(spec, current_isa())
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
-from ...spec import ConvSpec, PoolSpec
+from ...spec import DTYPES, ConvSpec, PoolSpec
 from ..base import Spec
 
 
@@ -21,6 +22,11 @@ class _Numba:
         return None
 
     def refuse(self, spec: Spec) -> str | None:
+        if isinstance(spec, PoolSpec):
+            if spec.dtype not in DTYPES:
+                return f"{spec.dtype} has no kernels"
+            if spec.kind == "avg" and prod(spec.kernel) > 2**53:
+                return "windows count more elements than float64 holds"
         return None
 
     def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
@@ -31,7 +37,7 @@ class _Numba:
         if isinstance(spec, ConvSpec):
             from .conv import ConvKernel as Kernel
         elif isinstance(spec, PoolSpec):
-            from .pool import PoolKernel as Kernel
+            from .pool import pool_kernel as Kernel
         else:
             from .gemm import GemmKernel as Kernel
         return Kernel(spec)

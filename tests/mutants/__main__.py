@@ -1,0 +1,190 @@
+"""Breaks the code on purpose, one small break after another, and says which test turned red.
+
+    python tests/mutants             every mutant, about half a minute each
+    python tests/mutants gemm pool   those whose names begin with one of these words
+    python tests/mutants --list      their names
+
+The mutants are the tables of the .toml files beside this one: ``file``, the text ``old`` in it, which stands there once, the
+text ``new`` in its place, and ``tests``, the arguments of the pytest that is to turn red. All happens in a copy of the
+project. Of the C library only what a mutant touches is compiled anew, and of the kernels' bodies only one instruction set
+(``isa``, scalar unless said), on which the tests then run alone; mutants of Numba run with its compiled code in memory only.
+A mutant that no test sees has survived: the exit status is the number of those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+#: Seconds after which a break counts as seen: it made a test hang.
+_PATIENCE = 300
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A break: in ``file``, ``new`` instead of ``old``; ``tests`` see it, on instruction set ``isa``."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    isa: str = "scalar"
+
+    @property
+    def backend(self) -> str | None:
+        if self.file.startswith("csrc/"):
+            return "c"
+        return "numba" if "backends/numba/" in self.file else None
+
+    @property
+    def is_body(self) -> bool:
+        return self.file.startswith("csrc/kernels/") and self.file.endswith(".inc")
+
+    def applied(self, text: str) -> str:
+        """``text`` of the file, broken. ValueError if the place is not there, or not the only one."""
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: its text stands {text.count(self.old)} times in {self.file}")
+        return text.replace(self.old, self.new)
+
+
+def mutants() -> list[Mutant]:
+    """All of them, in the order of the files."""
+    found = []
+    for path in sorted(HERE.glob("*.toml")):
+        for name, table in tomllib.loads(path.read_text()).items():
+            found.append(Mutant(f"{path.stem}-{name}", **table))
+    return found
+
+
+class Library:
+    """The C library of a copy of the project, compiled source by source and only where something has changed."""
+
+    def __init__(self, root: Path) -> None:
+        sys.path.insert(0, str(root))
+        from csrc import build_ffi  # noqa: PLC0415
+
+        sys.path.pop(0)
+        os.chdir(root)
+        self.root = root
+        self.objects = root / "build" / "mutants"
+        self.objects.mkdir(parents=True)
+        extension = build_ffi.extension(str(self.objects))
+        self.sources = [Path(source) for source in extension.sources]
+        self.compiler = shlex.split(os.environ.get("CC", "cc"))
+        flags = [flag for flag in extension.extra_compile_args if not flag.startswith("-O")]
+        self.flags = [*flags, "-O1", "-fPIC", f"-I{sysconfig.get_path('include')}", "-Icsrc"]
+        self.flags += [f"-D{name}={value}" for name, value in extension.define_macros]
+        self.build()
+
+    def _object(self, source: Path) -> Path:
+        return self.objects / (re.sub(r"\W", "_", str(source)) + ".o")
+
+    def _touched(self, mutant: Mutant) -> list[Path]:
+        """The sources that its file is a part of; of the instruction sets its own, where it is a kernel's body."""
+        parts = [self._object(s).with_suffix(".d").read_text().replace("/isa/..", "").split() for s in self.sources]
+        users = [s for s, files in zip(self.sources, parts, strict=True) if mutant.file in files]
+        return [s for s in users if not (mutant.is_body and s.parent.name == "isa" and s.stem != mutant.isa)]
+
+    def build(self, *changed: Mutant) -> None:
+        """Anew what has been touched by these, or all; SystemExit with what the compiler says if it cannot be."""
+        touched = {source for mutant in changed for source in self._touched(mutant)} if changed else self.sources
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(self._compile, touched))
+        objects = [str(self._object(source)) for source in self.sources]
+        output = str(self.root / "fastconv" / "_c.abi3.so")
+        subprocess.run([*self.compiler, "-shared", "-pthread", *objects, "-lm", "-o", output], check=True)
+
+    def _compile(self, source: Path) -> None:
+        to = str(self._object(source))
+        command = [*self.compiler, *self.flags, "-MMD", "-c", str(source), "-o", to]
+        if (ran := subprocess.run(command, capture_output=True, text=True)).returncode:
+            raise SystemExit(f"{source} does not compile:\n{ran.stderr}")
+
+
+def _copied(to: Path) -> None:
+    """The files that git tracks, as they are now."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+
+
+def _red(mutant: Mutant, root: Path) -> str | None:
+    """The first test that turned red; None if all are green."""
+    given = {"PYTHONPATH": str(root), "FASTCONV_CACHE": "off", "PYTHONDONTWRITEBYTECODE": "1"}
+    if mutant.backend:
+        given["FASTCONV_BACKEND"] = mutant.backend
+    if mutant.is_body:
+        given["FASTCONV_ISA"] = mutant.isa
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(mutant.tests)]
+    try:
+        ran = subprocess.run(
+            command, cwd=root, env=os.environ | given, capture_output=True, text=True, timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        return f"a test that hangs, among {mutant.tests}"
+    if ran.returncode == 0:
+        return None
+    if failed := re.search(r"^(?:FAILED|ERROR) (\S+)", ran.stdout, re.MULTILINE):
+        return failed[1]
+    if ran.returncode < 0 or "Fatal Python error" in ran.stderr:
+        return f"a test that crashes, among {mutant.tests}"
+    raise SystemExit(f"{mutant.name}: pytest could not run (status {ran.returncode})\n{ran.stdout}\n{ran.stderr}")
+
+
+def run(chosen: list[Mutant]) -> int:
+    """Prints a line for each; returns how many survived."""
+    survived, stale = 0, []
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory) / "fastconv"
+        _copied(root)
+        library = Library(root)
+        for number, mutant in enumerate(chosen, 1):
+            started = time.monotonic()
+            path = root / mutant.file
+            whole = path.read_text()
+            path.write_text(mutant.applied(whole))
+            here = [mutant] if mutant.backend == "c" else []
+            if here or stale:
+                library.build(*stale, *here)
+            stale = here
+            red = _red(mutant, root)
+            path.write_text(whole)
+            survived += red is None
+            seconds = time.monotonic() - started
+            print(f"{number}/{len(chosen)} {mutant.name}: {red or 'SURVIVED'} ({seconds:.0f} s)", flush=True)
+    print(f"{len(chosen) - survived} mutants seen, {survived} survived")
+    return survived
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python tests/mutants", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="beginnings of names (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the names only")
+    arguments = parser.parse_args()
+    chosen = [m for m in mutants() if not arguments.names or m.name.startswith(tuple(arguments.names))]
+    if arguments.list:
+        print(*(m.name for m in chosen), sep="\n")
+        return 0
+    return run(chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
