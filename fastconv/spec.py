@@ -43,6 +43,10 @@ INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32
 #: More elements than this in one array are refused: offsets inside a kernel stay below 2^31 by design.
 MAX_ELEMENTS = 2**31 - 1
 
+#: Compiled backends copy and tabulate the padded input of a convolution, if it has no more positions than these and 16
+#: times as many as both arrays; and of a strided backward-input they treat by itself each remainder of positions.
+MAX_PADDED, MAX_PHASES = 2**18, 2**18
+
 _LAYOUTS = {
     1: {"NCL": False, "NCHW": False, "NLC": True, "NHWC": True},
     2: {"NCHW": False, "NHWC": True},
@@ -174,6 +178,30 @@ def conv_pads(
     return pairs
 
 
+def _canonical(
+    in_size: tuple[int, ...],
+    out_size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """(stride, pads, dilation) that say the same without numbers that mean nothing, which may be of any size.
+
+    Those are the dilation of a single tap, and a stride by which no step is taken: with one output it is at most what
+    the input and the kernel are long.
+    """
+    axes = []
+    for size, out, k, s, (lo, hi), d in zip(in_size, out_size, kernel, stride, pads, dilation, strict=True):
+        d = d if k > 1 else 1
+        reach = d * (k - 1) + 1
+        if out == 1 and s > max(size, reach):
+            s, hi = max(size, reach), reach - size - lo
+        axes.append((s, (lo, hi), d))
+    stride, pads, dilation = zip(*axes, strict=True)
+    return stride, pads, dilation
+
+
 @dataclass(frozen=True)
 class ConvSpec:
     """One convolution problem, in one of its three directions.
@@ -244,6 +272,27 @@ class ConvSpec:
         """Whether nothing is to be multiplied (a size is zero)."""
         return self.macs == 0 or prod(self.x_shape) == 0
 
+    @cached_property
+    def beyond(self) -> str | None:
+        """Why no compiled backend takes this: numbers too large, or out of proportion to the arrays; None if they do.
+
+        Along an axis, ``size + |lo| + (out - 1) stride + dilation (kernel - 1)`` is more than any position in the
+        padded input, any offset of a tap and any sum of two of these.
+        """
+        axes = zip(self.in_size, self.out_size, self.kernel, self.stride, self.pads, self.dilation, strict=True)
+        padded = phases = 1
+        for axis, (size, out, k, s, (lo, _), d) in enumerate(axes):
+            reach = (out - 1) * s + d * (k - 1)
+            if max(s, size + abs(lo) + reach) > MAX_ELEMENTS:
+                return f"stride, padding or dilation reach beyond 32 bits along spatial axis {axis}"
+            padded *= reach + 1
+            phases *= min(s, size)
+        if padded > MAX_PADDED + 16 * (prod(self.in_size) + prod(self.out_size)):
+            return f"stride, padding and dilation make {padded} positions of {self.in_size}"
+        if self.direction == "bwd_input" and phases > MAX_PHASES:
+            return f"the strides part the input, padding aside, into {phases} sets of results"
+        return None
+
     @property
     def macs(self) -> int:
         """Multiply-adds of the direct algorithm, padding counted."""
@@ -256,9 +305,10 @@ def _hash_of_fields(spec: Any) -> int:
 
 
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
-    """ValueError for an array of more elements than are allowed."""
-    if prod(shape) > MAX_ELEMENTS:
-        raise ValueError(f"{name} of shape {shape} has {prod(shape)} elements; at most {MAX_ELEMENTS} are allowed")
+    """ValueError for an array of more elements than are allowed; an empty one's other sizes are held to the same."""
+    elements = prod(size or 1 for size in shape)
+    if elements > MAX_ELEMENTS:
+        raise ValueError(f"{name} of shape {shape} spans {elements} elements; at most {MAX_ELEMENTS} are allowed")
 
 
 def _check_dtype(dtype: str) -> None:
@@ -319,8 +369,10 @@ def conv_spec(
                 f"kernel size {kernel} with dilation {dilation} is larger than the input {in_size} padded by {pads}"
             )
         out_size.append(conv_out_size(size, k, s, (lo, hi), d))
+    out_size = tuple(out_size)
+    stride, pads, dilation = _canonical(in_size, out_size, kernel, stride, pads, dilation)
     spec = ConvSpec(
-        direction, dtype, last, n, ic, oc, groups, in_size, tuple(out_size), kernel, stride, pads, dilation,
+        direction, dtype, last, n, ic, oc, groups, in_size, out_size, kernel, stride, pads, dilation,
         bias, residual, activation, precision, packed,
     )  # fmt: skip
     for name, shape in (("x", spec.x_shape), ("w", spec.w_shape), ("the result", spec.y_shape)):
@@ -380,6 +432,7 @@ def conv_transpose_spec(
         raise ValueError(f"padding={padding!r} leaves an output of size {big}; every size must be >= 1")
     # An output_padding of a stride or more leaves room for outputs that are not there: the convolution does not see it.
     pads = tuple((lo, hi - e if e >= s else hi) for (lo, hi), e, s in zip(pads, extra, stride, strict=True))
+    stride, pads, dilation = _canonical(big, size, kernel, stride, pads, dilation)
     spec = ConvSpec(
         "bwd_input", dtype, last, n, ocg * groups, channels, groups, big, size, kernel, stride, pads, dilation,
         bias, False, activation, precision,

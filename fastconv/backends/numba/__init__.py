@@ -22,6 +22,8 @@ class _Numba:
         return None
 
     def refuse(self, spec: Spec) -> str | None:
+        if isinstance(spec, ConvSpec):
+            return spec.beyond
         if isinstance(spec, PoolSpec):
             if spec.dtype not in DTYPES:
                 return f"{spec.dtype} has no kernels"
