@@ -40,6 +40,13 @@ static inline int fc_settle(int64_t *strides, const int64_t *sizes, int n) {
   return reach <= FC_FARTHEST;
 }
 
+/* May they be a result's, of which no two elements may share a place? As far as strides of 0 show it. */
+static inline int fc_apart(const int64_t *strides, const int64_t *sizes, int n) {
+  for (int i = 0; i < n; i++)
+    if (sizes[i] > 1 && strides[i] == 0) return 0;
+  return 1;
+}
+
 static inline int fc_act_known(const fc_act *act) { return fc_between(act->kind, FC_ACT_NONE, FC_ACT_GELU); }
 
 #endif

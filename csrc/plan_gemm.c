@@ -70,10 +70,8 @@ static int describe(fc_gemm_desc *d, const fc_gemm_desc *given, int use_c) {
   const int64_t a[3] = {d->batch, d->m, d->k}, b[3] = {d->batch, d->k, d->n}, out[3] = {d->batch, d->m, d->n};
   if (!fc_elements(out, 3) || !fc_between(d->k, 0, FC_MOST)) return FC_ERROR_ARGUMENT;
   if (!fc_settle(d->a_stride, a, 3) || !fc_settle(d->b_stride, b, 3) || !fc_settle(d->out_stride, out, 3) ||
-      (use_c && !fc_settle(d->c_stride, out, 3)))
+      !fc_apart(d->out_stride, out, 3) || (use_c && !fc_settle(d->c_stride, out, 3)))
     return FC_ERROR_ARGUMENT;
-  for (int i = 0; i < 3; i++)
-    if (out[i] > 1 && d->out_stride[i] == 0) return FC_ERROR_ARGUMENT;
   if (d->k == 0) { /* then a and b may be NULL, to which nothing may be added */
     memset(d->a_stride, 0, sizeof d->a_stride);
     memset(d->b_stride, 0, sizeof d->b_stride);
