@@ -212,7 +212,8 @@ static int is_partition(const fc_pool_axis *a) {
 }
 
 int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
-  if (!valid(d)) return FC_ERROR_ARGUMENT;
+  *plan = 0;
+  if (!d || !valid(d)) return FC_ERROR_ARGUMENT;
   const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT, turned = backward && !max;
   fc_pool_plan *p = calloc(1, sizeof *p);
   if (!p) return FC_ERROR_MEMORY;

@@ -155,3 +155,87 @@ def test_operands_that_run_backwards_or_repeat(shape):
             setattr(d, f"{name}_stride", [s // 8 for s in array.strides])
         assert run(d, x, y, out, z) == lib.FC_OK
         np.testing.assert_array_equal(out, x @ y + z)
+
+
+# --------------------------------------------------------------------------------------- convolutions and poolings
+
+
+@pytest.fixture
+def conv():
+    """A plan of a 2x2 convolution of one 3x3 image, float64, with bias and residual, and arrays of ones for it."""
+    d = ffi.new("fc_conv_desc *")
+    d.dtype, d.isa, d.has_bias, d.has_add = lib.FC_F64, lib.fc_isa_count() - 1, 1, 1
+    d.n = d.groups = d.icg = d.ocg = 1
+    setattr(d, "in", [1, 3, 3])
+    d.out = d.ker = [1, 2, 2]
+    d.stride = d.dil = [1, 1, 1]
+    d.xs, d.ys, d.ws = [INT64_MAX, INT64_MIN, 2**62, 3, 1], [4, 4, 4, 2, 1], [2**62, -(2**62), INT64_MIN, 2, 1]
+    setattr(d, "as", [4, 4, 4, 2, 1])
+    plan = ffi.new("fc_conv_plan **")
+    assert lib.fc_conv_plan_create(d, plan) == lib.FC_OK
+    return ffi.gc(plan[0], lib.fc_conv_plan_destroy)
+
+
+def test_a_convolution_without_one_of_its_arrays_is_a_status(conv):
+    array, result = np.ones(16), np.full(4, np.nan)
+    workspace = np.empty(lib.fc_conv_plan_workspace(conv, INT_MAX, 0), np.uint8)
+    x, y, scratch = (ffi.cast("void *", a.ctypes.data) for a in (array, result, workspace))
+    arrays = [x, x, ffi.NULL, x, x, y, scratch]
+    for missing in (0, 1, 3, 4, 5, 6):
+        given = [ffi.NULL if i == missing else a for i, a in enumerate(arrays)]
+        assert lib.fc_conv_run(conv, *given, 1) == lib.FC_ERROR_ARGUMENT
+    if lib.fc_conv_plan_packed_bytes(conv):
+        assert lib.fc_conv_pack(conv, ffi.NULL, scratch, 1) == lib.FC_ERROR_ARGUMENT
+        assert lib.fc_conv_pack(conv, x, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    assert np.isnan(result).all()
+    assert lib.fc_conv_run(conv, *arrays, INT_MAX) == lib.FC_OK
+    assert (result == 6).all()
+
+
+def test_no_description_is_a_status():
+    plan, pool_plan = ffi.new("fc_conv_plan **"), ffi.new("fc_pool_plan **")
+    assert lib.fc_conv_plan_create(ffi.NULL, plan) == lib.FC_ERROR_ARGUMENT
+    assert plan[0] == ffi.NULL
+    assert lib.fc_conv_algorithm_refusal(ffi.NULL, 0) != ffi.NULL
+    assert lib.fc_pool_plan_create(ffi.NULL, pool_plan) == lib.FC_ERROR_ARGUMENT
+    lib.fc_conv_plan_destroy(ffi.NULL)
+    lib.fc_pool_plan_destroy(ffi.NULL)
+
+
+@pytest.mark.parametrize("number", [-1, INT_MIN, INT_MAX, 99999])
+def test_numbers_of_no_algorithm(number):
+    assert lib.fc_conv_algorithm_name(number) == ffi.NULL
+    assert ffi.string(lib.fc_conv_algorithm_refusal(ffi.NULL, number)) == b"there is no such algorithm"
+
+
+def test_threads_of_a_plan_are_those_that_can_be_used(conv):
+    most, one = (lib.fc_conv_plan_workspace(conv, n, 0) for n in (256, 1))
+    assert lib.fc_conv_plan_workspace(conv, INT_MAX, 0) == most
+    assert lib.fc_conv_plan_workspace(conv, INT_MIN, 0) == one
+    assert lib.fc_conv_plan_threads(conv, INT_MIN) == 1
+
+
+def test_strides_of_a_pooling():
+    """Those that nobody steps by may be anything; others are a status, as is a missing workspace."""
+    d, plan = ffi.new("fc_pool_desc *"), ffi.new("fc_pool_plan **")
+    d.kind, d.dtype, d.isa = lib.FC_MAX, lib.FC_F64, lib.fc_isa_count() - 1
+    d.n = d.c = 1
+    setattr(d, "in", [1, 1, 4])
+    d.out = d.ker = d.stride = [1, 1, 2]
+    d.dil = [1, 1, 1]
+    assert lib.fc_pool_plan_create(d, plan) == lib.FC_OK
+    plan = ffi.gc(plan[0], lib.fc_pool_plan_destroy)
+    x, y, s = np.arange(4.0), np.full(2, np.nan), ffi.new("fc_pool_strides *")
+    s.x, s.y = [INT64_MIN, 2**62, INT64_MAX, -(2**61), 1], [INT64_MIN, INT64_MAX, 2**62, 2**50, 1]
+    s.dx, s.indices = [INT64_MIN] * 5, [INT64_MAX] * 5
+    scratch = np.empty(lib.fc_pool_plan_workspace(plan, s, INT_MAX), np.uint8)
+    of_x, of_y, of_scratch = (ffi.cast("void *", a.ctypes.data) for a in (x, y, scratch))
+    assert lib.fc_pool_plan_threads(plan, INT_MIN) == 1
+    assert lib.fc_pool_run(plan, s, of_x, of_y, ffi.NULL, ffi.NULL, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_pool_run(plan, s, of_x, of_y, ffi.NULL, ffi.NULL, of_scratch, INT_MAX) == lib.FC_OK
+    assert y.tolist() == [1, 3]
+    for strides in (s.x, s.y):
+        strides[4] = INT64_MAX
+        assert lib.fc_pool_plan_workspace(plan, s, 1) == -1
+        assert lib.fc_pool_run(plan, s, of_x, of_y, ffi.NULL, ffi.NULL, of_scratch, 1) == lib.FC_ERROR_ARGUMENT
+        strides[4] = 1
