@@ -9,13 +9,14 @@ Sizes and tuples run over the spatial dimensions in the order d, h, w (the last 
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from math import prod
+from math import isnan, prod
 from typing import Any
 
 import numpy as np
+
+from .arguments import MOST, index, number, shown
 
 __all__ = [
     "ACTIVATIONS",
@@ -59,18 +60,16 @@ _LAYOUTS = {
 
 def int_tuple(value: Any, ndim: int, name: str, minimum: int) -> tuple[int, ...]:
     """An int or a sequence of ``ndim`` ints as a tuple; ValueError or TypeError names the argument."""
-    allowed = f"an int >= {minimum} or {ndim} of them"
-    if isinstance(value, str):
-        raise TypeError(f"{name}={value!r}: allowed is {allowed}")
+    allowed = f"an int >= {minimum} or {ndim} of them, below 2^63"
     try:
-        items = (operator.index(value),) * ndim
+        items = (index(value),) * ndim
     except TypeError:
         try:
-            items = tuple(operator.index(v) for v in value)
+            items = tuple(map(index, value if isinstance(value, (tuple, list, np.ndarray)) else (value,)))
         except TypeError:
-            raise TypeError(f"{name}={value!r}: allowed is {allowed}") from None
-    if len(items) != ndim or min(items) < minimum:
-        raise ValueError(f"{name}={value!r}: allowed is {allowed}")
+            raise TypeError(f"{name}={shown(value)}: allowed is {allowed}") from None
+    if len(items) != ndim or not all(minimum <= item <= MOST for item in items):
+        raise ValueError(f"{name}={shown(value)}: allowed is {allowed}")
     return items
 
 
@@ -78,7 +77,7 @@ def channels_last(layout: str, ndim: int) -> bool:
     """Whether ``layout`` puts the channels last; ValueError lists the layouts of this rank."""
     table = _LAYOUTS[ndim]
     if not isinstance(layout, str) or layout not in table:
-        raise ValueError(f"layout={layout!r}: allowed is {' or '.join(map(repr, table))}")
+        raise ValueError(f"layout={shown(layout)}: allowed is {' or '.join(map(repr, table))}")
     return table[layout]
 
 
@@ -105,23 +104,34 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
 }
 
 
+#: By their names alone, as they mostly are given.
+_NAMED = {name: Activation(name, *defaults) for name, defaults in ACTIVATIONS.items() if name != "identity"}
+
+
 def activation_of(value: Any) -> Activation | None:
     """``None``, a name, ``(name, parameter, ...)`` or an ``Activation`` as an ``Activation`` (None: none)."""
-    if value is None or isinstance(value, Activation):
-        return value
+    if value is None:
+        return None
+    if type(value) is str and value in _NAMED:
+        return _NAMED[value]
     allowed = f"allowed is None, {', '.join([*ACTIVATIONS, 'relu6'])}, or (name, parameter, ...)"
+    parts = (value,) if isinstance(value, str) else value
+    if isinstance(value, Activation):
+        parts = (value.name, value.alpha, value.beta)[: 1 + len(ACTIVATIONS.get(value.name, ()))]
+    if not isinstance(parts, (tuple, list)) or not parts or not isinstance(parts[0], str):
+        raise TypeError(f"activation={shown(value)}: {allowed}")
+    name, *params = ("clip", 0.0, 6.0) if parts[0] == "relu6" else parts
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation={shown(value)}: {allowed}")
     try:
-        name, *params = (value,) if isinstance(value, str) else tuple(value)
-        params = [float(p) for p in params]
+        params = [number("activation", p) for p in params]
     except (TypeError, ValueError):
-        raise TypeError(f"activation={value!r}: {allowed}") from None
-    if name == "relu6":
-        name, params = "clip", [0.0, 6.0]
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"activation={value!r}: {allowed}")
+        raise TypeError(f"activation={shown(value)}: {allowed}") from None
+    if any(isnan(p) for p in params):
+        raise ValueError(f"activation={shown(value)}: allowed are parameters that are numbers, not NaN")
     defaults = ACTIVATIONS[name]
     if len(params) > len(defaults):
-        raise ValueError(f"activation={value!r}: {name} takes at most {len(defaults)} parameters")
+        raise ValueError(f"activation={shown(value)}: {name} takes at most {len(defaults)} parameters")
     if name == "identity":
         return None
     return Activation(name, *params, *defaults[len(params) :])
@@ -154,7 +164,7 @@ def conv_pads(
     ``"same_lower"`` puts it at the start. ``"causal"`` (1-D) pads the start only. Pairs may be negative: they crop.
     """
     ndim = len(in_size)
-    allowed = f"an int >= 0, {ndim} of them, {ndim} (lo, hi) pairs, 'valid', 'same', 'same_lower'" + (
+    allowed = f"an int >= 0, {ndim} of them, {ndim} (lo, hi) pairs, all below 2^63, 'valid', 'same', 'same_lower'" + (
         " or 'causal'" if ndim == 1 else ""
     )
     if isinstance(padding, str):
@@ -165,41 +175,32 @@ def conv_pads(
             return tuple(_same_pads(*dims, lower) for dims in zip(in_size, kernel, stride, dilation, strict=True))
         if padding == "causal" and ndim == 1:
             return ((dilation[0] * (kernel[0] - 1), 0),)
-        raise ValueError(f"padding={padding!r}: allowed is {allowed}")
+        raise ValueError(f"padding={shown(padding)}: allowed is {allowed}")
     try:
-        pairs = tuple((operator.index(lo), operator.index(hi)) for lo, hi in padding)
+        pairs = tuple((index(lo), index(hi)) for lo, hi in padding)
     except (TypeError, ValueError):
         try:
             return tuple((p, p) for p in int_tuple(padding, ndim, "padding", 0))
         except (TypeError, ValueError) as error:
-            raise type(error)(f"padding={padding!r}: allowed is {allowed}") from None
-    if len(pairs) != ndim:
-        raise ValueError(f"padding={padding!r}: allowed is {allowed}")
+            raise type(error)(f"padding={shown(padding)}: allowed is {allowed}") from None
+    if len(pairs) != ndim or not all(-MOST <= pad <= MOST for pair in pairs for pad in pair):
+        raise ValueError(f"padding={shown(padding)}: allowed is {allowed}")
     return pairs
 
 
 def _canonical(
     in_size: tuple[int, ...],
-    out_size: tuple[int, ...],
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
     pads: tuple[tuple[int, int], ...],
     dilation: tuple[int, ...],
-) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """(stride, pads, dilation) that say the same without numbers that mean nothing, which may be of any size.
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(stride, dilation) that say the same without numbers that mean nothing, which may be of any size.
 
-    Those are the dilation of a single tap, and a stride by which no step is taken: with one output it is at most what
-    the input and the kernel are long.
+    Longer than the padded input are only strides by which no step is taken; a single tap has no dilation.
     """
-    axes = []
-    for size, out, k, s, (lo, hi), d in zip(in_size, out_size, kernel, stride, pads, dilation, strict=True):
-        d = d if k > 1 else 1
-        reach = d * (k - 1) + 1
-        if out == 1 and s > max(size, reach):
-            s, hi = max(size, reach), reach - size - lo
-        axes.append((s, (lo, hi), d))
-    stride, pads, dilation = zip(*axes, strict=True)
-    return stride, pads, dilation
+    padded = (max(1, size + lo + hi) for size, (lo, hi) in zip(in_size, pads, strict=True))
+    return tuple(map(min, stride, padded)), tuple(d if k > 1 else 1 for k, d in zip(kernel, dilation, strict=True))
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,9 @@ class ConvSpec:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _fields_alone(self)
 
     @property
     def ndim(self) -> int:
@@ -302,6 +306,11 @@ class ConvSpec:
 def _hash_of_fields(spec: Any) -> int:
     """Computed once a spec: it takes as long as a small layer."""
     return hash(tuple(getattr(spec, field.name) for field in fields(spec)))
+
+
+def _fields_alone(spec: Any) -> dict[str, Any]:
+    """What a pickle or a copy of a spec holds: hashes of strings, and so of a spec, are others in another process."""
+    return {field.name: getattr(spec, field.name) for field in fields(spec)}
 
 
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
@@ -369,10 +378,9 @@ def conv_spec(
                 f"kernel size {kernel} with dilation {dilation} is larger than the input {in_size} padded by {pads}"
             )
         out_size.append(conv_out_size(size, k, s, (lo, hi), d))
-    out_size = tuple(out_size)
-    stride, pads, dilation = _canonical(in_size, out_size, kernel, stride, pads, dilation)
+    stride, dilation = _canonical(in_size, kernel, stride, pads, dilation)
     spec = ConvSpec(
-        direction, dtype, last, n, ic, oc, groups, in_size, out_size, kernel, stride, pads, dilation,
+        direction, dtype, last, n, ic, oc, groups, in_size, tuple(out_size), kernel, stride, pads, dilation,
         bias, residual, activation, precision, packed,
     )  # fmt: skip
     for name, shape in (("x", spec.x_shape), ("w", spec.w_shape), ("the result", spec.y_shape)):
@@ -432,7 +440,7 @@ def conv_transpose_spec(
         raise ValueError(f"padding={padding!r} leaves an output of size {big}; every size must be >= 1")
     # An output_padding of a stride or more leaves room for outputs that are not there: the convolution does not see it.
     pads = tuple((lo, hi - e if e >= s else hi) for (lo, hi), e, s in zip(pads, extra, stride, strict=True))
-    stride, pads, dilation = _canonical(big, size, kernel, stride, pads, dilation)
+    stride, dilation = _canonical(big, kernel, stride, pads, dilation)
     spec = ConvSpec(
         "bwd_input", dtype, last, n, ocg * groups, channels, groups, big, size, kernel, stride, pads, dilation,
         bias, False, activation, precision,
@@ -478,6 +486,9 @@ class PoolSpec:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _fields_alone(self)
 
     @property
     def ndim(self) -> int:
@@ -545,15 +556,9 @@ def divisor_of(value: Any, dtype: str) -> float | None:
     allowed = f"allowed is None or a number other than 0 that {dtype} holds"
     if value is None:
         return None
-    if not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"divisor_override={value!r}: {allowed}")
-    limits = np.finfo(dtype)
-    try:
-        divisor = float(value)
-    except OverflowError:
-        divisor = float("inf")
+    divisor, limits = number("divisor_override", value), np.finfo(dtype)
     if not limits.tiny <= abs(divisor) <= limits.max:
-        raise ValueError(f"divisor_override={value!r}: {allowed}")
+        raise ValueError(f"divisor_override={shown(value)}: {allowed}")
     return divisor
 
 
@@ -687,6 +692,9 @@ class GemmSpec:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _fields_alone(self)
 
     @cached_property
     def empty(self) -> bool:

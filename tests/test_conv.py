@@ -91,6 +91,65 @@ def test_transposed_convolution_and_its_gradients(target: Target, dtype: str, la
         assert result.dtype == dtype
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize(("layout", "stride"), [("NHWC", 1), ("NHWC", 2), ("NCHW", 2)])
+def test_an_axis_alone_runs_backwards(target: Target, dtype: str, layout: str, stride: int, axis: int) -> None:
+    """Then addresses rise where columns fall: taps adjoin in memory in the order that they do not have."""
+    rng, shapes = np.random.default_rng(axis), {"x": (1, 5, 9, 36), "dy": (1, -(-5 // stride), -(-9 // stride), 20)}
+    if layout == "NCHW":
+        shapes = {name: (n, c, h, w) for name, (n, h, w, c) in shapes.items()}
+    x, dy = (testing.integers(rng, shapes[name], dtype) for name in ("x", "dy"))
+    w = testing.integers(rng, (20, 36, 3, 3), dtype)
+    x, dy, w = (np.flip(np.flip(array, axis).copy(), axis) for array in (x, dy, w))
+    kw = {"stride": stride, "padding": 1, "layout": layout}
+
+    def three() -> list[np.ndarray]:
+        to_input, to_weight = fc.conv2d_backward_input, fc.conv2d_backward_weight
+        return [fc.conv2d(x, w, **kw), to_input(dy, w, x.shape, **kw), to_weight(x, dy, w.shape, **kw)]
+
+    with fc.use_backend("reference"):
+        expected = three()
+    with testing.on(target), fc.precision("strict"):
+        results = testing.proven(target, three)
+    for result, right in zip(results, expected, strict=True):
+        testing.assert_exact(result, right)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "kw"),
+    [
+        # One axis alone has taps; along the other the sizes are equal, though its stride is 2.
+        ((1, 16, 24, 24), (16, 16, 5, 1), {"stride": (1, 2), "padding": ((2, 2), (0, 24))}),
+        # No more than one output along the depth, but inputs.
+        (
+            (1, 3, 6, 6, 19),
+            (19, 1, 3, 3, 1),
+            {"stride": (3, 1, 1), "padding": (0, 1, 0), "groups": 19, "layout": "NDHWC"},
+        ),
+        # A stride far beyond the kernel: most of the input is reached by no tap.
+        ((1, 2, 500, 333), (3, 2, 3, 3), {"stride": 120, "padding": 1}),
+        ((1, 500, 333, 16), (16, 1, 3, 3), {"stride": 120, "padding": 1, "groups": 16, "layout": "NHWC"}),
+        ((1, 4, 70_000), (4, 4, 3), {"stride": 50_000, "padding": ((1, 0),)}),
+    ],
+    ids=["axis", "depth", "stride", "depthwise stride", "1-D stride"],
+)
+def test_axes_that_look_trivial(target: Target, dtype: str, x_shape, w_shape, kw: dict[str, Any]) -> None:
+    rng, n = np.random.default_rng(0), len(x_shape) - 2
+    x, w = (testing.integers(rng, shape, dtype) for shape in (x_shape, w_shape))
+    forward, to_input, to_weight = (getattr(fc, f"conv{n}d{t}") for t in ("", "_backward_input", "_backward_weight"))
+
+    def three() -> list[np.ndarray]:
+        y = forward(x, w, **kw)
+        return [y, to_input(y % 5, w, x.shape, **kw), to_weight(x, y % 5, w.shape, **kw)]
+
+    with fc.use_backend("reference"):
+        expected = three()
+    with testing.on(target):
+        results = testing.proven(target, three)
+    for result, right in zip(results, expected, strict=True):
+        testing.assert_exact(result, right)
+
+
 _TYPICAL = [
     case
     for case in CONVS
@@ -447,3 +506,49 @@ def _any_problem(target: Target, case: Conv, last: bool, double: bool) -> None:
 
 def test_any_problem(target: Target) -> None:
     _any_problem(target)
+
+
+# ------------------------------------------------------------------------------------------- gradients of a bias
+
+
+def test_a_bias_gradient_of_more_ones_than_float32_counts() -> None:
+    ones = np.broadcast_to(np.float32(1), (1, 4200, 4200, 2))
+    assert fc.conv_backward_bias(ones, layout="NHWC").tolist() == [17640000, 17640000]
+
+
+@pytest.mark.parametrize("order", ["contiguous", *testing.MEMORY_ORDERS])
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((3000, 5, 7), "NCL"), ((7, 5003, 5), "NLC"), ((6000, 7, 1, 1), "NCHW"), ((3, 2, 131, 73), "NCHW"),
+        ((5, 61, 67, 3), "NHWC"), ((1, 3, 1, 5000), "NHWC"), ((2, 3, 5, 31, 33), "NCDHW"), ((2, 5, 31, 33, 9), "NDHWC"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_bias_gradient_is_rounded_once(dtype: str, shape: tuple[int, ...], layout: str, order: str) -> None:
+    dy = {"contiguous": np.copy, **testing.MEMORY_ORDERS}[order](np.random.default_rng(6).random(shape).astype(dtype))
+    channel = layout.index("C")
+    exact = np.moveaxis(dy, channel, -1).reshape(-1, shape[channel]).astype(np.longdouble).sum(0)
+    # Additions in float64, of far fewer than all, and one rounding.
+    bound = (np.finfo(dtype).eps / 2 + 300 * np.finfo("float64").eps) * exact
+    testing.assert_close(fc.conv_backward_bias(dy, layout=layout), exact, bound)
+
+
+def test_gradients_of_a_bias_are_the_same_sums(dtype: str) -> None:
+    rng = np.random.default_rng(7)
+    dy, x = rng.random((2, 100, 101, 2)).astype(dtype), np.ones((2, 100, 101, 1), dtype)
+    exact = dy.astype(np.longdouble).sum((0, 1, 2))
+    bound = (np.finfo(dtype).eps / 2 + 300 * np.finfo("float64").eps) * exact
+    w, b = np.ones((2, 1, 1, 1), dtype), np.ones(2, dtype)
+    with fc.use_backend("reference"):
+        testing.assert_close(fc.conv2d_backward(dy, x, w, b, layout="NHWC")[2], exact, bound)
+        wt = w.transpose(1, 0, 2, 3)
+        testing.assert_close(fc.conv_transpose2d_backward(dy, x, wt, b, layout="NHWC")[2], exact, bound)
+
+
+def test_a_bias_goes_on_with_the_next_block_of_rows(target: Target, dtype: str) -> None:
+    rng = np.random.default_rng(8)
+    x, w, b = (testing.integers(rng, s, dtype) for s in ((1, 9, 5, 7), (400, 9, 1, 1), (400,)))
+    with testing.on(target), fc.precision("strict"):
+        y = testing.proven(target, fc.conv2d, x, w, b)
+    testing.assert_exact(y, np.einsum("nchw,oc->nohw", x, w[:, :, 0, 0]) + b[:, None, None])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import spec as _spec
+from ..arguments import flag, number
 from ..dispatch import Choice, chooser
 from ._arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_output, plain
 
@@ -109,9 +110,9 @@ def _regular(
         plain("stride", stride),
         plain("padding", padding),
         plain("dilation", dilation),
-        bool(ceil_mode),
-        bool(count_include_pad),
-        divisor_override,
+        flag("ceil_mode", ceil_mode),
+        flag("count_include_pad", count_include_pad),
+        None if divisor_override is None else number("divisor_override", divisor_override),
         layout,
         indices,
     )
@@ -181,7 +182,7 @@ def _make_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         x, unbatched = _batched(x, ndim, ALL_NAMES)
         window = (kernel_size, stride, padding, dilation, ceil_mode)
-        choice = _regular("max", "fwd", ndim, x, *window, layout, indices=bool(return_indices))
+        choice = _regular("max", "fwd", ndim, x, *window, layout, indices=flag("return_indices", return_indices))
         return _forward(choice, x, unbatched, out)
 
     def max_pool_backward(
@@ -200,6 +201,7 @@ def _make_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
         window = (kernel_size, stride, padding, dilation, ceil_mode)
+        flag("return_indices", return_indices)
         choice = _regular("max", "bwd", ndim, x, *window, layout, indices=indices is not None)
         return _backward(choice, dy, x, unbatched, indices, out)
 
@@ -351,7 +353,7 @@ def _make_adaptive_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any
         out: np.ndarray | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         x, unbatched = _batched(x, ndim, ALL_NAMES)
-        choice = _adaptive("max", "fwd", ndim, x, output_size, layout, bool(return_indices))
+        choice = _adaptive("max", "fwd", ndim, x, output_size, layout, flag("return_indices", return_indices))
         return _forward(choice, x, unbatched, out)
 
     def adaptive_max_pool_backward(
@@ -365,6 +367,7 @@ def _make_adaptive_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any
         out: np.ndarray | None = None,
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
+        flag("return_indices", return_indices)
         choice = _adaptive("max", "bwd", ndim, x, output_size, layout, indices is not None)
         return _backward(choice, dy, x, unbatched, indices, out)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..._c import ffi, lib
+from ..._threads import get_num_threads
 from ...spec import PoolSpec
-from ...threads import get_num_threads
 from ..tables import ADDITIONS, LIGHT, TABLES, Widened
 from .library import DTYPES, NULL, address, check, contiguous, five, isa_number, scratch, spatial
 

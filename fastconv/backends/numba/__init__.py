@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from math import prod
 from typing import Any
@@ -11,25 +13,35 @@ from ...spec import DTYPES, ConvSpec, PoolSpec
 from ..base import Spec
 
 
+@cache
+def _reason() -> str | None:
+    """Why Numba cannot be used here, as with a NumPy that it does not know; None if it can."""
+    if find_spec("numba") is None:
+        return "the package numba is not installed"
+    try:
+        import_module("numba")
+    except ImportError as error:
+        return f"the package numba cannot be loaded: {error}"
+    return None
+
+
 class _Numba:
     name = "numba"
 
     def available(self) -> str | None:
-        if find_spec("numba") is None:
-            return "the package numba is not installed"
+        if reason := _reason():
+            return reason
         if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
             return "NUMBA_DISABLE_JIT is set"
         return None
 
     def refuse(self, spec: Spec) -> str | None:
-        if isinstance(spec, ConvSpec):
-            return spec.beyond
         if isinstance(spec, PoolSpec):
             if spec.dtype not in DTYPES:
                 return f"{spec.dtype} has no kernels"
             if spec.kind == "avg" and prod(spec.kernel) > 2**53:
                 return "windows count more elements than float64 holds"
-        return None
+        return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
         return dict(self.compile(spec).algorithms)

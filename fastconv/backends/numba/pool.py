@@ -15,8 +15,8 @@ from math import prod
 
 import numpy as np
 
+from ..._threads import get_num_threads
 from ...spec import PoolSpec
-from ...threads import get_num_threads
 from ..tables import ADDITIONS, LIGHT, TABLES, Widened
 from . import workers
 from .engine import turn
