@@ -176,9 +176,16 @@ int64_t fc_pixels_rows_bytes(const fc_conv_plan *p, int64_t n, int64_t channels)
 void fc_pixels_rows(const fc_pixels *t, int64_t n, int64_t channels, void *memory, fc_rows *rows);
 
 /* Whole filters as rows of lanes: rows[(x - c) taps + t] holds tap t of source channel x for the lanes from l0 on. Taps
- * of many filters lie one after another in memory; fc_filter_step says how many channels to ask for at a time. */
+ * of many filters lie one after another in memory; fc_filter_step says how many channels to ask for at a time: with filters
+ * of at most FC_FILTER_ROWS taps they make as many rows at most. */
 #define FC_FILTER_ROWS 128
 int64_t fc_filter_step(const fc_conv_plan *p);
+
+/* Memory for so many rows, small enough for the stack of any thread (musl's have 128 KB). */
+typedef union fc_filter_memory {
+  float f32[FC_FILTER_ROWS * FC_MAX_TILE / sizeof(float)];
+  double f64[FC_FILTER_ROWS * FC_MAX_TILE / sizeof(double)];
+} fc_filter_memory;
 void fc_filter_rows(const fc_conv_plan *p, const char *w, int tile, int64_t l0, int64_t c, int64_t c1, void *rows);
 
 #endif

@@ -81,10 +81,10 @@ static void pack_phase(const fc_conv_plan *p, const fc_phase *ph, const char *w,
 /* The same for all phases, which read each filter once. */
 static void pack_panel(const fc_conv_plan *p, int64_t g, const char *w, char *packed, int64_t l0, int64_t c, int64_t c1) {
   const int tile = tile_of(p), filters = whole_filters(p);
-  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
-  if (filters) fc_filter_rows(p, w, tile, l0, c, c1, rows);
+  fc_filter_memory rows;
+  if (filters) fc_filter_rows(p, w, tile, l0, c, c1, &rows);
   for (const fc_phase *ph = p->phases; ph < p->phases + p->nphase; ph++)
-    pack_phase(p, ph, w, filters ? (const char *)rows : 0,
+    pack_phase(p, ph, w, filters ? (const char *)&rows : 0,
                packed + (ph->packed + g * fc_packed_elements(p->dc, tile, ph->k)) * p->es, l0, c, c1);
 }
 

@@ -202,13 +202,13 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   const int64_t es = p->es, plane = p->d.ker[1] * p->d.ker[2], taps = fc_product3(p->d.ker), step = fc_filter_step(p),
                 parts = fc_div_up(p->sc, step), together = fc_wino_together(p);
   const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step);
-  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
+  fc_filter_memory rows;
   int order[FC_WINO_TAPS];
   fc_wino_order(p, order);
   void *part = fc_range_open(p, fc_range_packed(p, j->packed), index);
   for (int64_t l = 0; l < p->dc; l += nr) {
-    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, rows);
-    fc_range_filters(p, rows, c1 - c0, part);
+    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, &rows);
+    fc_range_filters(p, &rows, c1 - c0, part);
     for (int64_t i = 0; i < p->d.ker[0]; i++) {
       const int64_t block = i / together * together, k = (fc_min(p->d.ker[0], block + together) - block) * p->sc,
                     kstep = fc_product_kstep(p->kn, k), k_of = (i - block) * p->sc;
@@ -217,7 +217,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
         run = fc_min(c1, k1 - k_of) - c;
         const int64_t at = g * FC_WINO_FREQUENCIES * frequency_elements(p) + block * p->sc * fc_round_up(p->dc, nr) +
                            fc_packed_at(p->dc, nr, l, k0, k1 - k0) + (k_of + c - k0) * nr;
-        const fc_wino t = {.strip = (char *)rows + ((c - c0) * taps + fc_wino_tap(p, i) * plane) * nr * es,
+        const fc_wino t = {.strip = (char *)&rows + ((c - c0) * taps + fc_wino_tap(p, i) * plane) * nr * es,
                            .plane = j->packed + at * es,
                            .columns = taps,
                            .step = fc_wino_step(p),

@@ -47,15 +47,15 @@ static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * fc_
 /* The filters of the result channels from l on, to u; the sums of their magnitudes, to part. */
 static void transform_filters(const fc_conv_plan *p, const char *w, int64_t group, int64_t l, char *u, void *part) {
   const int64_t es = p->es, nr = p->kn->nr, taps = fc_product3(p->d.ker), step = fc_filter_step(p);
-  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
+  fc_filter_memory rows;
   int order[FC_WINO_TAPS];
   fc_wino_order(p, order);
   for (int64_t c = 0; c < p->sc; c += step) {
     const int64_t c1 = fc_min(p->sc, c + step);
-    fc_filter_rows(p, w + group * p->d.ocg * p->d.ws[0] * es, (int)nr, l, c, c1, rows);
-    fc_range_filters(p, rows, c1 - c, part);
+    fc_filter_rows(p, w + group * p->d.ocg * p->d.ws[0] * es, (int)nr, l, c, c1, &rows);
+    fc_range_filters(p, &rows, c1 - c, part);
     for (int64_t i = 0; i < p->d.ker[0]; i++) {
-      const fc_wino t = {.strip = (char *)rows + fc_wino_tap(p, i) * p->d.ker[1] * p->d.ker[2] * nr * es,
+      const fc_wino t = {.strip = (char *)&rows + fc_wino_tap(p, i) * p->d.ker[1] * p->d.ker[2] * nr * es,
                          .plane = u + (i * p->sc + c) * nr * es,
                          .columns = taps,
                          .step = fc_wino_step(p),

@@ -16,13 +16,12 @@ const char *fc_line_refuse(const fc_conv_plan *p, int points) {
   const fc_conv_desc *d = &p->d;
   const int axis = fc_line_axis(d);
   if (axis < 0 || d->ker[axis] > points - 1) return "";
+  if (fc_product3(d->ker) > FC_FILTER_ROWS) return "its transform takes kernels of at most 128 taps"; /* see fc_filter_memory */
   for (int i = 0; i < 3; i++) {
     if (i == axis) continue;
     if (d->stride[i] != 1 || (d->ker[i] == 1 && (d->pad[i] != 0 || d->in[i] != d->out[i]))) return "";
   }
   if (d->stride[axis] != 1 || d->dil[axis] != 1) return "stride or dilation is not 1";
-  /* What filters are transformed from holds so many rows. */
-  if (fc_product3(d->ker) > FC_FILTER_ROWS) return "the kernel has too many taps";
   if (d->strict) return "strict precision takes direct algorithms only";
   return 0;
 }
@@ -191,11 +190,11 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   const int64_t all = p->phases[0].k / taps, kstep = fc_product_kstep(kn, all);
   const fc_axis *a = &p->phases[0].ax[axis], *rows = rows_of(p);
   const int turned = a->off[0] > a->off[1];
-  double filters[FC_FILTER_ROWS * FC_MAX_LANES];
+  fc_filter_memory filters;
   void *part = fc_range_open(p, fc_range_packed(p, j->packed), index);
   for (int64_t l = 0; l < p->dc; l += nr) {
-    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, filters);
-    fc_range_filters(p, filters, c1 - c0, part);
+    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, &filters);
+    fc_range_filters(p, &filters, c1 - c0, part);
     for (int y = 0; y < rows->ntap; y++)
       for (int64_t c = c0, run; c < c1; c += run) {
         const int64_t k = y * p->sc + c, k0 = k / kstep * kstep, k1 = fc_min(all, k0 + kstep);
@@ -203,7 +202,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
         const int64_t at = g * points * point_elements(p) + fc_packed_at(p->dc, nr, l, k0, k1 - k0) + (k - k0) * nr;
         const int64_t first = ((c - c0) * whole + rows->tap[y] * taps + (turned ? taps - 1 : 0)) * nr;
         for (int64_t v = 0; v < nr; v += kn->vl) {
-          const fc_line t = {.from = (char *)filters + (first + v) * es,
+          const fc_line t = {.from = (char *)&filters + (first + v) * es,
                              .matrix = fc_line_matrix(p, FC_LINE_FILTERS),
                              .to = j->packed + (at + v) * es,
                              .from_element = turned ? -nr : nr,

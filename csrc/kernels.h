@@ -16,19 +16,10 @@
 /* The largest tile of any ISA and dtype: what fixed-size tables on the stack are made for. */
 #define FC_MAX_LANES 64
 
-#define FC_ALIGN 64
+/* The most bytes that the lanes of a panel take at one depth. */
+#define FC_MAX_TILE 128
 
-enum {
-  FC_ACT_NONE,
-  FC_ACT_RELU,
-  FC_ACT_LEAKY,
-  FC_ACT_CLIP,
-  FC_ACT_SIGMOID,
-  FC_ACT_TANH,
-  FC_ACT_SILU,
-  FC_ACT_HARDSWISH,
-  FC_ACT_GELU
-};
+#define FC_ALIGN 64
 
 /* A matrix in memory: element (i, j) at p[(roff ? roff[i] : i rs) + (coff ? coff[j] : j cs)], in elements.
  * With coff, crun[j] says how many columns from j on lie next to each other. */

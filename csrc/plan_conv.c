@@ -211,6 +211,7 @@ static int strides_known(const int64_t strides[5], const int64_t reach[5]) {
 /* All that does not need memory; a description is looked at whole, before it is computed with. */
 static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
   memset(p, 0, sizeof *p);
+  if (!d) return FC_ERROR_ARGUMENT;
   const fc_kernels *kn = fc_kernels_of(d->isa, d->dtype);
   const int weight = d->direction == FC_BWD_WEIGHT;
   if (!kn || !fc_between(d->direction, FC_FWD, FC_BWD_WEIGHT) || !fc_between(d->algorithm, 0, ALGORITHMS) || d->limit < 0 ||
@@ -222,15 +223,26 @@ static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
   const int64_t y[] = {d->n, d->groups, d->ocg, d->out[0], d->out[1], d->out[2]};
   const int64_t w[] = {d->groups, d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
   if (!fc_elements(x, 6) || !fc_elements(y, 6) || !fc_elements(w, 6) || !in_proportion(d)) return FC_ERROR_ARGUMENT;
+  const int back = d->direction == FC_BWD_INPUT;
+  const int64_t x5[] = {d->n, d->groups * d->icg, d->in[0], d->in[1], d->in[2]};
+  const int64_t y5[] = {d->n, d->groups * d->ocg, d->out[0], d->out[1], d->out[2]};
+  const int64_t w5[] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
+  p->d = *d;
+  if (!d->has_add) memset(p->d.as, 0, sizeof p->d.as);
+  d = &p->d;
+  if (!fc_settle(p->d.xs, x5, 5) || !fc_settle(p->d.ys, y5, 5) || !fc_settle(p->d.ws, w5, 5) ||
+      !fc_settle(p->d.as, back ? x5 : y5, 5) ||
+      !(weight ? fc_apart(d->ws, w5, 5)
+        : back ? fc_apart(d->xs, x5, 5)
+               : fc_apart(d->ys, y5, 5)))
+    return FC_ERROR_ARGUMENT;
   const int64_t image[] = {d->n, d->groups * fc_max(d->icg, d->ocg), FC_MOST, FC_MOST, FC_MOST};
   const int64_t filters[] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
   if (!strides_known(d->xs, image) || !strides_known(d->ys, image) || !strides_known(d->ws, filters) ||
       (d->has_add && !strides_known(d->as, image)))
     return FC_ERROR_REFUSED;
-  p->d = *d;
   p->kn = kn;
   p->es = d->dtype == FC_F32 ? 4 : 8;
-  const int back = d->direction == FC_BWD_INPUT;
   p->sc = back ? d->ocg : d->icg;
   p->dc = back ? d->icg : d->ocg;
   p->wm = d->ws[back ? 1 : 0];
@@ -289,13 +301,16 @@ int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *p) {
   return fc_conv_own_packed_bytes(p) + (p->direct ? fc_conv_own_packed_bytes(p->direct) : 0);
 }
 
-int fc_conv_plan_threads(const fc_conv_plan *p, int nthreads) { return macs(&p->d) < FC_SERIAL_MACS ? 1 : nthreads; }
+int fc_conv_plan_threads(const fc_conv_plan *p, int nthreads) {
+  return macs(&p->d) < FC_SERIAL_MACS ? 1 : fc_usable_threads(nthreads);
+}
 
 int64_t fc_conv_own_workspace(const fc_conv_plan *p, int nthreads, int packed) {
   fc_conv_call call = {.p = p};
+  nthreads = fc_usable_threads(nthreads);
   p->algorithm->pieces(&call, nthreads);
   const int64_t weights = packed || p->algorithm->execute ? 0 : fc_round_up(fc_conv_own_packed_bytes(p), FC_ALIGN);
-  return weights + call.shared + fc_max(1, nthreads) * call.scratch + 2 * FC_ALIGN;
+  return weights + call.shared + nthreads * call.scratch + 2 * FC_ALIGN;
 }
 
 int64_t fc_conv_plan_workspace(const fc_conv_plan *p, int nthreads, int packed) {
@@ -305,7 +320,10 @@ int64_t fc_conv_plan_workspace(const fc_conv_plan *p, int nthreads, int packed) 
 }
 
 int fc_conv_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
-  const int status = p->algorithm->pack ? p->algorithm->pack(p, w, fc_aligned(packed), nthreads) : FC_OK;
+  if (!p->algorithm->pack) return FC_OK;
+  if (!w || !packed) return FC_ERROR_ARGUMENT;
+  nthreads = fc_usable_threads(nthreads);
+  const int status = p->algorithm->pack(p, w, fc_aligned(packed), nthreads);
   return status || !p->direct ? status : fc_conv_pack(p->direct, w, (char *)packed + fc_conv_own_packed_bytes(p), nthreads);
 }
 
@@ -331,6 +349,10 @@ int fc_conv_own_run(fc_conv_call *call, const void *packed, int nthreads) {
 
 int fc_conv_run(const fc_conv_plan *p, const void *first, const void *second, const void *packed, const void *bias,
                 const void *add, void *result, void *workspace, int nthreads) {
+  if (!first || !(second || (packed && p->algorithm->packed)) || (p->d.has_bias && !bias) || (p->d.has_add && !add) || !result ||
+      !workspace)
+    return FC_ERROR_ARGUMENT;
+  nthreads = fc_usable_threads(nthreads);
   fc_conv_call call = {
       .p = p, .first = first, .second = second, .bias = bias, .add = add, .result = result, .workspace = fc_aligned(workspace)};
   return (p->direct ? fc_range_run : fc_conv_own_run)(&call, packed, nthreads);

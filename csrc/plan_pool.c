@@ -214,7 +214,8 @@ static int is_partition(const fc_pool_axis *a) {
 }
 
 int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
-  if (!valid(d)) return FC_ERROR_ARGUMENT;
+  *plan = 0;
+  if (!d || !valid(d)) return FC_ERROR_ARGUMENT;
   const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT, turned = backward && !max;
   fc_pool_plan *p = calloc(1, sizeof *p);
   if (!p) return FC_ERROR_MEMORY;
@@ -494,14 +495,31 @@ static pool_cut cut_rows(const fc_pool_plan *p, const fc_pool_strides *s, int nt
   return c;
 }
 
-int64_t fc_pool_plan_workspace(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
-  int64_t scratch = cut_call(p, s, nthreads).scratch;
-  if (gathers(p, s)) scratch = fc_max(scratch, cut_rows(p, s, nthreads).scratch);
-  return fc_max(1, nthreads) * scratch + FC_ALIGN;
+/* Strides in a form of their own, if they are such. Those of arrays that the direction does not have mean nothing. */
+static int settle(const fc_pool_plan *p, fc_pool_strides *s, const fc_pool_strides *given) {
+  const fc_pool_desc *d = &p->d;
+  const int backward = d->direction == FC_BWD_INPUT;
+  const int64_t x[5] = {d->n, d->c, d->in[0], d->in[1], d->in[2]}, y[5] = {d->n, d->c, d->out[0], d->out[1], d->out[2]};
+  *s = *given;
+  if (backward && (d->kind != FC_MAX || d->indices)) memset(s->x, 0, sizeof s->x);
+  if (!backward) memset(s->dx, 0, sizeof s->dx);
+  if (!d->indices) memset(s->indices, 0, sizeof s->indices);
+  const int found = d->indices && !backward;
+  return fc_settle(s->x, x, 5) && fc_settle(s->y, y, 5) && fc_settle(s->dx, x, 5) && fc_settle(s->indices, y, 5) &&
+         (backward ? fc_apart(s->dx, x, 5) : fc_apart(s->y, y, 5)) && (!found || fc_apart(s->indices, y, 5));
+}
+
+int64_t fc_pool_plan_workspace(const fc_pool_plan *p, const fc_pool_strides *strides, int nthreads) {
+  fc_pool_strides s;
+  if (!settle(p, &s, strides)) return -1;
+  nthreads = fc_usable_threads(nthreads);
+  int64_t scratch = cut_call(p, &s, nthreads).scratch;
+  if (gathers(p, &s)) scratch = fc_max(scratch, cut_rows(p, &s, nthreads).scratch);
+  return nthreads * scratch + FC_ALIGN;
 }
 
 int fc_pool_plan_threads(const fc_pool_plan *p, int nthreads) {
-  return p->d.n * p->d.c * larger(p, 0) * larger(p, 1) * larger(p, 2) < FC_SERIAL_POOL ? 1 : nthreads;
+  return p->d.n * p->d.c * larger(p, 0) * larger(p, 1) * larger(p, 2) < FC_SERIAL_POOL ? 1 : fc_usable_threads(nthreads);
 }
 
 /* ------------------------------------------------------------------------------------------------- running */
@@ -656,10 +674,13 @@ static int streams(const fc_pool_plan *p, const fc_pool_strides *s, const void *
   return s->dx[1] == 1 && bits % 16 == 0 && p->d.n * p->d.c * p->d.in[0] * p->d.in[1] * p->d.in[2] * p->es >= FC_POOL_STREAM;
 }
 
-int fc_pool_run(const fc_pool_plan *p, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
+int fc_pool_run(const fc_pool_plan *p, const fc_pool_strides *given, const void *x, void *y, int64_t *indices, void *dx,
                 void *workspace, int nthreads) {
   const int backward = p->d.direction == FC_BWD_INPUT, max = p->d.kind == FC_MAX;
-  if (!y || (backward ? !dx : !x) || (p->d.indices ? !indices : backward && max && !x)) return FC_ERROR_ARGUMENT;
+  fc_pool_strides own, *strides = &own;
+  if (!y || (backward ? !dx : !x) || (p->d.indices ? !indices : backward && max && !x) || !workspace || !settle(p, &own, given))
+    return FC_ERROR_ARGUMENT;
+  nthreads = fc_usable_threads(nthreads);
   pool_job j = {p, strides, cut_call(p, strides, nthreads), x, y, dx, fc_aligned(workspace), indices, streams(p, strides, dx),
                 0, 0};
   int status = fc_parallel_for(nthreads, j.cut.pieces, piece, &j);

@@ -344,10 +344,10 @@ static void check_product(const product *v, int a_t, int b_t, int out_t, int act
       .m = m,
       .n = n,
       .k = k,
-      .as = {m * k, a_t ? 1 : k, a_t ? m : 1},
-      .bs = {k * n, b_t ? 1 : n, b_t ? k : 1},
-      .cs = {m * n, n, 1},
-      .os = {m * n, out_t ? 1 : n, out_t ? m : 1},
+      .a_stride = {m * k, a_t ? 1 : k, a_t ? m : 1},
+      .b_stride = {k * n, b_t ? 1 : n, b_t ? k : 1},
+      .c_stride = {m * n, n, 1},
+      .out_stride = {m * n, out_t ? 1 : n, out_t ? m : 1},
       .alpha = extras ? 2 : 1,
       .beta = extras ? -3 : 0,
       .act = activation(act),
@@ -362,9 +362,11 @@ static void check_product(const product *v, int a_t, int b_t, int out_t, int act
     EACH(i, m)
       EACH(j, n) {
         double sum = 0;
-        EACH(x, k) sum += get(&a, t * d.as[0] + i * d.as[1] + x * d.as[2]) * get(&b, t * d.bs[0] + x * d.bs[1] + j * d.bs[2]);
-        if (extras) sum = 2 * sum - 3 * get(&c, t * d.cs[0] + i * d.cs[1] + j * d.cs[2]) + get(&bias, j);
-        expected[t * d.os[0] + i * d.os[1] + j * d.os[2]] = activate(&d.act, sum);
+        EACH(x, k)
+          sum += get(&a, t * d.a_stride[0] + i * d.a_stride[1] + x * d.a_stride[2]) *
+                 get(&b, t * d.b_stride[0] + x * d.b_stride[1] + j * d.b_stride[2]);
+        if (extras) sum = 2 * sum - 3 * get(&c, t * d.c_stride[0] + i * d.c_stride[1] + j * d.c_stride[2]) + get(&bias, j);
+        expected[t * d.out_stride[0] + i * d.out_stride[1] + j * d.out_stride[2]] = activate(&d.act, sum);
       }
   char what[200];
   snprintf(what, sizeof what, "%lld x (%lld x %lld x %lld), transposed %d %d %d, activation %d, extras %d, %d threads",

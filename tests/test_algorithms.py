@@ -499,6 +499,13 @@ def test_pixels_so_far_apart_that_they_are_copied(c_target: Target, dtype: str, 
         testing.assert_close(out, a[what], 0, what)
 
 
+@on_c
+def test_a_kernel_of_more_taps_than_the_transforms_have_room_for(c_target: Target) -> None:
+    with testing.on(c_target):
+        y = fc.conv2d(np.ones((1, 16, 352, 8), np.float32), np.ones((16, 16, 350, 3), np.float32))
+    np.testing.assert_array_equal(y, np.full((1, 16, 3, 6), 16 * 350 * 3, np.float32))
+
+
 # ---------------------------------------------------------------------------------------------- NaN and infinity
 
 
