@@ -5,11 +5,11 @@
     python tests/mutants --unbroken   their tests on the code as it is: they are green
     python tests/mutants --list       their names
 
-The mutants are the tables of the .toml files beside this one: ``file``, the text ``old`` in it, which stands there once, the
-text ``new`` in its place, and ``tests``, the arguments of the pytest that is to turn red: few tests, so that it takes
-seconds. All happens in a copy of the project. Of the C library only what a mutant touches is compiled anew, and of the
-kernels' bodies only one instruction set (``isa``, scalar unless said), on which the tests then run alone. What Numba compiles
-is kept in the copy.
+The mutants are the tables of the .toml files beside this one: ``file``, the text ``old`` in it, which stands there
+once, the text ``new`` in its place, and ``tests``, the arguments of the pytest that is to turn red: few tests, so that
+it takes seconds. All happens in a copy of the project. Of the C library only what a mutant touches is compiled anew,
+and of the kernels' bodies only one instruction set (``isa``, scalar unless said), on which the tests then run alone.
+What Numba compiles is kept in the copy.
 
 A mutant that no test sees has survived: the exit status is 1 then.
 """
@@ -40,7 +40,7 @@ _PATIENCE = 300
 
 @dataclass(frozen=True)
 class Mutant:
-    """A break: in ``file``, ``new`` instead of ``old``; ``tests`` see it, on instruction set ``isa`` where one is named."""
+    """A break: in ``file``, ``new`` instead of ``old``; ``tests`` see it, on ``isa`` alone where that is named."""
 
     name: str
     file: str
@@ -76,7 +76,7 @@ class Library:
 
     def __init__(self, root: Path) -> None:
         sys.path.insert(0, str(root))
-        from csrc import build_ffi  # noqa: PLC0415
+        from csrc import build_ffi
 
         sys.path.pop(0)
         os.chdir(root)
