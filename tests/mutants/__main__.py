@@ -71,6 +71,10 @@ def mutants() -> list[Mutant]:
     return found
 
 
+class _CannotRun(Exception):
+    """Nothing that a test could see: it does not compile, or no test is named, or none can be imported."""
+
+
 class Library:
     """The C library of a copy of the project, compiled source by source and only where something has changed."""
 
@@ -101,7 +105,7 @@ class Library:
         return [s for s in users if not (mutant.isa and s.parent.name == "isa" and s.stem != mutant.isa)]
 
     def build(self, *changed: Mutant) -> None:
-        """Anew what has been touched by these, or all; SystemExit with what the compiler says if it cannot be."""
+        """Anew what has been touched by these, or all."""
         touched = {source for mutant in changed for source in self._touched(mutant)} if changed else self.sources
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             list(pool.map(self._compile, touched))
@@ -113,7 +117,7 @@ class Library:
         to = str(self._object(source))
         command = [*self.compiler, *self.flags, "-MMD", "-c", str(source), "-o", to]
         if (ran := subprocess.run(command, capture_output=True, text=True)).returncode:
-            raise SystemExit(f"{source} does not compile:\n{ran.stderr}")
+            raise _CannotRun(f"{source} does not compile:\n{ran.stderr}")
 
 
 def _copied(to: Path) -> None:
@@ -145,8 +149,7 @@ def _red(mutant: Mutant, root: Path) -> str | None:
         return re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", ran.stdout, re.MULTILINE)[1]
     if ran.returncode < 0:
         return f"a test that crashes, among {mutant.tests}"
-    # No tests, or they cannot be imported: then the mutant breaks nothing that a test could see.
-    raise SystemExit(f"{mutant.name}: pytest could not run (status {ran.returncode})\n{ran.stdout}\n{ran.stderr}")
+    raise _CannotRun(f"pytest ends with status {ran.returncode}\n{ran.stdout}{ran.stderr}")
 
 
 def run(chosen: list[Mutant], unbroken: bool) -> list[str]:
@@ -160,18 +163,21 @@ def run(chosen: list[Mutant], unbroken: bool) -> list[str]:
             started = time.monotonic()
             path = root / mutant.file
             whole = path.read_text()
-            broken = mutant.applied(whole)
-            if not unbroken:
-                path.write_text(broken)
-                here = [mutant] if mutant.is_c else []
-                if here or stale:
-                    library.build(*stale, *here)
-                stale = here
-            red = _red(mutant, root)
+            try:
+                if not unbroken:
+                    path.write_text(mutant.applied(whole))
+                    here = [mutant] if mutant.is_c else []
+                    stale, changed = here, [*stale, *here]
+                    if changed:
+                        library.build(*changed)
+                red = _red(mutant, root)
+                verdict = red or ("green" if unbroken else "SURVIVED")
+                right = (red is None) == unbroken
+            except (_CannotRun, ValueError) as error:
+                verdict, right = f"CANNOT RUN, {error}", False
             path.write_text(whole)
-            if (red is None) != unbroken:
+            if not right:
                 wrong.append(mutant.name)
-            verdict = red or ("green" if unbroken else "SURVIVED")
             print(f"{number}/{len(chosen)} {mutant.name}: {verdict} ({time.monotonic() - started:.0f} s)", flush=True)
     return wrong
 
