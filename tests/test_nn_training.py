@@ -602,7 +602,7 @@ def test_accuracy_of_images_leaves_out_what_is_no_class():
     assert measured["loss"] == pytest.approx(nn.cross_entropy(y, t)[0])
 
 
-def test_every_sample_counts_alike_in_batches_of_any_size():
+def test_every_sample_counts_in_batches_of_any_size():
     net, (x, t) = _small_network(), _two_classes(7)
     assert nn.evaluate(net, x, t, batch_size=4) == pytest.approx(nn.evaluate(net, x, t), rel=1e-6)
 
