@@ -83,17 +83,16 @@ int fc_gemm_run(const fc_gemm_desc *desc, const void *a, const void *b, const vo
 enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
 
 /* One pooling problem, x (n, c, in) to y (n, c, out): FC_FWD makes y of x; FC_BWD_INPUT makes dx of y, which then is dy,
- * and for FC_MAX of x or indices. windows[i] holds (start, end, count) of every output along a dimension: it pools
- * start, start + dil, ... below end, inside of x. FC_AVG divides by divisor or, if that is 0, by the product
- * of the counts. Where windows lie evenly, o stride - pad with ker taps before they are clipped, these three say
- * so; else stride is 0. indices: FC_FWD of FC_MAX also finds where the maxima are, flat inside a channel plane of x; of
- * equal ones the first. */
+ * and for FC_MAX of x or indices. Along each dimension output o pools the positions o stride - pad + t dil of x, t below ker,
+ * as far as they are inside; of each window one has to be. adaptive: it pools those from floor(o in / out) to
+ * ceil((o + 1) in / out) instead. FC_AVG divides by divisor or, if that is 0, by the product of the counts: the positions of
+ * the window before in + pad_end, without those in the padding unless count_pad. dil is 1 for sums and averages.
+ * indices: FC_FWD of FC_MAX also finds where the maxima are, flat inside a channel plane of x; of equal ones the first.
+ * Where maxima are located, FC_F32 has at most 2^24 positions in a plane. No array has more than 2^31 - 1 elements. */
 typedef struct fc_pool_desc {
-  int kind, direction, dtype, isa, indices;
-  int64_t n, c, in[3], out[3], dil[3];
-  const int64_t *windows[3];
+  int kind, direction, dtype, isa, indices, adaptive, count_pad;
+  int64_t n, c, in[3], out[3], ker[3], stride[3], pad[3], pad_end[3], dil[3];
   double divisor;
-  int64_t ker[3], stride[3], pad[3];
 } fc_pool_desc;
 
 /* Over (n, channel, d, h, w), in elements. */
@@ -107,8 +106,8 @@ int fc_pool_plan_create(const fc_pool_desc *desc, fc_pool_plan **plan);
 void fc_pool_plan_destroy(fc_pool_plan *plan);
 int64_t fc_pool_plan_workspace(const fc_pool_plan *plan, const fc_pool_strides *strides, int nthreads);
 int fc_pool_plan_threads(const fc_pool_plan *plan, int nthreads);
-/* Arrays that the direction does not have are NULL; so may be indices. FC_ERROR_ARGUMENT, and some dx, if given indices are
- * not all inside a channel plane. */
+/* Arrays that the direction does not have are NULL. FC_ERROR_ARGUMENT if one that it has is; also, and then with some dx, if
+ * given indices are not all inside a channel plane. */
 int fc_pool_run(const fc_pool_plan *plan, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
                 void *workspace, int nthreads);
 

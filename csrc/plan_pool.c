@@ -1,7 +1,8 @@
 /* Pooling plans: windows in both directions, and how a call is cut into tiles. */
-#include "threads.h"
+#include <float.h>
 
-#include "kernels.h"
+#include "check.h"
+#include "threads.h"
 
 /* Below this many elements on the larger side a second thread costs more than it brings. */
 #define FC_SERIAL_POOL (64 * 1024)
@@ -43,13 +44,13 @@ struct fc_pool_plan {
   int64_t most_around;         /* rows of windows that reach a row of dx, if dx can be gathered, else 0 */
   int64_t plane;               /* height times width of a source whose planes become one element, else 0 */
   int spread;                  /* planes of the target are made of one element each */
-  int64_t *ranges;             /* every axis' from and to */
-  double *numbers;             /* every axis' divisor and share */
+  void *tables[3];             /* of each axis */
 };
 
 /* How one call is cut: units are blocks of channels of an image; a piece is some units, or some rows of one. */
 typedef struct pool_cut {
   int form;
+  int lengthy;                 /* FC_POOL_LONG */
   void (*gradient)(const fc_pool_tile *t); /* of maxima, in rows of dx */
   fc_pool_axis axis[3];
   int64_t lanes, blocks, most_rows, units, units_per_piece, rows, rows_per_piece, pieces, columns, span, scratch;
@@ -73,30 +74,94 @@ typedef struct pool_job {
 
 static int64_t larger(const fc_pool_plan *p, int axis) { return fc_max(p->axis[axis].source, p->axis[axis].target); }
 
-/* The windows as they are: targets are outputs. */
-static void axis_forward(fc_pool_axis *a, const int64_t *windows, int64_t *from, int64_t *to, double *divisor) {
-  for (int64_t o = 0; o < a->target; o++) {
-    from[o] = fc_min(windows[3 * o], a->source); /* an empty window may start anywhere */
-    to[o] = fc_max(from[o], windows[3 * o + 1]);
-    divisor[o] = (double)windows[3 * o + 2];
+/* Window o along dimension i: the positions that it pools are in [from, to). Returns how many count. */
+static inline int64_t window(const fc_pool_desc *d, int i, int64_t o, int64_t *from, int64_t *to) {
+  const int64_t in = d->in[i], out = d->out[i], dil = d->dil[i];
+  if (d->adaptive) {
+    *from = o * in / out;
+    *to = fc_div_up((o + 1) * in, out);
+    return *to - *from;
+  }
+  const int64_t first = o * d->stride[i] - d->pad[i], end = fc_min(first + dil * (d->ker[i] - 1) + 1, in + d->pad_end[i]);
+  *from = first < 0 ? fc_round_up(-first, dil) + first : first;
+  *to = fc_min(end, in);
+  return d->count_pad ? end - first : fc_div_up(*to - *from, dil);
+}
+
+/* Every window has an element. */
+static int windows_hold(const fc_pool_desc *d, int i) {
+  for (int64_t o = 0; o < d->out[i]; o++) {
+    int64_t from, to;
+    window(d, i, o, &from, &to);
+    if (from >= to) return 0;
+  }
+  return 1;
+}
+
+/* The outputs that each input position is in: those that end after it, up to the last that starts before. dil is 1. */
+static void find_around(const fc_pool_desc *d, int i, int64_t *from, int64_t *to) {
+  const int64_t out = d->out[i];
+  int64_t first = 0, last = 0, end, start, unused;
+  window(d, i, 0, &start, &end);
+  for (int64_t at = 0; at < d->in[i]; at++) {
+    while (first < out && end <= at)
+      if (++first < out) window(d, i, first, &unused, &end);
+    while (last < out && start <= at)
+      if (++last < out) window(d, i, last, &start, &unused);
+    from[at] = first;
+    to[at] = fc_max(first, last);
   }
 }
 
-/* The outputs that each input position is in: those that end after it, up to the last that starts before. */
-static void find_around(const int64_t *windows, int64_t in, int64_t out, int64_t *from, int64_t *to) {
-  int64_t first = 0, last = 0;
-  for (int64_t i = 0; i < in; i++) {
-    while (first < out && windows[3 * first + 1] <= i) first++;
-    while (last < out && windows[3 * last] <= i) last++;
-    from[i] = first;
-    to[i] = fc_max(first, last);
+static int valid(const fc_pool_desc *d) {
+  const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT;
+  const int64_t x[] = {d->n, d->c, d->in[0], d->in[1], d->in[2]}, y[] = {d->n, d->c, d->out[0], d->out[1], d->out[2]};
+  if (!fc_between(d->kind, FC_MAX, FC_SUM) || (!backward && d->direction != FC_FWD) || !fc_elements(x, 5) || !fc_elements(y, 5) ||
+      !fc_kernels_of(d->isa, d->dtype) || (d->indices && !max))
+    return 0;
+  if (d->divisor != 0 && !(fabs(d->divisor) >= (d->dtype == FC_F32 ? FLT_MIN : DBL_MIN) &&
+                           fabs(d->divisor) <= (d->dtype == FC_F32 ? FLT_MAX : DBL_MAX)))
+    return 0;
+  /* Kernels count positions in numbers of the arrays' type. */
+  if (max && (d->indices || backward) && d->dtype == FC_F32 && fc_elements(d->in, 3) > 1 << 24) return 0;
+  for (int i = 0; i < 3; i++) {
+    if (!fc_between(d->dil[i], 1, max ? FC_MOST : 1)) return 0;
+    if (!d->adaptive && !(fc_between(d->ker[i], 1, FC_MOST) && fc_between(d->stride[i], 1, FC_MOST) &&
+                          fc_between(d->pad[i], 0, FC_MOST) && fc_between(d->pad_end[i], 0, FC_MOST)))
+      return 0;
+    if (d->adaptive && d->dil[i] != 1) return 0;
+    if (!windows_hold(d, i)) return 0;
   }
+  return 1;
 }
 
-/* Targets are input positions. */
-static void axis_backward(fc_pool_axis *a, const int64_t *windows, int64_t *from, int64_t *to, double *share) {
-  find_around(windows, a->target, a->source, from, to);
-  for (int64_t o = 0; o < a->source; o++) share[o] = (double)windows[3 * o + 2];
+/* The tables of dimension i, in one piece of memory, which is returned; NULL if there is none. */
+static void *make_axis(const fc_pool_desc *d, int i, fc_pool_axis *a, fc_pool_around *around) {
+  const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT, turned = backward && !max;
+  const int64_t in = d->in[i], out = d->out[i], targets = turned ? in : out;
+  const int64_t divisors = d->kind == FC_AVG ? targets : 0, shares = turned && divisors ? out : 0;
+  const int64_t arounds = backward && max && d->indices && d->dil[i] == 1 ? in : 0;
+  char *memory = malloc((size_t)(2 * targets + 2 * arounds) * sizeof(int64_t) + (size_t)(divisors + shares) * sizeof(double));
+  if (!memory) return 0;
+  int64_t *from = (int64_t *)memory, *to = from + targets, *begins = to + targets, *ends = begins + arounds;
+  double *divisor = (double *)(ends + arounds), *share = divisor + divisors;
+  *a = (fc_pool_axis){turned ? out : in, targets, d->dil[i], from, to, divisors ? divisor : 0, shares ? share : 0};
+  if (turned) find_around(d, i, from, to);
+  if (arounds) {
+    find_around(d, i, begins, ends);
+    *around = (fc_pool_around){begins, ends};
+  }
+  double *counts = turned ? share : divisor;
+  for (int64_t o = 0; o < out && (!turned || shares); o++) {
+    int64_t start, end;
+    const int64_t count = window(d, i, o, &start, &end);
+    if (!turned) {
+      from[o] = start;
+      to[o] = end;
+    }
+    if (divisors) counts[o] = d->divisor == 0 ? (double)count : i == 0 ? d->divisor : 1;
+  }
+  return memory;
 }
 
 static int same(const double *v, int64_t n) {
@@ -116,12 +181,17 @@ static int64_t longest(const fc_pool_axis *a) {
 static int64_t around_rows(const fc_pool_plan *p) {
   const fc_pool_desc *d = &p->d;
   int64_t most[3] = {0};
+  if (d->in[0] * d->out[0] != 1 || d->in[1] * d->in[2] >= 1 << 24 || !p->around[1].from || !p->around[2].from) return 0;
   for (int i = 1; i < 3; i++)
     for (int64_t j = 0; j < d->in[i]; j++) most[i] = fc_max(most[i], p->around[i].to[j] - p->around[i].from[j]);
-  const int64_t plane = d->in[1] * d->in[2];
-  return d->in[0] * d->out[0] == 1 && d->dil[1] * d->dil[2] == 1 && plane < 1 << 24 && most[1] * most[2] <= FC_POOL_GROUP
-             ? most[1]
-             : 0;
+  return most[1] * most[2] <= FC_POOL_GROUP ? most[1] : 0;
+}
+
+/* Windows that lie evenly, if no more padding comes with them than the source has room for. */
+static fc_pool_even even_axis(const fc_pool_desc *d, int i, int turned) {
+  const int64_t source = turned ? d->out[i] : d->in[i];
+  if (d->adaptive || (turned && d->stride[i] != 1) || (d->ker[i] - 1) * d->dil[i] > 2 * source) return (fc_pool_even){0};
+  return turned ? (fc_pool_even){1, d->ker[i] - 1 - d->pad[i], d->ker[i]} : (fc_pool_even){d->stride[i], d->pad[i], d->ker[i]};
 }
 
 static int takes_all(const fc_pool_axis *a) {
@@ -142,68 +212,40 @@ static int is_partition(const fc_pool_axis *a) {
 }
 
 int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
-  const fc_kernels *kn = fc_kernels_of(d->isa, d->dtype);
-  const int backward = d->direction == FC_BWD_INPUT, max = d->kind == FC_MAX;
-  if (!kn || d->n < 1 || d->c < 1 || (backward && !max && (d->dil[0] != 1 || d->dil[1] != 1 || d->dil[2] != 1)))
-    return FC_ERROR_ARGUMENT;
-  int64_t total = 0;
-  for (int i = 0; i < 3; i++) {
-    if (d->in[i] < 1 || d->out[i] < 1) return FC_ERROR_ARGUMENT;
-    total += d->in[i] + d->out[i];
-  }
+  if (!valid(d)) return FC_ERROR_ARGUMENT;
+  const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT, turned = backward && !max;
   fc_pool_plan *p = calloc(1, sizeof *p);
-  if (p) {
-    p->ranges = malloc(4 * (size_t)total * sizeof *p->ranges);
-    p->numbers = malloc(2 * (size_t)total * sizeof *p->numbers);
-  }
-  if (!p || !p->ranges || !p->numbers) {
-    fc_pool_plan_destroy(p);
-    return FC_ERROR_MEMORY;
-  }
+  if (!p) return FC_ERROR_MEMORY;
   p->d = *d;
-  p->kn = kn;
+  p->kn = fc_kernels_of(d->isa, d->dtype);
   p->es = d->dtype == FC_F32 ? 4 : 8;
-  const int turned = backward && !max;
-  int64_t *ranges = p->ranges;
-  double *numbers = p->numbers;
-  int uniform = 1;
-  double product = 1;
   for (int i = 0; i < 3; i++) {
-    fc_pool_axis *a = &p->axis[i];
-    const int64_t size = fc_max(d->in[i], d->out[i]), outs = d->out[i];
-    *a = (fc_pool_axis){
-        turned ? outs : d->in[i], turned ? d->in[i] : outs, d->dil[i], ranges, ranges + size, numbers, numbers + size};
-    double *factor = turned ? numbers + size : numbers;
-    (turned ? axis_backward : axis_forward)(a, d->windows[i], ranges, ranges + size, factor);
-    if (d->divisor != 0)
-      for (int64_t o = 0; o < outs; o++) factor[o] = i == 0 ? d->divisor : 1;
-    uniform &= same(factor, outs);
-    product *= factor[0];
-    if (!turned)
-      p->even[i] = (fc_pool_even){d->stride[i], d->pad[i], d->ker[i]};
-    else if (d->stride[i] == 1)
-      p->even[i] = (fc_pool_even){1, d->ker[i] - 1 - d->pad[i], d->ker[i]};
-    ranges += 2 * size;
-    numbers += 2 * size;
-    if (max && backward) {
-      p->around[i] = (fc_pool_around){ranges, ranges + size};
-      find_around(d->windows[i], d->in[i], outs, ranges, ranges + size);
-      ranges += 2 * size;
+    p->tables[i] = make_axis(d, i, &p->axis[i], &p->around[i]);
+    if (!p->tables[i]) {
+      fc_pool_plan_destroy(p);
+      return FC_ERROR_MEMORY;
     }
+    p->even[i] = even_axis(d, i, turned);
   }
   p->divide = d->kind == FC_AVG;
   p->op = max ? d->indices || backward ? FC_POOL_ARGMAX : FC_POOL_MAXIMUM : FC_POOL_TOTAL;
   if (turned && p->divide) {
     /* One divisor for all can wait until the sum is there; else every dy is divided first. */
-    p->divide = uniform;
-    if (!uniform) p->op = FC_POOL_SHARES;
-    for (int i = 0; i < 3; i++)
+    double product = 1;
+    for (int i = 0; i < 3; i++) {
+      p->divide &= same(p->axis[i].share, d->out[i]);
+      product *= p->axis[i].share[0];
+    }
+    if (!p->divide) p->op = FC_POOL_SHARES;
+    for (int i = 0; i < 3; i++) {
       for (int64_t j = 0; j < p->axis[i].target; j++) ((double *)p->axis[i].divisor)[j] = i == 0 ? product : 1;
+      if (p->divide) p->axis[i].share = 0;
+    }
   }
   p->most_rows = longest(&p->axis[0]) * longest(&p->axis[1]);
   p->most_taps = longest(&p->axis[2]);
   p->partition = is_partition(&p->axis[0]) && is_partition(&p->axis[1]) && is_partition(&p->axis[2]);
-  if (max && backward) p->most_around = around_rows(p);
+  if (max && backward && d->indices) p->most_around = around_rows(p);
   if (takes_all(&p->axis[1]) && takes_all(&p->axis[2])) p->plane = p->axis[1].source * p->axis[2].source;
   p->spread = turned && p->op == FC_POOL_TOTAL && takes_one(&p->axis[0]) && takes_one(&p->axis[1]) && takes_one(&p->axis[2]);
   *plan = p;
@@ -212,8 +254,7 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
 
 void fc_pool_plan_destroy(fc_pool_plan *p) {
   if (!p) return;
-  free(p->ranges);
-  free(p->numbers);
+  for (int i = 0; i < 3; i++) free(p->tables[i]);
   free(p);
 }
 
@@ -386,6 +427,7 @@ static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nt
 static pool_cut cut_rows(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
   const int64_t *ss = forward_like(p) ? s->x : s->y;
   pool_cut c = {.lanes = 1};
+  int64_t rows = p->most_rows;
   if (boxes_pay(p) && !p->spread) return cut_boxes(p, ss[1] == 1 && ss[4] != 1);
   static const int64_t zero = 0, one = 1;
   memcpy(c.axis, p->axis, sizeof c.axis);
@@ -399,9 +441,10 @@ static pool_cut cut_rows(const fc_pool_plan *p, const fc_pool_strides *s, int nt
     c.form = even ? FC_POOL_EVEN_COLUMNS : FC_POOL_COLUMNS;
     const int64_t width = c.axis[2].source;
     const int dense = ss[3] == width * ss[4] || c.axis[1].source == 1;
-    if (p->plane && dense && (p->op != FC_POOL_ARGMAX || s->dx[3] == width * s->dx[4])) {
-      const int single = c.axis[0].source == 1 && ss[4] == 1 && p->op != FC_POOL_ARGMAX;
+    if (p->plane && dense && p->op != FC_POOL_SHARES && (p->op != FC_POOL_ARGMAX || s->dx[3] == width * s->dx[4])) {
+      const int single = c.axis[0].source == 1 && c.axis[0].target == 1 && ss[4] == 1 && p->op != FC_POOL_ARGMAX;
       c.form = single ? FC_POOL_PLANES : FC_POOL_COLUMNS;
+      rows = c.axis[0].source;
       c.axis[1] = (fc_pool_axis){1, 1, 1, &zero, &one, c.axis[1].divisor, 0};
       c.axis[2] = (fc_pool_axis){p->plane, 1, 1, &zero, &p->plane, c.axis[2].divisor, 0};
     }
@@ -412,6 +455,11 @@ static pool_cut cut_rows(const fc_pool_plan *p, const fc_pool_strides *s, int nt
     if (c.form == FC_POOL_CHANNELS) /* a window is the least that a row buffer holds */
       c.lanes = fc_min(c.lanes, fc_max(1, FC_POOL_SPAN / (p->most_taps * p->kn->vl * p->es)) * p->kn->vl);
   }
+  /* Rows are reduced in groups, then columns one by one, unless these are neighbours; or all positions in groups. */
+  if (c.form == FC_POOL_POSITIONS) rows *= p->most_taps;
+  const int single_columns = c.form == FC_POOL_CHANNELS || c.form == FC_POOL_EVEN_COLUMNS || p->op == FC_POOL_SHARES;
+  c.lengthy = (p->op == FC_POOL_TOTAL || p->op == FC_POOL_SHARES) && c.form != FC_POOL_PLANES && c.form != FC_POOL_SPREAD &&
+              (rows > FC_POOL_ADDITIONS * FC_POOL_GROUP || (single_columns && p->most_taps > FC_POOL_ADDITIONS));
   c.blocks = fc_div_up(p->d.c, c.lanes);
   c.units = p->d.n * c.blocks;
   c.rows = c.axis[0].target * c.axis[1].target;
@@ -550,7 +598,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_pool_strides *s = j->strides;
   const int64_t row_pieces = fc_div_up(c->rows, c->rows_per_piece);
   const int scatter = p->d.kind == FC_MAX && p->d.direction == FC_BWD_INPUT, forward = forward_like(p);
-  fc_pool_tile t = {.op = p->op,
+  fc_pool_tile t = {.op = c->lengthy ? FC_POOL_LONG : p->op,
                     .divide = p->divide,
                     .form = c->form,
                     .channels = p->d.c,
@@ -608,6 +656,8 @@ static int streams(const fc_pool_plan *p, const fc_pool_strides *s, const void *
 
 int fc_pool_run(const fc_pool_plan *p, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
                 void *workspace, int nthreads) {
+  const int backward = p->d.direction == FC_BWD_INPUT, max = p->d.kind == FC_MAX;
+  if (!y || (backward ? !dx : !x) || (p->d.indices ? !indices : backward && max && !x)) return FC_ERROR_ARGUMENT;
   pool_job j = {p, strides, cut_call(p, strides, nthreads), x, y, dx, fc_aligned(workspace), indices, streams(p, strides, dx),
                 0, 0};
   int status = fc_parallel_for(nthreads, j.cut.pieces, piece, &j);

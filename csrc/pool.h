@@ -13,6 +13,7 @@ enum {
   FC_POOL_ARGMAX,              /* and where it was */
   FC_POOL_TOTAL,
   FC_POOL_SHARES,              /* a total of source elements, each divided by its own share first */
+  FC_POOL_LONG,                /* one of the last two, of so many elements that what rounding loses is summed, too */
 };
 
 /* What the lanes of a vector are, and what is done with them. */
@@ -29,12 +30,15 @@ enum {
 /* Taps that are reduced at once: a window of 3 x 3. */
 #define FC_POOL_GROUP 9
 
+/* Numbers that a sum adds one after the other without a look at what rounding loses. */
+#define FC_POOL_ADDITIONS 32
+
 /* One dimension. Target position i reduces the source positions from[i], from[i] + dil, ... below to[i]. */
 typedef struct fc_pool_axis {
   int64_t source, target, dil;
   const int64_t *from, *to;
-  const double *divisor;       /* of each target position: the result is divided by the product over the dimensions */
-  const double *share;         /* of each source position, for FC_POOL_SHARES */
+  const double *divisor;       /* of each target position, if it divides: the result by the product over the dimensions */
+  const double *share;         /* of each source position, for FC_POOL_SHARES, else NULL */
 } fc_pool_axis;
 
 /* The windows that each source position is in: from[i] to to[i]. */
@@ -59,7 +63,7 @@ typedef struct fc_pool_tile {
   int64_t most_rows, most_taps; /* source rows of a target row, columns of a window */
   const void *source;
   void *target;                /* FC_POOL_ARGMAX: may be NULL */
-  int64_t *indices;            /* may be NULL */
+  int64_t *indices;            /* NULL if maxima are not located */
   const void *dy;              /* with grad, of which the elements at the maxima += dy; strides are the target's */
   void *grad;
   int stream;                  /* grad is so large that its rows had better go past the caches */

@@ -11,7 +11,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from .autotune import autotune
+from ._threads import (
+    get_flush_denormals,
+    get_num_threads,
+    register_threadpoolctl,
+    set_flush_denormals,
+    set_num_threads,
+    threads,
+)
 from .dispatch import (
     backends,
     explain,
@@ -111,14 +118,7 @@ from .ops.pool import (
     sum_pool3d,
     sum_pool3d_backward,
 )
-from .threads import (
-    get_flush_denormals,
-    get_num_threads,
-    register_threadpoolctl,
-    set_flush_denormals,
-    set_num_threads,
-    threads,
-)
+from .tuning import autotune, forget_autotuned
 
 __version__ = "0.1.0"
 
@@ -171,6 +171,7 @@ __all__ = [
     "conv_transpose3d_backward",
     "empty",
     "explain",
+    "forget_autotuned",
     "gemm",
     "gemm_backward",
     "get_flush_denormals",

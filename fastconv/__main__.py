@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .bench import cli as bench
+from .bench import HELP
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit code: 0 if all went well, 1 if a check failed, 2 if it could not start."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser(given[:1]).parse_args(given)
     return arguments.run(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of every command; those with many options and imports are only named unless they are asked for."""
     parser = argparse.ArgumentParser(
         prog="fastconv", description="Convolution, pooling and GEMM on NumPy arrays, with compiled kernels."
     )
@@ -40,7 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=_count(1), help="of the training (default: as many as 98 %% accuracy needs)")
     demo.set_defaults(run=_demo)
 
-    bench.add_to(commands)
+    if "bench" in asked:
+        from .bench import cli as bench
+
+        bench.add_to(commands)
+    else:
+        commands.add_parser("bench", help=HELP)
     return parser
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import operator
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
 from typing import Any, NamedTuple
 
+from .arguments import MOST, integer, shown, word
 from .backends.base import Backend, Kernel, Spec
 from .spec import ConvSpec
 
@@ -90,11 +90,13 @@ class _Absent:
         raise RuntimeError(self.available())
 
 
-@cache
 def backend(name: str) -> Backend:
     """The backend of this name, imported on first use. ValueError lists the names."""
-    if name not in ORDER:
-        raise ValueError(f"backend={name!r}: allowed is {', '.join(ORDER)}")
+    return _imported(word("backend", name, ORDER))
+
+
+@cache
+def _imported(name: str) -> Backend:
     module = f"{__package__}.backends.{name}"
     try:
         return importlib.import_module(module).BACKEND
@@ -159,7 +161,7 @@ def use_isa(name: str) -> Iterator[None]:
     ValueError for an unknown name, RuntimeError for one that this CPU does not run. The environment variable
     ``FASTCONV_ISA`` does the same for a whole process.
     """
-    with changed(isa=name):
+    with changed(isa=word("isa", name)):
         importlib.import_module(".backends.c", __package__).current_isa()
         yield
 
@@ -171,7 +173,7 @@ def use_algorithm(name: str) -> Iterator[None]:
     ``explain`` names algorithms. NotImplementedError, where a convolution is called, if no backend has such an
     algorithm for it, or it would exceed the ``workspace_limit``.
     """
-    with changed(algorithm=name):
+    with changed(algorithm=word("algorithm", name)):
         yield
 
 
@@ -181,10 +183,11 @@ def workspace_limit(nbytes: int | None) -> Iterator[None]:
 
     Algorithms that would take more on one thread are refused, and no more threads work than their scratch memory has
     room for; so results depend on the limit, not on the threads. Where every algorithm would take more, the one that
-    can compute everything runs all the same. None: no limit. ValueError for less than 1.
+    can compute everything runs all the same. None: no limit. TypeError or ValueError for what is no int from 1 to
+    2^63 - 1.
     """
-    if nbytes is not None and operator.index(nbytes) < 1:
-        raise ValueError(f"nbytes={nbytes!r}: allowed is None or an int >= 1")
+    if nbytes is not None:
+        nbytes = integer("nbytes", nbytes, 1, MOST, "None or an int from 1 to 2^63 - 1")
     with changed(limit=nbytes):
         yield
 
@@ -196,9 +199,7 @@ def precision(level: str) -> Iterator[None]:
     ``"strict"``: direct algorithms only. ``"default"``: float32 algorithms whose relative L2 error stays below 5e-6.
     ``"fast"``: whatever is fastest in the dtype of the arrays.
     """
-    if level not in PRECISIONS:
-        raise ValueError(f"precision={level!r}: allowed is {', '.join(PRECISIONS)}")
-    token = _precision.set(level)
+    token = _precision.set(word("precision", level, PRECISIONS))
     try:
         yield
     finally:
@@ -234,7 +235,7 @@ def _search(spec: Spec, given: Settings) -> Choice:
     """``given`` are the settings that hold here: backends ask for those that they compile for."""
     if given.tuning != "off" and given.algorithm is None and isinstance(spec, ConvSpec) and not spec.empty:
         # It searches, too: imported here.
-        from .autotune import tuned
+        from .tuning import tuned
 
         if choice := tuned(spec, given):
             return choice
@@ -270,7 +271,12 @@ def chooser(make: Callable[..., Spec]) -> Callable[..., Choice]:
 
     @wraps(make)
     def choose(*args: Any) -> Choice:
-        choice = found(_settings.get() or _of_environment(), *args)
+        try:
+            choice = found(_settings.get() or _of_environment(), *args)
+        except TypeError:
+            # Perhaps an argument cannot be looked up. If so it is a wrong one, and ``make`` says which.
+            make(*args)
+            raise
         record = _record.get()
         if record is not None:
             record.append(choice)
@@ -309,6 +315,8 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
 
     >>> print(fastconv.explain(fastconv.conv2d, x, w, padding="same"))
     """
+    if not callable(function):
+        raise TypeError(f"function={shown(function)}: allowed is what can be called, such as fastconv.conv2d")
     record = Explanation()
     token = _record.set(record)
     try:

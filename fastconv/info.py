@@ -6,13 +6,13 @@ import json
 import platform
 from collections.abc import Callable
 from importlib import import_module, metadata
-from pathlib import Path
 from typing import Any
 
 from . import __version__, dispatch
-from .threads import get_num_threads
+from ._threads import get_num_threads
+from .machine import cpu_model
 
-__all__ = ["cpu_model", "gather", "problems", "render"]
+__all__ = ["gather", "problems", "render"]
 
 PACKAGES = ("numpy", "cffi", "numba")
 
@@ -71,17 +71,6 @@ def _usability(reasons: dict[str, str | None], chosen: str | None, mark: str) ->
         name: (f"not usable: {reason}" if reason else "usable") + (f", {mark}" if name == chosen else "")
         for name, reason in reasons.items()
     }
-
-
-def cpu_model() -> str:
-    """The processor's name as the operating system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

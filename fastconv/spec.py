@@ -9,11 +9,14 @@ Sizes and tuples run over the spatial dimensions in the order d, h, w (the last 
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from math import prod
+from math import isnan, prod
 from typing import Any
+
+import numpy as np
+
+from .arguments import MOST, index, number, shown
 
 __all__ = [
     "ACTIVATIONS",
@@ -28,11 +31,15 @@ __all__ = [
     "conv_out_size",
     "conv_spec",
     "conv_transpose_spec",
+    "divisor_of",
     "int_tuple",
     "pool_spec",
 ]
 
 DTYPES = ("float32", "float64")
+
+#: What a maximum may be taken of besides.
+INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 #: More elements than this in one array are refused: offsets inside a kernel stay below 2^31 by design.
 MAX_ELEMENTS = 2**31 - 1
@@ -49,18 +56,16 @@ _LAYOUTS = {
 
 def int_tuple(value: Any, ndim: int, name: str, minimum: int) -> tuple[int, ...]:
     """An int or a sequence of ``ndim`` ints as a tuple; ValueError or TypeError names the argument."""
-    allowed = f"an int >= {minimum} or {ndim} of them"
-    if isinstance(value, str):
-        raise TypeError(f"{name}={value!r}: allowed is {allowed}")
+    allowed = f"an int >= {minimum} or {ndim} of them, below 2^63"
     try:
-        items = (operator.index(value),) * ndim
+        items = (index(value),) * ndim
     except TypeError:
         try:
-            items = tuple(operator.index(v) for v in value)
+            items = tuple(map(index, value if isinstance(value, (tuple, list, np.ndarray)) else (value,)))
         except TypeError:
-            raise TypeError(f"{name}={value!r}: allowed is {allowed}") from None
-    if len(items) != ndim or min(items) < minimum:
-        raise ValueError(f"{name}={value!r}: allowed is {allowed}")
+            raise TypeError(f"{name}={shown(value)}: allowed is {allowed}") from None
+    if len(items) != ndim or not all(minimum <= item <= MOST for item in items):
+        raise ValueError(f"{name}={shown(value)}: allowed is {allowed}")
     return items
 
 
@@ -68,7 +73,7 @@ def channels_last(layout: str, ndim: int) -> bool:
     """Whether ``layout`` puts the channels last; ValueError lists the layouts of this rank."""
     table = _LAYOUTS[ndim]
     if not isinstance(layout, str) or layout not in table:
-        raise ValueError(f"layout={layout!r}: allowed is {' or '.join(map(repr, table))}")
+        raise ValueError(f"layout={shown(layout)}: allowed is {' or '.join(map(repr, table))}")
     return table[layout]
 
 
@@ -95,23 +100,34 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
 }
 
 
+#: By their names alone, as they mostly are given.
+_NAMED = {name: Activation(name, *defaults) for name, defaults in ACTIVATIONS.items() if name != "identity"}
+
+
 def activation_of(value: Any) -> Activation | None:
     """``None``, a name, ``(name, parameter, ...)`` or an ``Activation`` as an ``Activation`` (None: none)."""
-    if value is None or isinstance(value, Activation):
-        return value
+    if value is None:
+        return None
+    if type(value) is str and value in _NAMED:
+        return _NAMED[value]
     allowed = f"allowed is None, {', '.join([*ACTIVATIONS, 'relu6'])}, or (name, parameter, ...)"
+    parts = (value,) if isinstance(value, str) else value
+    if isinstance(value, Activation):
+        parts = (value.name, value.alpha, value.beta)[: 1 + len(ACTIVATIONS.get(value.name, ()))]
+    if not isinstance(parts, (tuple, list)) or not parts or not isinstance(parts[0], str):
+        raise TypeError(f"activation={shown(value)}: {allowed}")
+    name, *params = ("clip", 0.0, 6.0) if parts[0] == "relu6" else parts
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation={shown(value)}: {allowed}")
     try:
-        name, *params = (value,) if isinstance(value, str) else tuple(value)
-        params = [float(p) for p in params]
+        params = [number("activation", p) for p in params]
     except (TypeError, ValueError):
-        raise TypeError(f"activation={value!r}: {allowed}") from None
-    if name == "relu6":
-        name, params = "clip", [0.0, 6.0]
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"activation={value!r}: {allowed}")
+        raise TypeError(f"activation={shown(value)}: {allowed}") from None
+    if any(isnan(p) for p in params):
+        raise ValueError(f"activation={shown(value)}: allowed are parameters that are numbers, not NaN")
     defaults = ACTIVATIONS[name]
     if len(params) > len(defaults):
-        raise ValueError(f"activation={value!r}: {name} takes at most {len(defaults)} parameters")
+        raise ValueError(f"activation={shown(value)}: {name} takes at most {len(defaults)} parameters")
     if name == "identity":
         return None
     return Activation(name, *params, *defaults[len(params) :])
@@ -144,7 +160,7 @@ def conv_pads(
     ``"same_lower"`` puts it at the start. ``"causal"`` (1-D) pads the start only. Pairs may be negative: they crop.
     """
     ndim = len(in_size)
-    allowed = f"an int >= 0, {ndim} of them, {ndim} (lo, hi) pairs, 'valid', 'same', 'same_lower'" + (
+    allowed = f"an int >= 0, {ndim} of them, {ndim} (lo, hi) pairs, all below 2^63, 'valid', 'same', 'same_lower'" + (
         " or 'causal'" if ndim == 1 else ""
     )
     if isinstance(padding, str):
@@ -155,16 +171,16 @@ def conv_pads(
             return tuple(_same_pads(*dims, lower) for dims in zip(in_size, kernel, stride, dilation, strict=True))
         if padding == "causal" and ndim == 1:
             return ((dilation[0] * (kernel[0] - 1), 0),)
-        raise ValueError(f"padding={padding!r}: allowed is {allowed}")
+        raise ValueError(f"padding={shown(padding)}: allowed is {allowed}")
     try:
-        pairs = tuple((operator.index(lo), operator.index(hi)) for lo, hi in padding)
+        pairs = tuple((index(lo), index(hi)) for lo, hi in padding)
     except (TypeError, ValueError):
         try:
             return tuple((p, p) for p in int_tuple(padding, ndim, "padding", 0))
         except (TypeError, ValueError) as error:
-            raise type(error)(f"padding={padding!r}: allowed is {allowed}") from None
-    if len(pairs) != ndim:
-        raise ValueError(f"padding={padding!r}: allowed is {allowed}")
+            raise type(error)(f"padding={shown(padding)}: allowed is {allowed}") from None
+    if len(pairs) != ndim or not all(-MOST <= pad <= MOST for pair in pairs for pad in pair):
+        raise ValueError(f"padding={shown(padding)}: allowed is {allowed}")
     return pairs
 
 
@@ -210,6 +226,9 @@ class ConvSpec:
     def __hash__(self) -> int:
         return self._hash
 
+    def __getstate__(self) -> dict[str, Any]:
+        return _fields_alone(self)
+
     @property
     def ndim(self) -> int:
         return len(self.kernel)
@@ -249,10 +268,16 @@ def _hash_of_fields(spec: Any) -> int:
     return hash(tuple(getattr(spec, field.name) for field in fields(spec)))
 
 
+def _fields_alone(spec: Any) -> dict[str, Any]:
+    """What a pickle or a copy of a spec holds: hashes of strings, and so of a spec, are others in another process."""
+    return {field.name: getattr(spec, field.name) for field in fields(spec)}
+
+
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
-    """ValueError for an array of more elements than are allowed."""
-    if prod(shape) > MAX_ELEMENTS:
-        raise ValueError(f"{name} of shape {shape} has {prod(shape)} elements; at most {MAX_ELEMENTS} are allowed")
+    """ValueError for an array of more elements than are allowed; an empty one's other sizes are held to the same."""
+    elements = prod(size or 1 for size in shape)
+    if elements > MAX_ELEMENTS:
+        raise ValueError(f"{name} of shape {shape} spans {elements} elements; at most {MAX_ELEMENTS} are allowed")
 
 
 def _check_dtype(dtype: str) -> None:
@@ -390,9 +415,10 @@ def conv_transpose_spec(
 class PoolSpec:
     """One pooling problem. ``kind`` is ``"max"``, ``"avg"`` or ``"sum"``, ``direction`` ``"fwd"`` or ``"bwd"``.
 
-    Output ``o`` of a dimension pools the input positions ``start, start + dilation, ... < end`` of
-    ``windows[dim][o] = (start, end, count)``, clipped to the input and never empty; an average divides by the
-    product of the counts (or by ``divisor``). Regular, adaptive and global pooling differ in these tables only.
+    Output ``o`` of a dimension pools the input positions ``start, start + dilation, ... < end``, which are inside the
+    input and at least one; an average divides by the product of the counts over the dimensions (or by ``divisor``).
+    Regular, adaptive and global pooling differ in these windows only, and ``windows`` is their only definition. It
+    makes them anew each time: a spec holds the rules, whose size does not depend on the input's.
     """
 
     kind: str
@@ -419,6 +445,9 @@ class PoolSpec:
     def __hash__(self) -> int:
         return self._hash
 
+    def __getstate__(self) -> dict[str, Any]:
+        return _fields_alone(self)
+
     @property
     def ndim(self) -> int:
         return len(self.in_size)
@@ -438,27 +467,31 @@ class PoolSpec:
     def empty(self) -> bool:
         return prod(self.x_shape) * prod(self.y_shape) == 0
 
-    @cached_property
-    def windows(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:
-        """For each dimension, for each output: (start, end, count)."""
-        return tuple(self._windows(dim) for dim in range(self.ndim))
-
-    def _windows(self, dim: int) -> tuple[tuple[int, int, int], ...]:
+    def overlap(self, dim: int) -> int:
+        """Windows along a dimension that have one and the same position, at most."""
         size, out = self.in_size[dim], self.out_size[dim]
         if self.adaptive:
-            spans = [(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
-            return tuple((lo, hi, hi - lo) for lo, hi in spans)
+            return min(out, -(-out // size) + 1)
+        k, extent = self.kernel[dim], self.dilation[dim] * (self.kernel[dim] - 1) + 1
+        return min(out, k, -(-extent // self.stride[dim]))
+
+    def windows(self, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of every output along a dimension: start, end (int64), count (float64)."""
+        size, out = self.in_size[dim], self.out_size[dim]
         k, s, (lo, hi), d = self.kernel[dim], self.stride[dim], self.pads[dim], self.dilation[dim]
-        table = []
-        for o in range(out):
+        # Python's integers where others could overflow.
+        largest = (size + 1) * (out + 1) if self.adaptive else (out - 1) * s + lo + hi + size + d * k
+        o = np.arange(out, dtype=np.int64 if largest < 2**62 else object)
+        if self.adaptive:
+            start, end = o * size // out, -(-(o + 1) * size // out)
+            count = end - start
+        else:
             first = o * s - lo
-            end = min(first + d * (k - 1) + 1, size + hi)
+            last = np.minimum(first + d * (k - 1) + 1, size + hi)
             # A window that starts in the padding starts at its first tap inside the image.
-            start = first if first >= 0 else first + -(first // d) * d
-            clipped = min(end, size)
-            inside = max(0, -(-(clipped - start) // d))
-            table.append((start, clipped, end - first if self.count_include_pad else inside))
-        return tuple(table)
+            start, end = np.where(first < 0, first % d, first), np.minimum(last, size)
+            count = last - first if self.count_include_pad else -(-(end - start) // d)
+        return start.astype(np.int64), end.astype(np.int64), count.astype(np.float64)
 
 
 def _pool_out_size(size: int, k: int, s: int, lo: int, hi: int, d: int, ceil_mode: bool) -> int:
@@ -466,6 +499,37 @@ def _pool_out_size(size: int, k: int, s: int, lo: int, hi: int, d: int, ceil_mod
     out = (-(-span // s) if ceil_mode else span // s) + 1
     # With ceil_mode the last window must start inside the input or the leading padding.
     return out - 1 if ceil_mode and (out - 1) * s >= size + lo else out
+
+
+def _has_window_of_padding(size: int, out: int, k: int, s: int, lo: int, d: int) -> bool:
+    """Whether one of the windows along a dimension has no tap inside the input."""
+    if (out - 1) * s - lo >= size or d * (k - 1) < lo:
+        return True
+    # A window that starts in the padding, and whose taps may pass over the input.
+    return d > size and any((o * s - lo) % d >= size for o in range(min(out, -(-lo // s))))
+
+
+def divisor_of(value: Any, dtype: str) -> float | None:
+    """``divisor_override`` as a float that is a normal number of the dtype."""
+    allowed = f"allowed is None or a number other than 0 that {dtype} holds"
+    if value is None:
+        return None
+    divisor, limits = number("divisor_override", value), np.finfo(dtype)
+    if not limits.tiny <= abs(divisor) <= limits.max:
+        raise ValueError(f"divisor_override={shown(value)}: {allowed}")
+    return divisor
+
+
+def _check_pool_sizes(spec: PoolSpec) -> PoolSpec:
+    """The spec, if its arrays can be. Sizes beside an empty batch count as if it had an image."""
+    for name, shape in (("x", spec.x_shape), ("the result", spec.y_shape)):
+        check_elements(name, tuple(max(1, size) for size in shape))
+    return spec
+
+
+def _check_pool_dtype(kind: str, direction: str, dtype: str) -> None:
+    if not (kind == "max" and direction == "fwd" and dtype in INTEGERS):
+        _check_dtype(dtype)
 
 
 def pool_spec(
@@ -487,12 +551,11 @@ def pool_spec(
     """The spec of a pooling with torch.nn.functional's arguments; padding also takes pairs and names, as in conv."""
     last = channels_last(layout, ndim)
     n, c, size = _split_pool_shape(x_shape, ndim, last)
-    _check_dtype(dtype)
+    _check_pool_dtype(kind, direction, dtype)
     kernel = int_tuple(kernel_size, ndim, "kernel_size", 1)
     strides = kernel if stride is None else int_tuple(stride, ndim, "stride", 1)
     dil = int_tuple(dilation, ndim, "dilation", 1)
-    if divisor_override is not None and divisor_override == 0:
-        raise ValueError("divisor_override=0: allowed is None or a number other than 0")
+    divisor = divisor_of(divisor_override, dtype)
     pads = conv_pads(padding, size, kernel, strides, dil)
     for k, (lo, hi), d in zip(kernel, pads, dil, strict=True):
         half = (d * (k - 1) + 1) // 2
@@ -513,18 +576,16 @@ def pool_spec(
         if o < 1:
             raise ValueError(f"kernel_size={kernel_size!r} is larger than the input {size} padded by {pads}")
         out.append(o)
-    divisor = None if divisor_override is None else float(divisor_override)
     spec = PoolSpec(
         kind, direction, dtype, last, n, c, size, tuple(out), kernel, strides, pads, dil,
         bool(count_include_pad), divisor, False, indices,
     )  # fmt: skip
-    if any(end <= start for table in spec.windows for start, end, _ in table):
+    if any(map(_has_window_of_padding, size, out, kernel, strides, (lo for lo, _ in pads), dil)):
         raise ValueError(
             f"padding={padding!r}: with kernel_size={kernel_size!r} and dilation={dilation!r} a window over the input "
             f"{size} would hold padding alone; each needs an element"
         )
-    check_elements("x", spec.x_shape)
-    return spec
+    return _check_pool_sizes(spec)
 
 
 def adaptive_pool_spec(
@@ -540,7 +601,7 @@ def adaptive_pool_spec(
     """Windows ``floor(o size / out) .. ceil((o + 1) size / out)``; ``None`` in ``output_size`` keeps a size."""
     last = channels_last(layout, ndim)
     n, c, size = _split_pool_shape(x_shape, ndim, last)
-    _check_dtype(dtype)
+    _check_pool_dtype(kind, direction, dtype)
     wanted = output_size
     if isinstance(output_size, (tuple, list)) and len(output_size) == ndim:
         wanted = tuple(i if o is None else o for o, i in zip(output_size, size, strict=True))
@@ -550,8 +611,7 @@ def adaptive_pool_spec(
     ones = (1,) * ndim
     spec = PoolSpec(kind, direction, dtype, last, n, c, size, out, ones, ones, ((0, 0),) * ndim, ones,
                     adaptive=True, indices=indices)  # fmt: skip
-    check_elements("x", spec.x_shape)
-    return spec
+    return _check_pool_sizes(spec)
 
 
 def _split_pool_shape(shape: tuple[int, ...], ndim: int, last: bool) -> tuple[int, int, tuple[int, ...]]:
@@ -590,6 +650,9 @@ class GemmSpec:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _fields_alone(self)
 
     @cached_property
     def empty(self) -> bool:

@@ -20,9 +20,6 @@ from cases.pool import A_POOLING
 import fastconv
 from fastconv import testing
 
-# What this machine remembers of its user's layers is not to decide what is tested.
-os.environ["FASTCONV_CACHE"] = "off"
-
 # Processes that tests start find these modules and the fastconv under test, not one in the current directory.
 os.environ["PYTHONSAFEPATH"] = "1"
 os.environ["PYTHONPATH"] = os.pathsep.join(

@@ -416,7 +416,8 @@ static void check_pool(const pool *v, int layout, int kind, int direction, int i
     d.stride[i] = v->stride[i];
     d.pad[i] = v->pad[i];
     d.out[i] = (v->in[i] + 2 * v->pad[i] - v->dil[i] * (v->ker[i] - 1) - 1) / v->stride[i] + 1;
-    d.windows[i] = windows[i] = allocate((size_t)d.out[i] * 3 * sizeof **windows);
+    d.pad_end[i] = v->pad[i];
+    windows[i] = allocate((size_t)d.out[i] * 3 * sizeof **windows);
     EACH(o, d.out[i]) {
       int64_t start = o * v->stride[i] - v->pad[i], end = start + v->dil[i] * (v->ker[i] - 1) + 1, count = 0;
       while (start < 0) start += v->dil[i];

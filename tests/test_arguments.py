@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import testing
+from fastconv import _threads, testing
+from fastconv.arguments import shown
 from fastconv.testing import Target
 
 X = np.ones((2, 4, 6, 7), np.float32)
@@ -33,6 +38,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] =
     "empty of a string": (lambda: fc.empty(("a",)), ValueError, ("shape=('a',)", "not negative")),
     "empty of a fraction": (lambda: fc.empty(2.5), TypeError, ("shape=2.5", "ints")),
     "empty of integers": (lambda: fc.empty(3, "int32"), TypeError, ("dtype is int32", "float32 or float64")),
+    "empty of no type": (lambda: fc.empty(3, None), TypeError, ("dtype is None", "float32 or float64")),
+    "empty of an unknown type": (lambda: fc.empty(3, "f3"), TypeError, ("dtype is 'f3'", "float32 or float64")),
+    "empty of 2^31": (lambda: fc.empty((2, 2**30)), ValueError, ("shape", "2147483648 elements", "2147483647")),
+    "empty, but for a size of 2^64": (lambda: fc.empty((0, 2**64)), ValueError, ("shape", "2147483647")),
     # Ranks
     "x of rank 2": (lambda: fc.conv2d(X[0, 0], W), ValueError, ("x has shape (6, 7)", "4 dimensions", "or 3 without")),
     "x of rank 5": (lambda: fc.conv2d(X[None], W), ValueError, ("x has shape (1, 2, 4, 6, 7)", "4 dimensions")),
@@ -63,6 +72,25 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] =
     "mixed residual": (
         lambda: fc.conv2d(X, W, residual=Y.astype("float64")), TypeError, ("residual has dtype float64", "float32"),
     ),
+    "activation of integers": (
+        lambda: fc.activate(np.array([-4, -1, 0, 1, 2, 4]), "sigmoid"), TypeError, ("x has dtype int64", "float32"),
+    ),
+    "activation of a list": (lambda: fc.activate([1.0], "tanh"), TypeError, ("x is a list", "NumPy array")),
+    "gradient of an activation of integers": (
+        lambda: fc.activate_backward(X.astype(int), X, "silu"), TypeError, ("dy has dtype int64", "float32"),
+    ),
+    "gradient of an activation of a number": (
+        lambda: fc.activate_backward(X, 1.0, "relu"), TypeError, ("x is a float", "NumPy array"),
+    ),
+    "gradient of an activation of another shape": (
+        lambda: fc.activate_backward(X[:1], X, "relu"), ValueError, ("dy has shape (1, 4, 6, 7)", "(2, 4, 6, 7)"),
+    ),
+    "masked": (lambda: fc.conv2d(np.ma.array(X, mask=X > 0), W), TypeError, ("x is a masked array", "filled()")),
+    "masked, but nothing": (lambda: fc.matmul(A, np.ma.array(C)), TypeError, ("b is a masked array", "without a mask")),
+    "masked out": (lambda: fc.conv2d(X, W, out=np.ma.array(Y)), TypeError, ("out is a masked array", "without a mask")),
+    "arithmetic of its own": (
+        lambda: fc.conv2d(X.view(Measured), W), TypeError, ("x is a Measured", "arithmetic of its own", "NumPy array"),
+    ),
     # Channels and groups
     "channels": (lambda: fc.conv2d(X, W[:, :3]), ValueError, ("x of shape (2, 4, 6, 7)", "4 channels", "takes 3")),
     "channels last": (lambda: fc.conv2d(X, W, layout="NHWC"), ValueError, ("7 channels", "takes 4")),
@@ -81,6 +109,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] =
     "linear features": (lambda: fc.linear(A, C), ValueError, ("x has shape (5, 6)", "(..., 7)")),
     "linear bias": (lambda: fc.linear(A, C.T.copy(), B), ValueError, ("b has shape (8,)", "(7,)")),
     "c of gemm": (lambda: fc.gemm(A, C, B), ValueError, ("c has shape (8,)", "(5, 7)")),
+    "alpha beyond float32": (lambda: fc.gemm(A, C, alpha=1e39), ValueError, ("alpha=1e+39", "float32 can hold")),
+    "beta of a gradient": (lambda: fc.gemm_backward(A @ C, A, C, beta="2"), TypeError, ("beta='2'", "number")),
+    "trans_a of gemm": (lambda: fc.gemm(A, C, trans_a="no"), TypeError, ("trans_a='no'", "True or False")),
     "alpha of gemm": (lambda: fc.gemm(A, C, alpha="2x"), TypeError, ("alpha='2x'", "number")),
     # Strides, kernels, pads
     "stride 0": (lambda: fc.conv2d(X, W, stride=0), ValueError, ("stride=0", ">= 1")),
@@ -116,9 +147,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] =
     "transposed same": (lambda: fc.conv_transpose2d(X, WT, padding="same"), ValueError, ("padding='same'", "'valid'")),
     "transposed pad": (lambda: fc.conv_transpose2d(X, WT, padding=9), ValueError, ("padding=9", ">= 1")),
     "layout": (lambda: fc.conv2d(X, W, layout="NWHC"), ValueError, ("layout='NWHC'", "'NCHW'", "'NHWC'")),
+    "layout a list": (lambda: fc.conv2d(X, W, layout=["NCHW"]), ValueError, ("layout=['NCHW']", "'NHWC'")),
+    "a stride that is true": (lambda: fc.conv2d(X, W, None, True), TypeError, ("stride=True", "ints")),
+    "a stride of 64 bits": (lambda: fc.conv2d(X, W, stride=2**63), ValueError, ("stride=9223372036854775808", "2^63")),
     "layout of another rank": (lambda: fc.max_pool2d(X, 2, layout="NDHWC"), ValueError, ("layout='NDHWC'",)),
     "activation": (lambda: fc.conv2d(X, W, activation="rule"), ValueError, ("activation='rule'", "relu")),
     "activation parameters": (lambda: fc.matmul(A, C, None, ("relu", 1)), ValueError, ("activation=('relu', 1)",)),
+    "activation of NaN": (
+        lambda: fc.conv2d(X, W, activation=("clip", 0, np.nan)), ValueError, ("activation=('clip', 0, nan)", "NaN"),
+    ),
     "activation 3": (lambda: fc.conv2d(X, W, activation=3), TypeError, ("activation=3", "relu")),
     # Shapes that must fit others
     "residual": (lambda: fc.conv2d(X, W, residual=X), ValueError, ("residual has shape (2, 4, 6, 7)", "(2, 8, 4, 5)")),
@@ -170,6 +207,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] =
             out=np.lib.stride_tricks.as_strided(MEMORY, (1, 3, 9), (108, 4, 8)),
         ),
         ValueError, ("out has strides", "overlap"),
+    ),
+    "out over itself, backwards": (
+        lambda: fc.conv1d(
+            np.ones((1, 1, 9), "f4"), np.ones((3, 1, 1), "f4"),
+            out=np.lib.stride_tricks.as_strided(MEMORY[100:], (1, 3, 9), (108, -4, 8)),
+        ),
+        ValueError, ("out has strides (108, -4, 8)", "overlap"),
     ),
     "out of a product over b": (lambda: fc.matmul(C.T, C, out=C[:6, :6]), ValueError, ("out",)),
     "out of pooling": (lambda: fc.avg_pool2d(X, 2, out=X), ValueError, ("out has shape", "(2, 4, 3, 3)")),
@@ -277,10 +321,24 @@ def test_numpy_integers_lists_and_subclasses_are_accepted() -> None:
     testing.assert_exact(fc.conv2d(X, W, stride=np.int64(2), padding=[1, 1], dilation=np.array([1, 1])), expected)
     testing.assert_exact(fc.conv2d(X, W, None, (2, 2), [[1, 1], (1, 1)], groups=np.uint8(1)), expected)
     testing.assert_exact(fc.conv2d(np.ma.array(X).view(np.ndarray), W, stride=2, padding=1), expected)
-    mapped = X.view(np.recarray)
-    result = fc.conv2d(mapped, W, stride=2, padding=1)
+    result = fc.conv2d(X.view(np.recarray), W, stride=2, padding=1)
     assert type(result) is np.ndarray
     testing.assert_exact(result, expected)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_matrices_and_mapped_files_are_their_elements(tmp_path: Path) -> None:
+    """What ``*`` means for a matrix must not get into a product of elements."""
+    matrix = np.matrix(A)
+    assert type(fc.activate(matrix[:5, :5], "silu")) is np.ndarray
+    testing.assert_exact(fc.activate(matrix[:5, :5], "silu"), fc.activate(A[:5, :5], "silu"))
+    testing.assert_exact(fc.matmul(matrix, C), A @ C)
+    mapped = np.memmap(tmp_path / "y", np.float32, "w+", shape=(5, 7))
+    assert fc.matmul(A, C, out=mapped) is mapped
+    testing.assert_exact(np.array(mapped), A @ C)
+    row = np.matrix(np.zeros((8, 5), np.float32))
+    assert fc.conv1d(X[0, 0], np.ones((8, 6, 3), np.float32), out=row) is row
+    assert (row == 18).all()
 
 
 def test_out_may_lie_between_the_elements_of_an_input(pooling_target: Target) -> None:
@@ -377,3 +435,183 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
     arguments = [sys.executable, "-c", _WITHOUT_MEMORY, target.backend, target.isa or ""]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.stdout.split("\n") == ["refused", "refused", "ran 576", ""], done.stderr
+
+
+# ------------------------------------------------------------------------ every argument of every public function
+
+#: What each parameter takes, by its name: a new function is covered here without a line, a new name says what it is.
+KINDS = {
+    "array": "a b bias c dy indices out residual w x",
+    "ints": "dilation groups kernel_size n nbytes output_padding output_size padding stride",
+    "shape": "input_shape shape weight_shape x_shape",
+    "flag": "ceil_mode count_include_pad measure on residual return_indices trans_a trans_b",
+    "number": "alpha beta divisor_override",
+    "word": "layout level name",
+    "activation": "activation",
+    "dtype": "dtype",
+    "function": "function",
+}
+
+#: What a message may call an argument besides its name.
+ALSO = {"input_shape": "x", "weight_shape": "w", "x_shape": "x", "level": "precision", "name": "backend isa algorithm"}
+
+
+class Measured(np.ndarray):
+    """As arrays with units are: what its elements mean is not in them alone."""
+
+    def __array_ufunc__(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("an array with arithmetic of its own was computed with")
+
+
+_ENDLESS: list[Any] = []
+_ENDLESS.append(_ENDLESS)
+
+#: Of no kind of argument, save those that are named.
+WRONG: list[tuple[Any, str]] = [
+    ("seven", "function"), ("", ""), (b"7", ""), (object(), ""), (dict, "function"), ({}, ""), ({1: 2}, ""), ({1}, ""),
+    ([], "shape"), ((), "shape"), (iter([1, 2]), ""), (_ENDLESS, ""), ([[[1]]], ""), ([1, "x"], ""),
+    (np.array(["x"]), ""), (1.5, "number"), (float("nan"), "number"), (float("inf"), "number"), (1j, ""),
+    (np.float32(1), "number dtype"), (np.array(1.5), "number dtype"), (True, "flag"), (np.True_, "flag"),
+    (lambda: 0, "function"), (slice(1), ""), (np.datetime64(1, "s"), ""), (range(1), "shape ints"),
+]  # fmt: skip
+
+#: Integers of every size, and beyond.
+INTEGERS = [-(2**63), -1, 0, 2**31, 2**32, 2**63, 2**64, 10**30, 10**5000, np.uint64(2**64 - 1), np.int64(-1)]
+
+
+def _wrong_arrays(a: np.ndarray) -> list[Any]:
+    """What is no array for a function that takes ``a``."""
+    dtypes = ["float16", "int64", "uint8", "bool", "complex64", ">f4", "object", "str", "longdouble", "f4,f4"]
+    other = "float64" if a.dtype == "float32" else "float32"
+    wrong = [a.astype(name) for name in (*dtypes, other) if np.dtype(name) not in (a.dtype, "float64")]
+    wrong += [a.astype(other), a.tolist(), np.ma.array(a), np.ma.array(a, mask=a > 0), a.view(Measured)]
+    wrong += [np.ones((1,) * 33, a.dtype), np.ones((1,) * 40, a.dtype)] if _AXES > 32 else []
+    return [*wrong, a[..., None, None, None], np.array(1, a.dtype), a.reshape(-1)[:0], memoryview(a.reshape(-1))]
+
+
+_AXES = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
+
+
+def _functions() -> dict[str, Callable[..., Any]]:
+    functions = {name: getattr(fc, name) for name in fc.__all__}
+    functions = {n: f for n, f in functions.items() if callable(f) and not isinstance(f, type)}
+    return functions | {"Plan.__call__": fc.plan_conv2d(X.shape, W, residual=True).__call__}
+
+
+FUNCTIONS = _functions()
+
+
+def _right(name: str) -> dict[str, Any]:
+    """Arguments that the function takes."""
+    ndim = next((int(c) for c in name if c.isdigit()), 2)
+    names = inspect.signature(FUNCTIONS[name]).parameters
+    x, w = np.ones((2, 4, *(6,) * ndim), "f4"), np.ones((8, 4, *(3,) * ndim), "f4")
+    values: dict[str, Any] = {
+        "x": x, "w": w, "b": B, "x_shape": x.shape, "input_shape": x.shape, "weight_shape": w.shape, "kernel_size": 2,
+        "output_size": 2, "n": 1, "nbytes": 2**20, "level": "strict", "shape": (2, 3), "name": "reference", "on": True,
+        "activation": "relu", "function": dict, "layout": "NCHW", "residual": np.ones((2, 8, *(4,) * ndim), "f4"),
+    }  # fmt: skip
+    if "transpose" in name:
+        values |= {"w": w.swapaxes(0, 1).copy()}
+    if name == "Plan.__call__":
+        values |= {"x": X, "residual": Y, "out": Y.copy()}
+    if name.startswith(("matmul", "gemm", "linear")):
+        values |= {"a": A, "b": C, "bias": C[0], "c": A @ C, "x": A}
+    if name.startswith("linear"):
+        values |= {"w": C.T.copy(), "b": C[0]}
+    if name.startswith("plan_"):
+        values |= {"residual": True}
+    if name in ("use_algorithm", "use_isa"):
+        values |= {"name": "direct" if name == "use_algorithm" else next(iter(testing.isas_here("c")), "none")}
+    if "dy" in names:
+        forward = FUNCTIONS[name.split("_backward")[0] if name != "conv_backward_bias" else "conv2d"]
+        known = {k: v for k, v in values.items() if k in inspect.signature(forward).parameters and k != "residual"}
+        with fc.use_backend("reference"):
+            values["dy"] = np.ones_like(forward(**known))
+    defaults = {k: p.default for k, p in names.items() if p.default is not p.empty}
+    needed = [k for k, p in names.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    return {k: values[k] for k in needed} | {k: values.get(k, v) for k, v in defaults.items()}
+
+
+def _call(name: str, arguments: dict[str, Any]) -> Any:
+    with fc.use_backend("reference") if name != "use_isa" else nullcontext():
+        result = FUNCTIONS[name](**arguments)
+        if hasattr(result, "__enter__"):
+            with result:
+                return None
+    return result
+
+
+def _kind(name: str, parameter: str) -> str:
+    if parameter == "residual":
+        return "flag" if name.startswith("plan_") else "array"
+    kinds = [kind for kind, names in KINDS.items() if parameter in names.split()]
+    assert len(kinds) == 1, f"{parameter} of {name}: which of {', '.join(KINDS)} is it?"
+    return kinds[0]
+
+
+@pytest.fixture
+def settings_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the functions set for the whole process is as before afterwards."""
+    monkeypatch.setattr(_threads, "_of_process", None)
+    monkeypatch.setenv("FASTCONV_CACHE", "off")
+    usable = fc.backends()["c"] is None
+    before = usable and fc.get_flush_denormals()
+    yield
+    if usable:
+        fc.set_flush_denormals(before)
+
+
+def _names(message: str, *parameters: str) -> bool:
+    """Whether the message says what one of these, or the result, is: words such as "a" and "on" are English, too."""
+    words = {word for p in parameters for word in (p, *ALSO.get(p, "").split())} | {"the result"}
+    return any(re.search(rf"\b{word}(=| has | is | of | \(|: )", message) for word in words)
+
+
+def _keeps_dtype(result: Any, dtype: np.dtype) -> bool:
+    return (result[0] if isinstance(result, tuple) else result).dtype == dtype
+
+
+@pytest.mark.parametrize("name", [n for n, f in FUNCTIONS.items() if inspect.signature(f).parameters])
+def test_whatever_an_argument_is_it_is_taken_or_refused_by_name(name: str, settings_kept: None) -> None:
+    if name == "set_flush_denormals" and fc.backends()["c"] is not None:
+        pytest.skip("without the C library it sets nothing")
+    right = _right(name)
+    _call(name, right)
+    arrays = sum(isinstance(value, np.ndarray) for value in right.values())
+    problems = []
+    for parameter, fine in right.items():
+        kind = _kind(name, parameter)
+        optional = inspect.signature(FUNCTIONS[name]).parameters[parameter].default is None
+        # The value, whether it may be taken, and whether another argument may be what does not fit it.
+        trials = [(v, kind in kinds.split(), kind in kinds.split() or isinstance(v, np.ndarray)) for v, kinds in WRONG]
+        trials += [(None, optional or parameter in ("activation", "nbytes"), False)]
+        if kind == "array":
+            fine = X if fine is None else fine
+            trials += [(value, False, True) for value in _wrong_arrays(fine)]
+        else:
+            taken = kind in ("ints", "shape", "number", "flag")
+            trials += [(value, taken, taken) for value in INTEGERS]
+        for value, taken, fits in trials:
+            try:
+                result = _call(name, right | {parameter: value})
+            except Exception as error:
+                text = str(error)
+                named = _names(text, *(right if fits else [parameter]))
+                if type(error) not in (TypeError, ValueError) or not named or len(text) > 1000:
+                    problems.append(f"{parameter}={_quoted(value)}: {type(error).__name__}, {text[:200]}")
+            else:
+                # Algorithms are looked for where a convolution is called.
+                taken |= name == "use_algorithm" and isinstance(value, str)
+                if kind == "array" and type(value) is np.ndarray and (arrays == 1 or value.dtype == fine.dtype):
+                    # Another shape, or of the only array another dtype, may be taken: not converted.
+                    taken = _keeps_dtype(result, value.dtype)
+                if not taken:
+                    problems.append(f"{parameter}={_quoted(value)} was taken")
+    assert not problems, "\n".join(problems)
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"<{type(value).__name__} {value.dtype} {value.shape}>"
+    return shown(value)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import dispatch, info
+from fastconv import dispatch, machine
 from fastconv.__main__ import main
 
 
@@ -18,9 +18,17 @@ def test_info_says_what_there_is(capsys):
     text = capsys.readouterr().out
     assert f"fastconv   {fastconv.__version__}" in text
     assert f"numpy      {np.__version__}" in text
-    assert info.cpu_model() in text
+    assert machine.cpu_model() in text
     for name, reason in dispatch.backends().items():
         assert f"{name:<10} {'usable' if reason is None else f'not usable: {reason}'}" in text
+
+
+def test_info_loads_no_other_command():
+    program = "from fastconv.__main__ import main; import sys; main(['info']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "fastconv.info" in loaded
+    assert not [name for name in loaded if name.startswith(("fastconv.bench.", "fastconv.demo"))]
 
 
 def test_info_as_json(capsys):

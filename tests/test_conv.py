@@ -335,3 +335,49 @@ def _any_problem(target: Target, case: Conv, last: bool, double: bool) -> None:
 
 def test_any_problem(target: Target) -> None:
     _any_problem(target)
+
+
+# ------------------------------------------------------------------------------------------- gradients of a bias
+
+
+def test_a_bias_gradient_of_more_ones_than_float32_counts() -> None:
+    ones = np.broadcast_to(np.float32(1), (1, 4200, 4200, 2))
+    assert fc.conv_backward_bias(ones, layout="NHWC").tolist() == [17640000, 17640000]
+
+
+@pytest.mark.parametrize("order", ["contiguous", *testing.MEMORY_ORDERS])
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((3000, 5, 7), "NCL"), ((7, 5003, 5), "NLC"), ((6000, 7, 1, 1), "NCHW"), ((3, 2, 131, 73), "NCHW"),
+        ((5, 61, 67, 3), "NHWC"), ((1, 3, 1, 5000), "NHWC"), ((2, 3, 5, 31, 33), "NCDHW"), ((2, 5, 31, 33, 9), "NDHWC"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_bias_gradient_is_rounded_once(dtype: str, shape: tuple[int, ...], layout: str, order: str) -> None:
+    dy = {"contiguous": np.copy, **testing.MEMORY_ORDERS}[order](np.random.default_rng(6).random(shape).astype(dtype))
+    channel = layout.index("C")
+    exact = np.moveaxis(dy, channel, -1).reshape(-1, shape[channel]).astype(np.longdouble).sum(0)
+    # Additions in float64, of far fewer than all, and one rounding.
+    bound = (np.finfo(dtype).eps / 2 + 300 * np.finfo("float64").eps) * exact
+    testing.assert_close(fc.conv_backward_bias(dy, layout=layout), exact, bound)
+
+
+def test_gradients_of_a_bias_are_the_same_sums(dtype: str) -> None:
+    rng = np.random.default_rng(7)
+    dy, x = rng.random((2, 100, 101, 2)).astype(dtype), np.ones((2, 100, 101, 1), dtype)
+    exact = dy.astype(np.longdouble).sum((0, 1, 2))
+    bound = (np.finfo(dtype).eps / 2 + 300 * np.finfo("float64").eps) * exact
+    w, b = np.ones((2, 1, 1, 1), dtype), np.ones(2, dtype)
+    with fc.use_backend("reference"):
+        testing.assert_close(fc.conv2d_backward(dy, x, w, b, layout="NHWC")[2], exact, bound)
+        wt = w.transpose(1, 0, 2, 3)
+        testing.assert_close(fc.conv_transpose2d_backward(dy, x, wt, b, layout="NHWC")[2], exact, bound)
+
+
+def test_a_bias_goes_on_with_the_next_block_of_rows(target: Target, dtype: str) -> None:
+    rng = np.random.default_rng(8)
+    x, w, b = (testing.integers(rng, s, dtype) for s in ((1, 9, 5, 7), (400, 9, 1, 1), (400,)))
+    with testing.on(target), fc.precision("strict"):
+        y = testing.proven(target, fc.conv2d, x, w, b)
+    testing.assert_exact(y, np.einsum("nchw,oc->nohw", x, w[:, :, 0, 0]) + b[:, None, None])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextvars
+import copy
+import dataclasses
 import importlib
 import os
+import pickle
 import subprocess
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastconv as fc
 from fastconv import dispatch, testing
-from fastconv.spec import GemmSpec
+from fastconv.spec import GemmSpec, conv_spec, pool_spec
 from fastconv.testing import Target
 
 RNG = np.random.default_rng(20)
@@ -79,6 +83,36 @@ class _Picky:
         kernel = dispatch.backend("reference").compile(spec)
         kernel.backend = self.name
         return kernel
+
+
+def test_what_cannot_be_loaded_is_refused_with_the_reason() -> None:
+    done = _run("""
+import sys
+import numpy  # which looks for other modules
+
+
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fastconv._c":
+            raise ImportError("undefined symbol: fc_conv_run", name=name)
+        if name == "numba.core":
+            raise ImportError("Numba needs NumPy 2.3 or less")
+
+
+sys.meta_path.insert(0, Broken())
+print(*fc.explain(fc.conv2d, x, x)[0].refusals, sep="\\n")
+try:
+    fc.use_backend("c").__enter__()
+except RuntimeError as error:
+    print(error)
+""")
+    lines = done.stdout.splitlines()
+    assert "('c', 'the extension fastconv._c cannot be loaded: undefined symbol: fc_conv_run')" in lines, done.stderr
+    assert lines[-1] == "backend='c' cannot run here: the extension fastconv._c cannot be loaded: " + (
+        "undefined symbol: fc_conv_run"
+    )
+    if "numba" not in _absent():
+        assert "('numba', 'the package numba cannot be loaded: Numba needs NumPy 2.3 or less')" in lines
 
 
 def test_a_refusal_hands_the_call_on_and_is_an_error_when_forced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,3 +312,71 @@ def test_a_plan_is_called_by_several_threads(target: Target) -> None:
         assert len(got) == 20
         for y in got:
             testing.assert_exact(y, want)
+
+
+def test_a_plan_is_copied_and_pickled(target: Target) -> None:
+    with testing.on(target):
+        plan = fc.plan_conv2d(X[0].shape, W, B, padding=1, activation=("clip", -3, 40), residual=True)
+    residual = np.ones((8, 6, 7), np.float32)
+    expected = plan(X[0], residual)
+    for again in (copy.copy(plan), copy.deepcopy({"plan": plan})["plan"], pickle.loads(pickle.dumps(plan))):
+        testing.assert_exact(again(X[0], residual), expected)
+        assert repr(again) == repr(plan)
+        assert (again.x_shape, again.y_shape, again.spec) == (plan.x_shape, plan.y_shape, plan.spec)
+    # Where another kernel is asked for, the plan still has its own.
+    with fc.use_backend("reference"):
+        assert pickle.loads(pickle.dumps(plan)).backend == target.backend
+
+
+def test_what_packed_weights_are_for_goes_with_them() -> None:
+    if fc.backends()["c"] is not None:
+        pytest.skip("only the C library packs into bytes")
+    with fc.use_backend("c"), fc.use_algorithm("implicit_gemm_pixels"):
+        plans = [fc.plan_conv2d(X.shape, W, padding=pad) for pad in (0, 1)]
+    kernel, packed = plans[0]._choice.kernel, plans[0]._w
+    again, out = pickle.loads(pickle.dumps(packed)), np.empty(plans[0].y_shape, np.float32)
+    kernel(X, again, None, None, out)
+    testing.assert_exact(out, plans[0](X))
+    with pytest.raises(ValueError, match=r"w is packed for .*\(1, 1\).*: allowed are weights that this kernel packed"):
+        kernel(X, plans[1]._w, None, None, out)
+
+
+_LOADS = """
+import pickle, sys
+import numpy as np
+from fastconv.spec import conv_spec
+
+plans, x, wanted = pickle.load(open(sys.argv[1], "rb"))
+for plan, y in zip(plans, wanted):
+    assert plan.spec in {plan.spec: 0} and plan.spec == y.pop("spec") and np.array_equal(plan(x), y["bits"])
+    fresh = conv_spec("fwd", x.shape, (8, 4, 3, 3), "float32", bias=True, packed=True)
+    assert hash(plan.spec) == hash(fresh) and plan.spec == fresh
+    print(plan)
+"""
+
+
+def test_plans_and_specs_go_to_another_process(tmp_path: Path) -> None:
+    """Hashes of strings differ between processes; what was packed in one of them is packed anew in the other."""
+    plans = []
+    for target in testing.targets():
+        with testing.on(target):
+            plans.append(fc.plan_conv2d(X.shape, W, B))
+    hashes = [hash(plan.spec) for plan in plans]
+    (tmp_path / "plans").write_bytes(pickle.dumps((plans, X, [{"spec": p.spec, "bits": p(X)} for p in plans])))
+    command = [sys.executable, "-c", _LOADS, str(tmp_path / "plans")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "1"})
+    assert done.stdout.splitlines() == list(map(repr, plans)), done.stderr
+    assert len(set(hashes)) == 1
+
+
+def test_a_pickled_spec_holds_its_fields_alone() -> None:
+    for made in (
+        conv_spec("fwd", X.shape, W.shape, "float32"),
+        pool_spec("max", "fwd", X.shape, "float32", 2, 2),
+        GemmSpec("float32", 1, 2, 3, 4),
+    ):
+        assert hash(made) == hash(pickle.loads(pickle.dumps(made)))
+        assert made.empty is False
+        for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+            assert set(vars(again)) == {field.name for field in dataclasses.fields(made)}
+            assert again == made

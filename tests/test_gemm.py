@@ -117,6 +117,59 @@ def test_gemm_and_its_gradients(target: Target, dtype: str, trans_a: bool, trans
         assert dc.shape == c.shape
 
 
+@pytest.mark.parametrize("trans_b", [False, True])
+@pytest.mark.parametrize(
+    ("m", "k", "n"),
+    [(14, 1200, 33), (2, 5000, 9), (9, 5000, 2), (3, 1200, 200), (200, 1200, 3), (200, 70, 33)],
+    ids=str,
+)
+def test_an_epilogue_is_applied_once_to_all_of_a_sum(
+    target: Target, dtype: str, m: int, k: int, n: int, trans_b: bool
+) -> None:
+    """Over several blocks of the sum and of the rows, and with few rows or columns, where all is transposed."""
+    a, b = _operands((m, k), (k, n), dtype)
+    own_b = np.ascontiguousarray(b.T) if trans_b else b
+    rng = np.random.default_rng(19)
+    c, bias = testing.integers(rng, (m, n), dtype), testing.integers(rng, (n,), dtype)
+    with testing.on(target):
+        y = testing.proven(target, fc.gemm, a, own_b, c, 2, -0.5, trans_b=trans_b)
+        z = testing.proven(target, fc.matmul, a, own_b.T if trans_b else b, bias, "relu")
+    testing.assert_exact(y, 2 * (a @ b) - c / 2)
+    testing.assert_exact(z, np.maximum(a @ b + bias, 0))
+
+
+def test_gradients_of_what_is_broadcast_are_summed_accurately(dtype: str) -> None:
+    rng = np.random.default_rng(21)
+    dy, w, x = (rng.random(s).astype(dtype) for s in ((20_000, 3), (3, 2), (20_000, 2)))
+    exact = dy.astype(np.longdouble).sum(0)
+    # Rounded once, and what additions in float64 round.
+    bound = np.finfo(dtype).eps / 2 * exact + 300 * np.finfo("float64").eps * exact
+    with fc.use_backend("reference"):
+        sums = {
+            "linear": fc.linear_backward(dy, x, w, np.zeros(3, dtype))[2],
+            "linear, batches": fc.linear_backward(dy.reshape(20, 50, 20, 3), x.reshape(20, 50, 20, 2), w, w[:, 0])[2],
+            "matmul": fc.matmul_backward(dy, x, w.T, w[:, 0])[2],
+            "gemm": fc.gemm_backward(dy, x, w, np.zeros((1, 3), dtype), trans_b=True)[2][0],
+            "batches": fc.matmul_backward(dy[:, None], np.ones((1, 1, 1), dtype), np.ones((20_000, 1, 3), dtype))[0],
+        }
+    for name, found in sums.items():
+        if name == "batches":  # of which each is a sum of three
+            testing.assert_close(found.reshape(()), exact.sum(), 2 * np.finfo(dtype).eps * exact.sum(), name)
+        else:
+            testing.assert_close(found, exact, bound, name)
+
+
+@pytest.mark.skipif(int(np.__version__.split(".")[0]) < 2, reason="arrays of this NumPy have at most 32 axes")
+def test_arrays_of_as_many_axes_as_there_can_be() -> None:
+    x, w = np.full((1,) * 40, 2, "float32"), np.full((1, 1), 3, "float32")
+    with fc.use_backend("reference"):
+        dx, dw, db = fc.linear_backward(x, x, w, w[0])
+        y = fc.matmul(x, x)
+        deep = fc.matmul(np.ones((1,) * 64), np.ones((1,) * 64))
+    assert (dx.shape, dx.item(), dw.tolist(), db.tolist()) == (x.shape, 6, [[4]], [2])
+    assert (y.shape, y.item(), deep.shape) == (x.shape, 4, (1,) * 64)
+
+
 def test_gemm_without_beta_does_not_read_c(target: Target, dtype: str) -> None:
     a, b = _operands((9, 8), (8, 17), dtype)
     with testing.on(target):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 
@@ -15,10 +16,12 @@ import fastconv
 #: Every module of the package that the import alone may load.
 LOADED = {
     "fastconv",
-    "fastconv.autotune",
+    "fastconv._threads",
+    "fastconv.arguments",
     "fastconv.backends",
     "fastconv.backends.base",
     "fastconv.dispatch",
+    "fastconv.machine",
     "fastconv.ops",
     "fastconv.ops._arrays",
     "fastconv.ops.activation",
@@ -27,7 +30,7 @@ LOADED = {
     "fastconv.ops.plan",
     "fastconv.ops.pool",
     "fastconv.spec",
-    "fastconv.threads",
+    "fastconv.tuning",
 }
 
 
@@ -65,6 +68,12 @@ def test_every_public_name_is_there_and_documented() -> None:
     assert set(fastconv.__all__) <= set(dir(fastconv))
     with pytest.raises(AttributeError, match="no_such_name"):
         fastconv.no_such_name  # noqa: B018
+
+
+def test_a_public_function_is_no_module() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(fastconv.__path__)}
+    # (The package of the backends bears the name of the function that lists them.)
+    assert {n for n in modules & set(fastconv.__all__) if callable(getattr(fastconv, n))} == {"backends"}
 
 
 def test_every_operator_has_its_gradient() -> None:

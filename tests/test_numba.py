@@ -25,9 +25,9 @@ read = Path.read_bytes
 Path.read_bytes = lambda path: read(path) + (b"# changed" if path.name == sys.argv[1] else b"")
 from fastconv.backends.numba import simd, strips
 
-x, dy = np.ones((1, 4, 5, 6)), np.ones((1, 4, 5, 6))
+x, dy = np.ones((1, 8, 5, 6)), np.ones((1, 8, 5, 6))
 with fc.use_backend("numba"):
-    dw = fc.conv2d_backward_weight(x, dy, (4, 1, 3, 3), 1, 1, groups=4)
+    dw = fc.conv2d_backward_weight(x, dy, (8, 1, 3, 3), 1, 1, groups=8)
 stats = strips.multiply_weights.stats
 print(simd.ISA, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), dw[3, 0].tolist())
 """
@@ -40,7 +40,7 @@ def _run(directory: Path, changed: str = "nothing", **environment: str) -> list[
     place = {"XDG_CACHE_HOME": str(directory), "LOCALAPPDATA": str(directory), "HOME": str(directory)}
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, changed],
-        env={**os.environ, **place, "NUMBA_CACHE_DIR": "", **environment},
+        env={**os.environ, **place, "NUMBA_CACHE_DIR": "", "FASTCONV_CACHE": "", **environment},
         capture_output=True,
         text=True,
     )
@@ -60,6 +60,34 @@ def test_code_is_compiled_once_for_each_processor_and_each_state_of_the_sources(
     assert _run(tmp_path) == [isa, "1", "0", _GRADIENT]
     # The file of another function, of which this one is made, too.
     assert _run(tmp_path, "engine.py")[1:] == ["0", "1", _GRADIENT]
+
+
+def test_code_is_not_loaded_from_where_others_can_write(tmp_path: Path) -> None:
+    from fastconv.backends.numba import simd
+
+    def place() -> str | None:
+        simd._code_directory.cache_clear()
+        return simd._code_directory()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simd.config, "CACHE_DIR", "")
+        patch.setenv("FASTCONV_CACHE", str(tmp_path))
+        ours = tmp_path / "numba"
+        assert place() == str(ours)
+        assert ours.stat().st_mode & 0o777 == 0o700
+        ours.chmod(0o770)
+        with pytest.warns(UserWarning, match=r"not kept.*numba can be written to by others \(mode 770\)"):
+            assert place() is None
+        ours.chmod(0o700)
+        with patch.context() as another:
+            another.setattr(os, "geteuid", lambda: ours.stat().st_uid + 1)
+            with pytest.warns(UserWarning, match="belongs to user"):
+                assert place() is None
+        assert place() == str(ours)
+        patch.setenv("FASTCONV_CACHE", "off")
+        assert place() is None
+        assert not isinstance(simd.jit(lambda x: x)._cache, simd._Cache)
+    simd._code_directory.cache_clear()
 
 
 def test_without_a_directory_to_write_to_it_still_runs(tmp_path: Path) -> None:

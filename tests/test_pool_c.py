@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fastconv import dispatch
@@ -19,3 +21,45 @@ def test_planes_too_large_to_locate_maxima_in(size: int, located: bool, refused:
     answer = dispatch.backend("c").refuse(spec)
     assert (answer is not None) == refused
     assert not refused or "16777216 positions" in answer
+
+
+def _created(**changes: Any) -> int:
+    """What the planner answers to a pooling of 4 x 5 images by 2 x 2 with these fields changed."""
+    from fastconv._c import ffi, lib
+
+    fields = {
+        "kind": lib.FC_MAX, "direction": lib.FC_FWD, "dtype": lib.FC_F32, "isa": lib.fc_isa_count() - 1, "n": 1, "c": 2,
+        "in": [1, 4, 5], "out": [1, 3, 2], "ker": [1, 2, 2], "stride": [1, 1, 2], "pad": [0] * 3, "pad_end": [0] * 3,
+        "dil": [1] * 3,
+    }  # fmt: skip
+    plan = ffi.new("fc_pool_plan **")
+    status = lib.fc_pool_plan_create(ffi.new("fc_pool_desc *", fields | changes), plan)
+    lib.fc_pool_plan_destroy(plan[0])
+    return status
+
+
+def test_a_right_descriptor_is_taken() -> None:
+    assert _created() == _created(kind=1, divisor=2.0) == _created(kind=2, direction=1) == _created(indices=1) == 0
+    assert _created(adaptive=1, out=[3, 3, 9], ker=[0] * 3, stride=[0] * 3) == 0
+    assert _created(ker=[1, 2, 2**31 - 1], pad=[0, 0, 2**30], stride=[1, 1, 2**31 - 1], out=[1, 3, 1]) == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": 3}, {"kind": -1}, {"direction": 2}, {"direction": -1}, {"dtype": 2}, {"isa": -1}, {"isa": 99},
+        {"kind": 2, "indices": 1}, {"n": 0}, {"n": -1}, {"n": 2**31}, {"c": 2**62}, {"in": [1, 0, 5]},
+        {"in": [2**20] * 3}, {"out": [1, 3, 0]}, {"out": [1, 5, 2]}, {"out": [1, 3, 4]},
+        {"out": [2**21] * 3}, {"ker": [1, 2, 0]},
+        {"ker": [1, 2, 2**31]}, {"stride": [1, 1, 0]}, {"stride": [1, 1, -1]}, {"stride": [1, 2**63 - 1, 1]},
+        {"pad": [0, -1, 0]}, {"pad": [0, 2, 0]}, {"pad": [0, 0, 2**31]}, {"pad_end": [0, 0, -1]}, {"dil": [1, 1, 0]},
+        {"dil": [1, 1, 2**32]}, {"kind": 1, "dil": [1, 1, 2]}, {"adaptive": 1, "dil": [1, 1, 2]},
+        {"divisor": float("nan")}, {"divisor": float("inf")}, {"divisor": 1e-300},
+        {"in": [1, 1, 2**24 + 1], "indices": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_planner_refuses_wrong_descriptors(changes: dict[str, Any]) -> None:
+    from fastconv._c import lib
+
+    assert _created(**changes) == lib.FC_ERROR_ARGUMENT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from math import e, erf, prod, sqrt, tanh
+from math import e, erf, erfc, exp, pi, prod, sqrt, tanh
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from cases.pool import POOLS, Pool
 
 import fastconv as fc
 from fastconv import spec, testing
+from fastconv.ops.activation import erfc as vector_erfc
 
 
 @pytest.fixture(autouse=True)
@@ -165,6 +166,33 @@ def test_activations_as_they_are_defined(activation) -> None:
     away = values[np.min(np.abs(values - np.array([-3, -1, 0, 2, 3, 6]).reshape(-1, 1, 1)), axis=0, keepdims=True) > h]
     slope = (fc.activate(away + h, activation) - fc.activate(away - h, activation)) / (2 * h)
     np.testing.assert_allclose(fc.activate_backward(np.ones_like(away), away, activation), slope, rtol=1e-7, atol=1e-8)
+
+
+def test_the_error_function_is_accurate_where_it_is_tiny_too() -> None:
+    rng = np.random.default_rng(9)
+    x = np.concatenate([np.linspace(-7, 27, 9001), 3 * rng.standard_normal(5000), [0, -0.0, 1e-300, -1e300, 5e-324]])
+    expected = np.array([erfc(v) for v in x])
+    normal = expected > np.finfo(float).tiny
+    np.testing.assert_allclose(vector_erfc(x)[normal], expected[normal], rtol=4 * np.finfo(float).eps)
+    np.testing.assert_allclose(vector_erfc(x)[~normal], expected[~normal], atol=np.finfo(float).tiny, rtol=0)
+    special = vector_erfc(np.array([np.nan, np.inf, -np.inf, 28, 1e308]))
+    testing.assert_exact(special, np.array([np.nan, 0, 2, 0, 0]))
+    # Views, no dimension, nothing.
+    testing.assert_exact(vector_erfc(x[4000:2000:-3].reshape(-1, 1)), vector_erfc(x)[4000:2000:-3, None])
+    assert vector_erfc(np.array(0.0)).tolist() == 1
+    assert vector_erfc(x[:0]).shape == (0,)
+
+
+def test_gelu_keeps_its_digits_far_below_zero(dtype: str) -> None:
+    x = np.array([-10, -8, -5, -1, 2], dtype)
+    expected = [v * erfc(-v / sqrt(2)) / 2 for v in x.tolist()]
+    slope = [erfc(-v / sqrt(2)) / 2 + v * exp(-v * v / 2) / sqrt(2 * pi) for v in x.tolist()]
+    relative = 1e-13 if dtype == "float64" else 1e-7
+    fused = fc.conv1d(x.reshape(1, 1, -1), np.ones((1, 1, 1), dtype), activation="gelu")
+    for found, right in ((fc.activate(x, "gelu"), expected), (fused[0, 0], expected),
+                         (fc.activate_backward(np.ones_like(x), x, "gelu"), slope)):  # fmt: skip
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, right, rtol=relative)
 
 
 def test_activations_of_nan_and_infinity() -> None:

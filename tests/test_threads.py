@@ -5,7 +5,6 @@ Whatever could hang runs in a process of its own under a time limit.
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -17,9 +16,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import dispatch, testing
-
-threads = importlib.import_module("fastconv.threads")
+from fastconv import _threads, dispatch, testing
 
 ROOT = Path(__file__).resolve().parents[1]
 USABLE = testing.backends_here()
@@ -290,7 +287,7 @@ def test_denormals_survive_outside_a_call_and_are_zero_inside():
 
 @pytest.fixture
 def process_number(monkeypatch):
-    monkeypatch.setattr(threads, "_of_process", None)
+    monkeypatch.setattr(_threads, "_of_process", None)
 
 
 @pytest.mark.usefixtures("process_number")
@@ -347,7 +344,7 @@ def test_bad_numbers(value, error):
     assert fc.get_num_threads() == before
 
 
-NUMBER = "from fastconv.threads import get_num_threads; print(get_num_threads())"
+NUMBER = "from fastconv._threads import get_num_threads; print(get_num_threads())"
 
 
 @pytest.mark.parametrize(
@@ -368,7 +365,7 @@ def test_environment(environment, expected):
 @pytest.mark.parametrize("value", ["0", "-2", "two", "1.5", ",4"])
 def test_bad_environment(name, value):
     code = """
-    from fastconv.threads import get_num_threads
+    from fastconv._threads import get_num_threads
     try:
         get_num_threads()
     except ValueError as error:
@@ -409,14 +406,14 @@ def test_cgroup_quota(membership, files, expected, tmp_path):
         path = tmp_path / "mount" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    assert threads.cgroup_quota(str(tmp_path / "membership"), str(tmp_path / "mount")) == expected
+    assert _threads.cgroup_quota(str(tmp_path / "membership"), str(tmp_path / "mount")) == expected
 
 
 def test_the_quota_is_rounded_up_and_never_above_the_affinity(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
     for quota, expected in [(None, 6), (0.5, 1), (2.5, 3), (2.0, 2), (99.0, 6)]:
-        monkeypatch.setattr(threads, "cgroup_quota", lambda q=quota: q)
-        assert threads._usable_cpus() == expected
+        monkeypatch.setattr(_threads, "cgroup_quota", lambda q=quota: q)
+        assert _threads._usable_cpus() == expected
 
 
 @needs_c

@@ -25,7 +25,7 @@ class Kernel(Protocol):
       bwd_weight: ``kernel(x, dy, None, None, out)``;
     * ``PoolSpec`` fwd: ``kernel(x, out, indices)``, bwd: ``kernel(dy, x, indices, out)``
       (``x`` and ``indices``: for max only; ``indices``, int64 or None, are flat positions inside a channel plane:
-      bwd raises IndexError if one is not);
+      bwd raises IndexError if one is not); a maximum's fwd may be of integers;
     * ``GemmSpec``: ``kernel(a, b, bias, c, out)`` with a (batch, m, k), b (batch, k, n), out and c (batch, m, n); where
       the batch is 1, all of them may lack that axis.
 

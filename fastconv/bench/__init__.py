@@ -2,3 +2,6 @@
 
 ``layers``: what is measured. ``peers``: who. ``measure``: how, on ``clock``. ``report`` and ``plots``: what is shown.
 """
+
+#: What the command line says of it, without importing the rest.
+HELP = "speed, layer by layer, beside other packages (pip install 'fastconv[bench]')"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import dispatch, info
-from . import goals, peers, report
+from . import HELP, goals, peers, report
 from .clock import Clock
 from .layers import DIRECTIONS, OPS, Problem, directions, select
 from .measure import OURS, Contender, Settings, clock_rate, measure_all
@@ -41,7 +41,7 @@ def add_to(commands: Any) -> None:
     """Add the command to the subparsers of ``fastconv``."""
     parser = commands.add_parser(
         "bench",
-        help="speed, layer by layer, beside other packages (pip install 'fastconv[bench]')",
+        help=HELP,
         description="Times fastconv and the other packages that are installed, each in a process of its own, in turns. "
         "Lists are separated by commas.",
     )

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Mapping, Sequence
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
 
-from ..spec import DTYPES
+from ..arguments import plain, shown
+from ..spec import DTYPES, INTEGERS, MAX_ELEMENTS, check_elements
 
 #: The names of the dtypes that are allowed (native byte order). ``dtype.name`` is computed anew at every access.
 DTYPE_NAMES = {np.dtype(name): name for name in DTYPES}
+ALL_NAMES = {np.dtype(name): name for name in DTYPES + INTEGERS}
+
+#: Axes that an array may have.
+_MOST_AXES = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
 
 #: Bytes of a cache line, and of the smallest array for which it is worth the time to begin at one.
 _LINE, _ALIGNED_BYTES = 64, 16 * 1024
 
 
-def as_array(name: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray:
-    """``value`` as an aligned array of float32 or float64 (of ``dtype`` where given); TypeError names it.
+def as_array(
+    name: str, value: Any, dtype: np.dtype | None = None, allowed: Mapping[np.dtype, str] = DTYPE_NAMES
+) -> np.ndarray:
+    """``value`` as an aligned array of a dtype that is ``allowed`` (of ``dtype`` where given); TypeError names it.
 
-    Nothing is converted: integers, objects and mixed dtypes are refused. Lists are refused too.
+    Nothing is converted: objects and mixed dtypes are refused, integers too by default. Lists are refused too, and the
+    subclasses of ``numpy.ndarray`` that ``_elements`` names.
     """
     if type(value) is not np.ndarray:
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} is a {type(value).__name__}: allowed is a NumPy array")
-        value = value.view(np.ndarray)
+        value = _elements(name, value, "a NumPy array")
     own = value.dtype
-    if own not in DTYPE_NAMES:
-        raise TypeError(f"{name} has dtype {value.dtype}: allowed is {' or '.join(DTYPES)}")
+    if own not in allowed:
+        raise TypeError(f"{name} has dtype {value.dtype}: allowed is {' or '.join(allowed.values())}")
     if dtype is not None and own is not dtype and own != dtype:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {dtype}, as the other arrays have")
     flags = value.flags
@@ -40,19 +45,42 @@ def as_array(name: str, value: Any, dtype: np.dtype | None = None) -> np.ndarray
     return value
 
 
+def _elements(name: str, value: Any, allowed: str) -> np.ndarray:
+    """An instance of a subclass of ``numpy.ndarray`` as the plain array of its elements.
+
+    Where a subclass means more than its elements, as a masked array does, and arrays with units, whose arithmetic is
+    their own (``__array_ufunc__``), a result without that would be wrong: TypeError. ``numpy.memmap``,
+    ``numpy.matrix`` and the like are their elements.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array: allowed is {allowed} without a mask, such as filled() gives")
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} is a {type(value).__name__}: allowed is {allowed}")
+    if type(value).__array_ufunc__ is not np.ndarray.__array_ufunc__:
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind}, which has arithmetic of its own: allowed is {allowed}")
+    return value.view(np.ndarray)
+
+
 def empty(shape: int | Sequence[int], dtype: Any = "float32") -> np.ndarray:
     """A new array with arbitrary contents, as ``numpy.empty`` makes it, whose memory begins at a cache line if it has
     some of them: what reads and writes it is up to a third faster. All results of this package are such arrays.
 
-    shape: not negative; dtype: float32 or float64. Raises TypeError or ValueError that names the argument.
+    shape: not negative, at most 2^31 - 1 elements; dtype: float32 or float64. Raises TypeError or ValueError that names
+    the argument.
     """
-    kind = np.dtype(dtype)
+    try:
+        kind = None if dtype is None else np.dtype(dtype)
+    except Exception:  # of several kinds
+        kind = None
     if kind not in DTYPE_NAMES:
-        raise TypeError(f"dtype is {kind}: allowed is {' or '.join(DTYPES)}")
+        raise TypeError(f"dtype is {shown(dtype) if kind is None else kind}: allowed is {' or '.join(DTYPES)}")
     sizes = plain("shape", shape)
     sizes = sizes if isinstance(sizes, tuple) else (sizes,)
-    if not all(isinstance(size, int) and size >= 0 for size in sizes):
-        raise ValueError(f"shape={shape!r}: allowed are sizes that are not negative")
+    if len(sizes) > _MOST_AXES or not all(isinstance(size, int) and 0 <= size <= MAX_ELEMENTS for size in sizes):
+        allowed = f"up to {_MOST_AXES} sizes that are not negative, and at most {MAX_ELEMENTS}"
+        raise ValueError(f"shape={shown(shape)}: allowed are {allowed}")
+    check_elements("shape: an array", sizes)
     return new_array(sizes, kind)
 
 
@@ -65,12 +93,43 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % _LINE)
 
 
+#: Sums that ``sums`` has side by side: a long inner loop, whose sums stay in the first caches. Numbers that are few.
+_ABREAST, _FEW = 4096, 512
+
+
+def sums(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """x summed over ``axes`` -> an array over the other ones, in the dtype of x.
+
+    Added in float64 and rounded once: added in float32 one after the other, 2^24 ones and one more are 2^24. Of many
+    rows, several are added side by side, so that rounding in float64 grows with far fewer additions than rows.
+    """
+    dtype, kept = x.dtype, [axis for axis in range(x.ndim) if axis not in axes]
+    shape = [x.shape[axis] for axis in kept]
+    if x.size <= _FEW * prod(shape):
+        return x.sum(axes, dtype=np.float64).astype(dtype)
+    inner = kept[-1] + 1 if kept else 0
+    if inner < x.ndim:
+        x = x.reshape(*x.shape[:inner], prod(x.shape[inner:])).sum(-1, dtype=np.float64)
+    columns = prod(shape)
+    rows = x.transpose(*(axis for axis in axes if axis < inner), *kept).reshape(x.size // max(columns, 1), columns)
+    abreast = min(isqrt(len(rows)), _ABREAST // max(columns, 1))
+    total = np.zeros(columns)
+    if abreast > 1:
+        whole = len(rows) // abreast * abreast
+        wide = rows[:whole].reshape(whole // abreast, abreast * columns).sum(0, dtype=np.float64)
+        total, rows = wide.reshape(abreast, columns).sum(0), rows[whole:]
+    return (total + rows.sum(0, dtype=np.float64)).reshape(shape).astype(dtype)
+
+
 def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, *inputs: np.ndarray | None) -> np.ndarray:
-    """``out`` checked, or a new array. Refused: wrong shape, dtype, read-only, self-overlapping, sharing memory."""
+    """``out`` checked, as a plain array, or a new one.
+
+    Refused: wrong shape, dtype, read-only, self-overlapping, sharing memory with an input.
+    """
     if out is None:
         return new_array(shape, dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out is a {type(out).__name__}: allowed is None or a NumPy array")
+    if type(out) is not np.ndarray:
+        out = _elements("out", out, "None or a NumPy array")
     if out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}: allowed is {dtype}")
     if out.shape != shape:
@@ -111,20 +170,3 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
         return np.shares_memory(a, b, max_work=10_000)
     except np.exceptions.TooHardError:
         return True
-
-
-def plain(name: str, value: Any) -> Any:
-    """A hashable form of an argument made of ints, strings and sequences of them; TypeError names the argument."""
-    kind = type(value)
-    if kind is int or kind is str or value is None or (kind is tuple and {*map(type, value)} == {int}):
-        return value
-    if isinstance(value, (tuple, list)):
-        return tuple([plain(name, v) for v in value])
-    try:
-        return operator.index(value)
-    except TypeError:
-        pass
-    try:
-        return tuple([plain(name, v) for v in value])
-    except TypeError:
-        raise TypeError(f"{name}={value!r}: allowed are ints, strings and sequences of them") from None

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from .. import spec as _spec
+from ..arguments import plain, shown
 from ..dispatch import Choice, chooser, current_precision
 from ..spec import Activation, activation_of
-from ._arrays import DTYPE_NAMES, as_array, as_output, plain
+from ._arrays import DTYPE_NAMES, as_array, as_output, sums
 from .activation import activate_backward
 
 __all__ = [
@@ -78,10 +79,12 @@ def _spatial_shape(shape: Any, name: str) -> tuple[int, ...]:
     if type(shape) is tuple and {*map(type, shape)} == {int} and min(shape) >= 0:
         return shape
     try:
-        shape = tuple(shape)
-        return _spec.int_tuple(shape, len(shape), name, 0)
+        sizes = plain(name, shape)
+        if isinstance(sizes, tuple) and sizes:
+            return _spec.int_tuple(sizes, len(sizes), name, 0)
     except TypeError:
-        raise TypeError(f"{name}={shape!r}: allowed is a tuple of ints >= 0") from None
+        pass
+    raise TypeError(f"{name}={shown(shape)}: allowed is a tuple of ints >= 0")
 
 
 def _run(
@@ -148,8 +151,8 @@ def _forward(
     )
     if residual is not None:
         residual = as_array("residual", residual, x.dtype)
+        _expect("residual", residual, choice.spec.y_shape[unbatched:])
         residual = residual[None] if unbatched else residual
-        _expect("residual", residual, choice.spec.y_shape)
     return _run(choice, x, w, b, residual, out, unbatched)
 
 
@@ -169,11 +172,9 @@ def _backward_input(
     w = as_array("w", _weights(ndim, w), dy.dtype)
     shape = _spatial_shape(input_shape, "input_shape")
     unbatched = len(shape) == ndim + 1
-    shape = (1, *shape) if unbatched else shape
-    dy = dy[None] if unbatched else dy
     choice = choose_conv(
         "bwd_input",
-        shape,
+        (1, *shape) if unbatched else shape,
         w.shape,
         DTYPE_NAMES[dy.dtype],
         plain("stride", stride),
@@ -186,8 +187,8 @@ def _backward_input(
         None,
         current_precision(),
     )
-    _expect("dy", dy, choice.spec.y_shape)
-    return _run(choice, dy, w, None, None, out, unbatched)
+    _expect("dy", dy, choice.spec.y_shape[unbatched:])
+    return _run(choice, dy[None] if unbatched else dy, w, None, None, out, unbatched)
 
 
 def _backward_weight(
@@ -290,7 +291,7 @@ def conv_backward_bias(dy: np.ndarray, *, layout: str = "NCHW") -> np.ndarray:
     if not 3 <= dy.ndim <= 5:
         raise ValueError(f"dy has shape {dy.shape}: allowed are 3 to 5 dimensions, the batch among them")
     channel = dy.ndim - 1 if _spec.channels_last(layout, dy.ndim - 2) else 1
-    return dy.sum(axis=tuple(a for a in range(dy.ndim) if a != channel))
+    return sums(dy, tuple(a for a in range(dy.ndim) if a != channel))
 
 
 # ----------------------------------------------------------------------------------------- public functions
@@ -420,14 +421,24 @@ def _make_backward(ndim: int) -> Callable[..., Any]:
         activation: Any = None,
         residual: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
-        arguments = (stride, padding, dilation, groups)
-        dy = as_array("dy", dy)
+        arguments = tuple(map(plain, ("stride", "padding", "dilation", "groups"), (stride, padding, dilation, groups)))
+        x = as_array("x", x)
+        w, dy = as_array("w", _weights(ndim, w), x.dtype), as_array("dy", dy, x.dtype)
+        b = _bias(b, w.shape[0], x.dtype)
+        xb = _batched("x", x, ndim)
+        activation = _activation(activation)
+        if activation is not None or residual is not None:
+            spec = _spec.conv_spec("bwd_weight", xb.shape, w.shape, DTYPE_NAMES[x.dtype], *arguments, layout)
+            shape = spec.y_shape if xb is x else spec.y_shape[1:]
+            _expect("dy", dy, shape)
+            if residual is not None:
+                residual = as_array("residual", residual, x.dtype)
+                _expect("residual", residual, shape)
         if activation is not None:
             before = _forward(ndim, x, w, b, *arguments, layout, None, residual, None)
-            _expect("dy", dy, before.shape)
             dy = activate_backward(dy, before, activation)
-        dx = _backward_input(ndim, dy, w, np.shape(x), *arguments, layout, None)
-        dw = _backward_weight(ndim, x, dy, np.shape(w), *arguments, layout, None)
+        dx = _backward_input(ndim, dy, w, x.shape, *arguments, layout, None)
+        dw = _backward_weight(ndim, x, dy, w.shape, *arguments, layout, None)
         db = None if b is None else conv_backward_bias(_batched("dy", dy, ndim), layout=layout)
         return dx, dw, db, None if residual is None else dy
 
@@ -488,16 +499,18 @@ def _make_transpose_backward(ndim: int) -> Callable[..., Any]:
         layout: str = "NCHW",
         activation: Any = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        x, dy = as_array("x", x), as_array("dy", dy)
-        w = as_array("w", _weights(ndim, w), x.dtype)
-        if activation is not None:
-            before = _transpose(ndim, x, w, b, stride, padding, output_padding, groups, dilation, layout, None, None)
-            _expect("dy", dy, before.shape)
-            dy = activate_backward(dy, before, activation)
-        xb, dyb = _batched("x", x, ndim), _batched("dy", dy, ndim)
+        x = as_array("x", x)
+        w, dy = as_array("w", _weights(ndim, w), x.dtype), as_array("dy", dy, x.dtype)
+        xb = _batched("x", x, ndim)
         arguments = _transpose_arguments(xb, w, stride, padding, output_padding, groups, dilation, layout)
         spec = _spec.conv_transpose_spec(*arguments)
-        _expect("dy", dyb, spec.x_shape)
+        _expect("dy", dy, spec.x_shape if xb is x else spec.x_shape[1:])
+        b = _bias(b, spec.ic, x.dtype)
+        activation = _activation(activation)
+        if activation is not None:
+            before = _transpose(ndim, x, w, b, *arguments[3:], None, None)
+            dy = activate_backward(dy, before, activation)
+        dyb = _batched("dy", dy, ndim)
         arguments = (spec.stride, spec.pads, spec.dilation, spec.groups)
         # The convolution that this is the adjoint of maps dy to dx, and pairs dy with x for the weights.
         dx = _forward(ndim, dyb, w, None, *arguments, layout, None, None, None)

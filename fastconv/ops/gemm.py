@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from math import prod
+from itertools import zip_longest
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..arguments import flag, number
 from ..dispatch import chooser
 from ..spec import MAX_ELEMENTS, Activation, GemmSpec, activation_of, check_elements
-from ._arrays import DTYPE_NAMES, as_array, as_output, new_array
+from ._arrays import DTYPE_NAMES, as_array, as_output, new_array, sums
 from .activation import activate_backward
 
 __all__ = ["gemm", "gemm_backward", "linear", "linear_backward", "matmul", "matmul_backward"]
@@ -91,12 +93,16 @@ def _promoted(a: np.ndarray, b: np.ndarray, names: tuple[str, ...]) -> tuple[np.
 
 
 def _broadcast(a: np.ndarray, b: np.ndarray, names: tuple[str, ...]) -> tuple[int, ...]:
-    try:
-        return np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    except ValueError:
-        raise ValueError(
-            f"{names[0]} of shape {a.shape} and {names[1]} of shape {b.shape}: their batch dimensions do not broadcast"
-        ) from None
+    """The batch axes of the product. (``numpy.broadcast_shapes`` knows 32 dimensions, arrays have up to 64.)"""
+    sizes = []
+    for s, t in zip_longest(reversed(a.shape[:-2]), reversed(b.shape[:-2]), fillvalue=1):
+        if s != t and 1 not in (s, t):
+            raise ValueError(
+                f"{names[0]} of shape {a.shape} and {names[1]} of shape {b.shape}: "
+                "their batch dimensions do not broadcast"
+            )
+        sizes.append(t if s == 1 else s)
+    return tuple(reversed(sizes))
 
 
 def _epilogue(b: Any, name: str, n: int, dtype: np.dtype) -> np.ndarray | None:
@@ -153,7 +159,8 @@ def _unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """``gradient`` summed over the axes along which an array of ``shape`` was broadcast."""
     extra = gradient.ndim - len(shape)
     stretched = tuple(i + extra for i, size in enumerate(shape) if size == 1 and gradient.shape[i + extra] != 1)
-    return gradient.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
+    axes = (*range(extra), *stretched)
+    return sums(gradient, axes).reshape(shape) if axes else gradient
 
 
 def _dy_of_product(
@@ -187,7 +194,7 @@ def _matmul_backward(
     else:
         db = _matmul(rows.swapaxes(-1, -2), dy, None, None, None, names)
     da, db = _unbroadcast(da, rows.shape).reshape(a.shape), _unbroadcast(db, columns.shape).reshape(b.shape)
-    return da, db, None if bias is None else _rows(dy).sum(axis=0)
+    return da, db, None if bias is None else sums(_rows(dy), (0,))
 
 
 # ------------------------------------------------------------------------------------------- public functions
@@ -273,7 +280,7 @@ def linear_backward(
     rows, columns = _rows(dy), _rows(x)
     dx = _matmul(dy, w, None, None, None, _LINEAR)
     dw = _matmul(rows.T, columns, None, None, None, _LINEAR)
-    return dx, dw, None if b is None else rows.sum(axis=0)
+    return dx, dw, None if b is None else sums(rows, (0,))
 
 
 def _check_linear(x: np.ndarray, w: np.ndarray) -> None:
@@ -284,10 +291,12 @@ def _check_linear(x: np.ndarray, w: np.ndarray) -> None:
 
 
 def _gemm_operands(
-    a: Any, b: Any, c: Any, trans_a: bool, trans_b: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """a and b as the product reads them, and c; all checked."""
+    a: Any, b: Any, c: Any, alpha: Any, beta: Any, trans_a: Any, trans_b: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, float, float]:
+    """a and b as the product reads them, c, alpha and beta; all checked."""
     a, b = _operands(a, b, _MATMUL)
+    trans_a, trans_b = flag("trans_a", trans_a), flag("trans_b", trans_b)
+    alpha, beta = _factor("alpha", alpha, a.dtype), _factor("beta", beta, a.dtype)
     for name, x in (("a", a), ("b", b)):
         if x.ndim != 2:
             raise ValueError(f"{name} has shape {x.shape}: allowed are 2 dimensions")
@@ -299,14 +308,16 @@ def _gemm_operands(
         fits = c.ndim <= 2 and all(s in (1, t) for s, t in zip(c.shape[::-1], shape[::-1], strict=False))
         if not fits:
             raise ValueError(f"c has shape {c.shape}: allowed is what broadcasts to {shape}")
-    return a, b, c
+    for name, sizes in (("a", a.shape), ("b", b.shape), ("the result", (a.shape[0], b.shape[1]))):
+        check_elements(name, sizes)
+    return a, b, c, alpha, beta
 
 
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}={value!r}: allowed is a number") from None
+def _factor(name: str, value: Any, dtype: np.dtype) -> float:
+    factor = value if type(value) is float else number(name, value)
+    if 3e38 < abs(factor) < inf and abs(factor) > float(np.finfo(dtype).max):
+        raise ValueError(f"{name}={factor!r}: allowed is a number that {dtype} can hold")
+    return factor
 
 
 def gemm(
@@ -324,12 +335,8 @@ def gemm(
 
     Raises TypeError or ValueError, before any work, that names the argument, its value and what is allowed.
     """
-    a, b, c = _gemm_operands(a, b, c, trans_a, trans_b)
-    alpha, beta = _number("alpha", alpha), _number("beta", beta)
-    shape = (a.shape[0], b.shape[1])
-    for name, x in (("a", a.shape), ("b", b.shape), ("the result", shape)):
-        check_elements(name, x)
-    y = new_array(shape, a.dtype)
+    a, b, c, alpha, beta = _gemm_operands(a, b, c, alpha, beta, trans_a, trans_b)
+    y = new_array((a.shape[0], b.shape[1]), a.dtype)
     if y.size:
         c = None if c is None or beta == 0 else np.broadcast_to(c, y.shape)
         _run(a, b, y, c=c, alpha=alpha, beta=0.0 if c is None else beta)
@@ -347,11 +354,11 @@ def gemm_backward(
     trans_b: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gradients of ``gemm(a, b, c, ...)``: dy (m, n) -> (da, db, dc), in the shapes of a, b and c (None: no c)."""
-    left, right, c = _gemm_operands(a, b, c, trans_a, trans_b)
+    left, right, c, alpha, beta = _gemm_operands(a, b, c, alpha, beta, trans_a, trans_b)
     dy = as_array("dy", dy, left.dtype)
     if dy.shape != (left.shape[0], right.shape[1]):
         raise ValueError(f"dy has shape {dy.shape}: allowed is {(left.shape[0], right.shape[1])}")
     da = gemm(right, dy, None, alpha, trans_b=True) if trans_a else gemm(dy, right, None, alpha, trans_b=True)
     db = gemm(dy, left, None, alpha, trans_a=True) if trans_b else gemm(left, dy, None, alpha, trans_a=True)
-    dc = None if c is None else dy.dtype.type(_number("beta", beta)) * _unbroadcast(dy, c.shape)
+    dc = None if c is None else dy.dtype.type(beta) * _unbroadcast(dy, c.shape)
     return da, db, dc

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from ..dispatch import current_precision
-from ..spec import activation_of
-from ._arrays import DTYPE_NAMES, as_array, as_output, plain
+from ..arguments import flag, plain
+from ..dispatch import Choice, changed, choose, current_precision, settings
+from ..spec import ConvSpec, activation_of
+from ._arrays import DTYPE_NAMES, as_array, as_output
 from .conv import _bias, _named, _spatial_shape, _weights, choose_conv
 
 __all__ = ["Plan", "plan_conv1d", "plan_conv2d", "plan_conv3d"]
@@ -18,7 +20,9 @@ __all__ = ["Plan", "plan_conv1d", "plan_conv2d", "plan_conv3d"]
 class Plan:
     """A convolution ready to run: ``plan(x, residual=None, out=None)`` gives what ``conv{n}d`` gives.
 
-    It keeps its own copy of the weights and the bias. Two threads may call it at once.
+    It keeps its own copy of the weights, as they were and packed, and of the bias. Two threads may call it at once.
+    It never changes, so ``copy`` gives the plan itself. A pickle holds the weights as they were; where it is loaded
+    they are packed anew: for the same kernel, of the same bits, or where that cannot run for the one chosen there.
     """
 
     def __init__(
@@ -38,10 +42,10 @@ class Plan:
         w = _weights(ndim, w)
         b = _bias(b, w.shape[0], w.dtype)
         shape = _spatial_shape(x_shape, "x_shape")
-        self._unbatched = len(shape) == ndim + 1
-        self._choice = choose_conv(
+        unbatched = len(shape) == ndim + 1
+        choice = choose_conv(
             "fwd",
-            (1, *shape) if self._unbatched else shape,
+            (1, *shape) if unbatched else shape,
             w.shape,
             DTYPE_NAMES[w.dtype],
             plain("stride", stride),
@@ -50,18 +54,33 @@ class Plan:
             plain("groups", groups),
             layout,
             b is not None,
-            bool(residual),
+            flag("residual", residual),
             activation_of(activation),
             current_precision(),
             True,
         )
-        spec = self._choice.spec
+        self._prepare(choice, settings().limit, unbatched, w.copy(), None if b is None else b.copy())
+
+    def _prepare(self, choice: Choice, limit: int | None, unbatched: bool, w: np.ndarray, b: np.ndarray | None) -> None:
+        spec = choice.spec
+        self._choice, self._limit, self._unbatched = choice, limit, unbatched
         self.spec = spec
-        self.x_shape = shape
-        self.y_shape = spec.y_shape[1:] if self._unbatched else spec.y_shape
+        self.x_shape = spec.x_shape[unbatched:]
+        self.y_shape = spec.y_shape[unbatched:]
         self.dtype = w.dtype
-        self._b = None if b is None else b.copy()
-        self._w = self._choice.kernel.pack(w)
+        self._weights, self._b = w, b
+        self._w = choice.kernel.pack(w)
+
+    def __copy__(self) -> Plan:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Plan:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kernel = self._choice.kernel
+        kept = (kernel.backend, kernel.isa, kernel.algorithm)
+        return _loaded, (type(self), self.spec, kept, self._limit, self._unbatched, self._weights, self._b)
 
     @property
     def backend(self) -> str:
@@ -100,10 +119,32 @@ class Plan:
         if y.size:
             x, residual, result = (a[None] if self._unbatched and a is not None else a for a in (x, residual, y))
             self._choice.kernel(x, self._w, self._b, residual, result)
-        return y
+        return y if out is None else out
 
     def __repr__(self) -> str:
         return f"<Plan {self.x_shape} -> {self.y_shape} {self.dtype}: {self.algorithm}, {self.backend}, {self.isa}>"
+
+
+def _loaded(
+    kind: type[Plan],
+    spec: ConvSpec,
+    kept: tuple[str, str, str],
+    limit: int | None,
+    unbatched: bool,
+    w: np.ndarray,
+    b: np.ndarray | None,
+) -> Plan:
+    """The plan of which this is the pickle: on the kernel that it had, where that can run."""
+    with changed(limit=limit):
+        choice = choose(spec)
+    backend, isa, algorithm = kept
+    if (choice.kernel.backend, choice.kernel.isa, choice.kernel.algorithm) != kept:
+        same = {"backend": backend, "isa": isa, "algorithm": algorithm, "limit": limit, "tuning": "off"}
+        with suppress(NotImplementedError, RuntimeError, ValueError), changed(**same):
+            choice = choose(spec)
+    plan = kind.__new__(kind)
+    plan._prepare(choice, limit, unbatched, w, b)
+    return plan
 
 
 def _make_plan(ndim: int) -> Callable[..., Plan]:

@@ -5,15 +5,16 @@ Names, argument order and defaults are those of torch.nn.functional where it has
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from .. import spec as _spec
+from ..arguments import flag, number
 from ..dispatch import Choice, chooser
-from ._arrays import DTYPE_NAMES, as_array, as_output, plain
+from ._arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_output, plain
 
 __all__ = [
     f"{stem}_pool{n}d{tail}"
@@ -25,13 +26,15 @@ __all__ = [
 _choose = chooser(_spec.pool_spec)
 _choose_adaptive = chooser(_spec.adaptive_pool_spec)
 
+_INT64 = {np.dtype(np.int64): "int64"}
+
 
 # ---------------------------------------------------------------------------------------- the two directions
 
 
-def _batched(x: Any, ndim: int) -> tuple[np.ndarray, bool]:
-    """x with its batch dimension, and whether that was added."""
-    x = as_array("x", x)
+def _batched(x: Any, ndim: int, allowed: Mapping[np.dtype, str] = DTYPE_NAMES) -> tuple[np.ndarray, bool]:
+    """x with its batch dimension, and whether that was added. allowed: its dtypes."""
+    x = as_array("x", x, allowed=allowed)
     if x.ndim not in (ndim + 1, ndim + 2):
         raise ValueError(
             f"x has shape {x.shape}: {ndim}-D pooling takes {ndim + 2} dimensions, or {ndim + 1} without the batch"
@@ -58,7 +61,7 @@ def _backward(choice: Choice, dy: Any, x: np.ndarray, unbatched: bool, indices: 
     if dy.shape != wanted:
         raise ValueError(f"dy has shape {dy.shape}: allowed is {wanted}")
     if indices is not None:
-        _check_indices(indices, wanted)
+        indices = _checked_indices(indices, wanted)
     dx = as_output(out, x.shape[1:] if unbatched else x.shape, x.dtype, x, dy, indices)
     if dx.size:
         arrays = (dy, indices, dx)
@@ -71,12 +74,13 @@ def _backward(choice: Choice, dy: Any, x: np.ndarray, unbatched: bool, indices: 
     return dx
 
 
-def _check_indices(indices: Any, shape: tuple[int, ...]) -> None:
+def _checked_indices(indices: Any, shape: tuple[int, ...]) -> np.ndarray:
     if not isinstance(indices, np.ndarray) or indices.dtype != np.int64:
         given = indices.dtype if isinstance(indices, np.ndarray) else type(indices).__name__
         raise TypeError(f"indices is of {given}: allowed is an array of int64, as return_indices=True gives it")
     if indices.shape != shape:
         raise ValueError(f"indices has shape {indices.shape}: allowed is {shape}")
+    return as_array("indices", indices, allowed=_INT64)
 
 
 def _regular(
@@ -94,19 +98,21 @@ def _regular(
     divisor_override: Any = None,
     indices: bool = False,
 ) -> Choice:
+    if divisor_override is not None:
+        divisor_override = _spec.divisor_of(divisor_override, DTYPE_NAMES[x.dtype])
     return _choose(
         kind,
         direction,
         x.shape,
-        DTYPE_NAMES[x.dtype],
+        ALL_NAMES[x.dtype],
         ndim,
         plain("kernel_size", kernel_size),
         plain("stride", stride),
         plain("padding", padding),
         plain("dilation", dilation),
-        bool(ceil_mode),
-        bool(count_include_pad),
-        divisor_override,
+        flag("ceil_mode", ceil_mode),
+        flag("count_include_pad", count_include_pad),
+        None if divisor_override is None else number("divisor_override", divisor_override),
         layout,
         indices,
     )
@@ -116,7 +122,7 @@ def _adaptive(
     kind: str, direction: str, ndim: int, x: np.ndarray, output_size: Any, layout: str, indices: bool = False
 ) -> Choice:
     size = plain("output_size", output_size)
-    return _choose_adaptive(kind, direction, x.shape, DTYPE_NAMES[x.dtype], ndim, size, layout, indices)
+    return _choose_adaptive(kind, direction, x.shape, ALL_NAMES[x.dtype], ndim, size, layout, indices)
 
 
 # ----------------------------------------------------------------------------------------- public functions
@@ -129,7 +135,8 @@ _SHAPES = {
 
 _COMMON = """
 
-    x (float32 or float64, any strides) may lack its batch dimension; then the result does. layout: {layouts}.
+    x ({dtypes}, any strides) may lack its batch dimension; then the result does. Without images or
+    without channels the result has none either. layout: {layouts}.
     ``out``: an array for the result, which shares no memory with the inputs.
     Raises TypeError or ValueError, before any work, that names the argument, its value and what is allowed."""
 
@@ -140,7 +147,7 @@ _WINDOW = """
 
 _BACKWARD = """Gradient of ``{f}(x, ...)`` in x: dy, of the shape of its result -> dx, of the shape of x.
 
-    The arguments after dy are those of ``{f}``.{more} Errors likewise."""
+    The arguments after dy are those of ``{f}``, of float32 or float64.{more} Errors likewise."""
 
 _INDICES = """ ``indices``, as ``return_indices=True`` gave them, save finding the maxima again;
     ``return_indices`` itself changes nothing here. ValueError if they are outside the plane, which is found out while
@@ -149,7 +156,8 @@ _INDICES = """ ``indices``, as ``return_indices=True`` gave them, save finding t
 
 def _named(function: Callable[..., Any], name: str, ndim: int, doc: str) -> Callable[..., Any]:
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc.format(n=ndim, **_SHAPES[ndim])
+    dtypes = "float32, float64 or an integer type of 8 to 64 bits" if "max" in name else "float32 or float64"
+    function.__doc__ = doc.format(n=ndim, dtypes=dtypes, **_SHAPES[ndim])
     return function
 
 
@@ -172,9 +180,9 @@ def _make_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         layout: str = "NCHW",
         out: np.ndarray | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        x, unbatched = _batched(x, ndim)
+        x, unbatched = _batched(x, ndim, ALL_NAMES)
         window = (kernel_size, stride, padding, dilation, ceil_mode)
-        choice = _regular("max", "fwd", ndim, x, *window, layout, indices=bool(return_indices))
+        choice = _regular("max", "fwd", ndim, x, *window, layout, indices=flag("return_indices", return_indices))
         return _forward(choice, x, unbatched, out)
 
     def max_pool_backward(
@@ -193,6 +201,7 @@ def _make_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
         window = (kernel_size, stride, padding, dilation, ceil_mode)
+        flag("return_indices", return_indices)
         choice = _regular("max", "bwd", ndim, x, *window, layout, indices=indices is not None)
         return _backward(choice, dy, x, unbatched, indices, out)
 
@@ -286,7 +295,7 @@ def _make_sum(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 def _make_global(ndim: int, kind: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     def global_pool(x: np.ndarray, *, layout: str = "NCHW", out: np.ndarray | None = None) -> np.ndarray:
-        x, unbatched = _batched(x, ndim)
+        x, unbatched = _batched(x, ndim, ALL_NAMES if kind == "max" else DTYPE_NAMES)
         return _forward(_adaptive(kind, "fwd", ndim, x, 1, layout), x, unbatched, out)
 
     def global_pool_backward(
@@ -343,8 +352,8 @@ def _make_adaptive_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any
         layout: str = "NCHW",
         out: np.ndarray | None = None,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        x, unbatched = _batched(x, ndim)
-        choice = _adaptive("max", "fwd", ndim, x, output_size, layout, bool(return_indices))
+        x, unbatched = _batched(x, ndim, ALL_NAMES)
+        choice = _adaptive("max", "fwd", ndim, x, output_size, layout, flag("return_indices", return_indices))
         return _forward(choice, x, unbatched, out)
 
     def adaptive_max_pool_backward(
@@ -358,6 +367,7 @@ def _make_adaptive_max(ndim: int) -> tuple[Callable[..., Any], Callable[..., Any
         out: np.ndarray | None = None,
     ) -> np.ndarray:
         x, unbatched = _batched(x, ndim)
+        flag("return_indices", return_indices)
         choice = _adaptive("max", "bwd", ndim, x, output_size, layout, indices is not None)
         return _backward(choice, dy, x, unbatched, indices, out)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from functools import cache
 from typing import Any
 
@@ -35,13 +35,23 @@ def current_isa() -> str:
     return name
 
 
+@cache
+def _reason() -> str | None:
+    """Why the extension cannot be used here; None if it can."""
+    try:
+        importlib.import_module("fastconv._c")
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "fastconv._c":
+            return "the extension fastconv._c was not built (pip install builds it)"
+        return f"the extension fastconv._c cannot be loaded: {error}"
+    return None
+
+
 class _C:
     name = "c"
 
     def available(self) -> str | None:
-        if importlib.util.find_spec("fastconv._c") is None:
-            return "the extension fastconv._c was not built (pip install builds it)"
-        return None
+        return _reason()
 
     def refuse(self, spec: Spec) -> str | None:
         if isinstance(spec, PoolSpec):
@@ -63,7 +73,7 @@ class _C:
         elif isinstance(spec, GemmSpec):
             from .gemm import GemmKernel as kind
         else:
-            from .pool import PoolKernel as kind
+            from .pool import pool_kernel as kind
         return kind(spec, current_isa())
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..._c import ffi, lib
+from ..._threads import get_num_threads
 from ...dispatch import settings
 from ...spec import ConvSpec
-from ...threads import get_num_threads
 from .library import (
     DTYPES,
     NULL,
@@ -30,14 +30,30 @@ _DIRECTIONS = {"fwd": lib.FC_FWD, "bwd_input": lib.FC_BWD_INPUT, "bwd_weight": l
 _MOST_PLANS = 16
 
 
+#: The library begins packed weights at a multiple of this: only from there on are they the same bytes everywhere.
+_ALIGN = 64
+
+
 class PackedWeights:
-    """Weights as the kernels read them."""
+    """Weights as the kernels of one form (spec, instruction set and algorithm) read them."""
 
-    __slots__ = ("memory", "pointer")
+    __slots__ = ("form", "memory", "pointer")
 
-    def __init__(self, nbytes: int) -> None:
-        self.memory = np.empty(nbytes, np.uint8)
+    def __init__(self, form: tuple[ConvSpec, str, str], nbytes: int) -> None:
+        memory = np.empty(nbytes + _ALIGN, np.uint8)
+        begin = -memory.__array_interface__["data"][0] % _ALIGN
+        self.form = form
+        self.memory = memory[begin : begin + nbytes]
         self.pointer = ffi.from_buffer(self.memory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.form, self.memory)
+
+
+def _unpickled(form: tuple[ConvSpec, str, str], memory: np.ndarray) -> PackedWeights:
+    packed = PackedWeights(form, memory.size)
+    packed.memory[...] = memory
+    return packed
 
 
 class _Plan:
@@ -144,6 +160,7 @@ class ConvKernel:
         self._plans: dict[Any, _Plan] = {}
         self._contiguous = self._plan(None)
         self.algorithm = self._contiguous.algorithm
+        self._form = (spec, isa, self.algorithm)
         self.reason = ffi.string(lib.fc_conv_plan_reason(self._contiguous.pointer)).decode()
 
     @property
@@ -163,7 +180,7 @@ class ConvKernel:
         nbytes = lib.fc_conv_plan_packed_bytes(self._contiguous.pointer)
         if nbytes == 0:
             return w.copy()
-        packed = PackedWeights(nbytes)
+        packed = PackedWeights(self._form, nbytes)
         plan = self._plan(self._key(None, w, None, None))
         threads, _ = plan.size(get_num_threads(), True)
         check(lib.fc_conv_pack(plan.pointer, address(w), packed.pointer, threads))
@@ -171,6 +188,10 @@ class ConvKernel:
 
     def __call__(self, first: Any, second: Any, b: Any, residual: Any, out: Any) -> None:
         packed = type(second) is PackedWeights
+        if packed and second.form is not self._form and second.form != self._form:
+            raise ValueError(
+                f"w is packed for {second.form}: allowed are weights that this kernel packed, {self._form}"
+            )
         if (
             first.flags.c_contiguous
             and out.flags.c_contiguous

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._c import ffi, lib
+from ..._threads import get_num_threads
 from ...spec import GemmSpec
-from ...threads import get_num_threads
 from .library import (
     DTYPES,
     NULL,

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
-from ...spec import ConvSpec, PoolSpec
+from ...spec import DTYPES, ConvSpec, PoolSpec
 from ..base import Spec
+
+
+@cache
+def _reason() -> str | None:
+    """Why Numba cannot be used here, as with a NumPy that it does not know; None if it can."""
+    if find_spec("numba") is None:
+        return "the package numba is not installed"
+    try:
+        import_module("numba")
+    except ImportError as error:
+        return f"the package numba cannot be loaded: {error}"
+    return None
 
 
 class _Numba:
     name = "numba"
 
     def available(self) -> str | None:
-        if find_spec("numba") is None:
-            return "the package numba is not installed"
+        if reason := _reason():
+            return reason
         if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
             return "NUMBA_DISABLE_JIT is set"
         return None
 
     def refuse(self, spec: Spec) -> str | None:
+        if isinstance(spec, PoolSpec):
+            if spec.dtype not in DTYPES:
+                return f"{spec.dtype} has no kernels"
+            if spec.kind == "avg" and prod(spec.kernel) > 2**53:
+                return "windows count more elements than float64 holds"
         return None
 
     def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
@@ -31,7 +51,7 @@ class _Numba:
         if isinstance(spec, ConvSpec):
             from .conv import ConvKernel as Kernel
         elif isinstance(spec, PoolSpec):
-            from .pool import PoolKernel as Kernel
+            from .pool import pool_kernel as Kernel
         else:
             from .gemm import GemmKernel as Kernel
         return Kernel(spec)

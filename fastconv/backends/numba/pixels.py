@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from ...threads import get_num_threads
+from ..._threads import get_num_threads
 from .engine import activate
 from .simd import (
     address_in,

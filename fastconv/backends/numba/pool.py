@@ -8,20 +8,20 @@ pieces write the same element and every sum has one order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
 
 import numpy as np
 
+from ..._threads import get_num_threads
 from ...spec import PoolSpec
-from ...threads import get_num_threads
+from ..tables import ADDITIONS, LIGHT, TABLES, Widened
 from . import workers
 from .engine import turn
 from .product import WORK_FLOOR, addresses_of
-from .simd import ISA, compact, data_of, fetch_add, jit, lanes, no_inline, part, plain, pointer, vector_lanes
+from .simd import ABREAST, ISA, compact, data_of, fetch_add, jit, lanes, no_inline, part, plain, pointer, vector_lanes
 from .windows import (
     accumulate,
     add_to_maxima,
@@ -40,7 +40,7 @@ from .windows import (
     total_sum,
 )
 
-__all__ = ["PoolKernel"]
+__all__ = ["PoolKernel", "pool_kernel"]
 
 _i8 = np.int64
 
@@ -408,6 +408,14 @@ class _Plan:
     table: int
 
 
+def pool_kernel(spec: PoolSpec) -> PoolKernel | Widened:
+    """The kernel of a spec, in float64 where float32 would add too much one after the other."""
+    kernel = PoolKernel(spec)
+    if spec.dtype == "float64" or kernel.additions <= ADDITIONS:
+        return kernel
+    return Widened(PoolKernel(replace(spec, dtype="float64")), 1 if spec.direction == "fwd" else 3)
+
+
 class PoolKernel:
     backend = "numba"
     isa = ISA
@@ -419,55 +427,87 @@ class PoolKernel:
         self.reason = f"{self.algorithm}: {inside} contiguous"
         self.dtype = np.dtype(spec.dtype)
         fill = (1,) * (3 - spec.ndim)
-        dilation = (1,) * spec.ndim if spec.adaptive else spec.dilation
-        tables = [((0, 1, 1),)] * (3 - spec.ndim) + list(spec.windows)
+        # Taps further apart than the input is long: one of them is inside.
+        dilation = [min(step, size) for step, size in zip(spec.dilation, spec.in_size, strict=True)]
         self._sizes = (*fill, *spec.in_size, *fill, *spec.out_size, *fill, *dilation)
-        whole = [((0, size, size),) for size in spec.in_size]
+        windows = self._kept_windows()
         self._whole = False
-        if not spec.channels_last and list(spec.windows) == whole and max(dilation) == 1:
+        whole = all(
+            w[0, 0] == 0 and w[0, 1] == size for w, size in zip(self._tables(windows), self._sizes, strict=False)
+        )
+        if not spec.channels_last and max(self._sizes[3:]) == 1 and whole:
             # A plane that is one window is one row.
             size = prod(spec.in_size)
-            tables = [*[((0, 1, 1),)] * 2, ((0, size, size),)]
+            windows = np.array([(0, 1, 1, 1), (0, 1, 1, 1), (0, size, windows[:, 2].prod(), size)], np.int64)
             self._sizes = (1, 1, size, 1, 1, 1, 1, 1, 1)
             self._whole = not spec.indices
-        # First, end, elements that count, elements that are read.
-        self._windows = np.array(
-            [(*window, len(range(window[0], window[1], step)))
-             for table, step in zip(tables, self._sizes[6:], strict=True) for window in table],
-            np.int64,
-        )  # fmt: skip
+        self._light = windows if windows.nbytes <= LIGHT else None
+        tables = self._tables(windows)
         average = spec.kind == "avg"
         divisor = spec.divisor if average and spec.divisor is not None else 1.0
         self._counted = average and spec.divisor is None
-        if self._counted and all(len({count for _, _, count in t}) == 1 for t in tables):
+        if self._counted and all((t[:, 2] == t[0, 2]).all() for t in tables):
             # Every window has as many elements.
-            self._counted, divisor = False, prod(t[0][2] for t in tables)
+            self._counted, divisor = False, prod(float(t[0, 2]) for t in tables)
         self._scalars = np.array([divisor, 1], self.dtype)
-        self._spans = [max(e - s for s, e, _ in t) for t in tables]
-        self._work = (
-            spec.n * spec.c * prod(spec.out_size) * prod(len(t) and max(e - s for s, e, _ in t) for t in tables)
-        )
+        self._spans = [int((t[:, 1] - t[:, 0]).max()) for t in tables]
+        self._work = spec.n * spec.c * prod(spec.out_size) * prod(self._spans)
         given = spec.direction != "fwd" and spec.indices
         #: Whether planes become vectors of channels.
         self._turned = not (spec.channels_last or given or (self._whole and (average or spec.direction == "fwd")))
         # What the rows of several windows have in common pays for a line of its own if windows are large or overlap.
-        rows0, rows1, columns = (-(-span // step) for span, step in zip(self._spans, self._sizes[6:], strict=True))
+        rows0, rows1, columns = (int(t[:, 3].max()) for t in tables)
         width, results = self._sizes[2], self._sizes[5]
         shared = (rows0 * rows1 + 1) * width + columns * results
-        self._apart = max(self._sizes[6:]) == 1 and all(a[1] <= b[0] for t in tables for a, b in pairwise(t))
+        self._apart = max(self._sizes[6:]) == 1 and all((t[:-1, 1] <= t[1:, 0]).all() for t in tables)
         self._separate = self._apart or (
             rows0 * rows1 * columns <= _AT_ONCE and rows0 * rows1 * columns * results <= shared
         )
         self._at_once = max(1, _AT_ONCE // columns)
-        edges = [
-            [0, *(edge for window in table for edge in window[:2]), size]
-            for table, size in zip(tables, self._sizes[:3], strict=True)
-        ]
-        self._covered = self._apart and all(e[::2] == e[1::2] for e in edges)
+        self._covered = self._apart and all(
+            t[0, 0] == 0 and t[-1, 1] == size and (t[:-1, 1] == t[1:, 0]).all()
+            for t, size in zip(tables, self._sizes[:3], strict=True)
+        )
         self._bands = np.array(self._divided(tables[1]), np.int64)
         self._planned = lru_cache(maxsize=8)(self._plan)
 
-    def _divided(self, windows: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int, int]]:
+    @property
+    def additions(self) -> int:
+        """So many numbers at most are added one after the other."""
+        spec = self.spec
+        if spec.direction == "bwd":
+            *rows, columns = (1, *map(spec.overlap, range(spec.ndim)))
+            return prod(rows) * columns if spec.kind == "max" else prod(rows) + columns
+        if spec.kind == "max":
+            return 0
+        if self._whole:
+            return self._sizes[2] // (ABREAST * lanes(spec.dtype))
+        # The rows of a window, or some at once, then its columns.
+        return self._spans[0] * self._spans[1] + self._spans[2]
+
+    def _make_windows(self) -> np.ndarray:
+        """Of every output along each of three dimensions: first, end, elements that count, elements that are read."""
+        windows = [np.array([(0, 1, 1, 1)], np.int64)] * (3 - self.spec.ndim)
+        for dim in range(self.spec.ndim):
+            start, end, count = self.spec.windows(dim)
+            step = self._sizes[6 + 3 - self.spec.ndim + dim]
+            read = -((start - end) // step)
+            counted = count.astype(np.int64) if self.spec.kind == "avg" else read
+            windows.append(np.stack([start, end, counted, read], axis=1))
+        return np.concatenate(windows)
+
+    def _kept_windows(self) -> np.ndarray:
+        """Long ones are not kept for every length that comes by."""
+        nbytes = 32 * sum(self._sizes[3:6])
+        if nbytes <= LIGHT:
+            return self._make_windows()
+        return TABLES.get((self.spec, self.backend), nbytes, self._make_windows)
+
+    def _tables(self, windows: np.ndarray) -> list[np.ndarray]:
+        """The windows of each dimension."""
+        return np.split(windows, np.cumsum(self._sizes[3:5]))
+
+    def _divided(self, windows: np.ndarray) -> list[tuple[int, int, int, int]]:
         """Bands of a plane that stay near while they are vectors: rows of results (first, last), rows (low, high) that
         they read, or that no other band gives to."""
         in0, in1, in2, out0, out1, _ = self._sizes[:6]
@@ -479,9 +519,9 @@ class PoolKernel:
         edges = [out1 * k // count for k in range(count + 1)]
         bands = []
         for first, last in pairwise(edges):
-            low, high = min(w[0] for w in windows[first:last]), max(w[1] for w in windows[first:last])
+            low, high = int(windows[first:last, 0].min()), int(windows[first:last, 1].max())
             if not forward_:
-                low, high = low if first else 0, windows[last][0] if last < out1 else in1
+                low, high = low if first else 0, int(windows[last, 0]) if last < out1 else in1
             bands.append((first, last, low, high))
         return bands
 
@@ -506,7 +546,9 @@ class PoolKernel:
     def _count(self, block: int) -> tuple[int, int, int]:
         """Elements of the lines, of each of two lists of positions, and of each of two tables."""
         spec, vector = self.spec, lanes(self.spec.dtype)
-        table = max(self._spans[0] * self._spans[1] * self._spans[2], self._sizes[2])
+        # Where the rows of a window begin, or all that it reads where its maximum is located.
+        located = spec.direction == "fwd" and spec.indices
+        table = self._spans[0] * self._spans[1] * (self._spans[2] if located else 1)
         if spec.channels_last:
             return (self._sizes[2] + 1) * block, block + vector, table
         if not self._turned:
@@ -563,13 +605,14 @@ class PoolKernel:
             given[at] = np.empty(result.shape, result.dtype)
         plan = self._planned(self._threads())
         addresses, counter = addresses_of(*given), np.zeros(1, np.int64)
+        windows = self._light if self._light is not None else self._kept_windows()
         run = forward if forward_ else backward
         wrong = []
 
         def work() -> None:
             positions = np.zeros((2, plan.positions), np.int64) if self.spec.indices else _NO_POSITIONS
             found = run(
-                counter, plan.pieces, plan.job, plan.strides, self._windows, self._bands, addresses, self._scalars,
+                counter, plan.pieces, plan.job, plan.strides, windows, self._bands, addresses, self._scalars,
                 np.empty(plan.lines, self.dtype), positions, np.empty((2, plan.table), np.int64),
             )  # fmt: skip
             if found:

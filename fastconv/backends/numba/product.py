@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from cffi import FFI
 
+from ..._threads import get_num_threads
 from ...spec import ACTIVATIONS, Activation
-from ...threads import get_num_threads
 from . import workers
 from .engine import OPERAND, PROBLEM, multiply, pack
 from .simd import KC, MR, NV, PITCH, lanes

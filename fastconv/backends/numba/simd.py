@@ -6,11 +6,13 @@ are masked where an access could leave an array, so nothing outside the arrays i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numba
@@ -21,7 +23,7 @@ from numba.core import caching, cgutils, config
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from ...autotune import cache_directory
+from ...machine import cache_directory, private_directory
 
 __all__ = [
     "ABREAST",
@@ -71,11 +73,12 @@ class _Place(caching._CacheLocator):
     """Where compiled code is kept: with the user's caches. It is out of date when any file of this folder changes, not
     only that of the function, as Numba has it; and it is kept for each processor apart, as Numba has it."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], directory: str) -> None:
         self._line = function.__code__.co_firstlineno
+        self._directory = directory
 
     def get_cache_path(self) -> str:
-        return config.CACHE_DIR or str(cache_directory() / "numba")
+        return self._directory
 
     def get_source_stamp(self) -> str:
         return _sources()
@@ -85,12 +88,31 @@ class _Place(caching._CacheLocator):
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> _Place | None:
-        place = cls(function)
-        try:
-            place.ensure_cache_path()
-        except OSError:
-            return None
-        return place
+        directory = _code_directory()
+        return directory and cls(function, directory)
+
+
+@cache
+def _code_directory() -> str | None:
+    """Where compiled code is kept; None where it is not to be kept (``FASTCONV_CACHE=off``), or cannot be.
+
+    What lies there is loaded as code: so the directory must be this user's alone. One that ``NUMBA_CACHE_DIR`` names is
+    Numba's affair.
+    """
+    root = cache_directory()
+    if root is None:
+        return None
+    directory = Path(config.CACHE_DIR) if config.CACHE_DIR else root / "numba"
+    try:
+        if config.CACHE_DIR:
+            directory.mkdir(parents=True, exist_ok=True)
+        else:
+            private_directory(directory)
+        with TemporaryFile(dir=directory):
+            return str(directory)
+    except OSError as error:
+        warnings.warn(f"compiled code is not kept for later processes: {error}", stacklevel=2)
+        return None
 
 
 class _Cache(caching.FunctionCache):
@@ -116,7 +138,7 @@ PITCH = KC + 16
 def jit(function: Callable[..., Any], **more: Any) -> Any:
     """Compile without the GIL and without Python's division checks; keep the code on disk where that is possible."""
     compiled = numba.jit(nopython=True, nogil=True, error_model="numpy", **more)(function)
-    with suppress(RuntimeError):  # no directory to write to
+    with suppress(RuntimeError):  # no directory for it
         compiled._cache = _Cache(function)
     return compiled
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..._threads import get_num_threads
 from ...spec import Activation
-from ...threads import get_num_threads
 from . import workers
 from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned
 

@@ -13,8 +13,8 @@ from math import prod
 
 import numpy as np
 
+from ..._threads import get_num_threads
 from ...spec import ConvSpec
-from ...threads import get_num_threads
 from . import workers
 from .direct import finish
 from .engine import turn

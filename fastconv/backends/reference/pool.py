@@ -24,13 +24,14 @@ class PoolKernel(ReferenceKernel):
             self._backward(first, *others)
 
     def _forward(self, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
-        x = self._channels_first(x).astype(np.float64)
+        x = self._channels_first(x)
         if self.spec.kind == "max":
+            # In the dtype of x: float64 does not hold every integer.
             result, position = self._max(x)
             if indices is not None:
                 self._channels_first(indices)[...] = position
         else:
-            result = self._sum(x) / self._divisor()
+            result = self._sum(x.astype(np.float64)) / self._divisor()
         self._channels_first(out)[...] = result
 
     def _backward(self, dy: np.ndarray, x: np.ndarray | None, indices: np.ndarray | None, out: np.ndarray) -> None:
@@ -39,7 +40,7 @@ class PoolKernel(ReferenceKernel):
         dx = np.zeros((spec.n, spec.c, *spec.in_size))
         if spec.kind == "max":
             if indices is None:
-                position = self._max(self._channels_first(x).astype(np.float64))[1]
+                position = self._max(self._channels_first(x))[1]
             else:
                 position = self._channels_first(indices)
                 if position.min() < 0 or position.max() >= np.prod(spec.in_size):
@@ -59,13 +60,12 @@ class PoolKernel(ReferenceKernel):
     def _elements(self) -> Iterator[tuple[tuple, np.ndarray]]:
         """For each window element, in row-major order: its place in x for every output, and which windows have it."""
         spec = self.spec
-        starts = [np.array([start for start, _, _ in table]) for table in spec.windows]
-        ends = [np.array([end for _, end, _ in table]) for table in spec.windows]
-        longest = [
-            int(np.max(-(-(end - start) // step))) for start, end, step in zip(starts, ends, spec.dilation, strict=True)
-        ]
+        starts, ends, _ = zip(*map(spec.windows, range(spec.ndim)), strict=True)
+        # Taps further apart than the input is long: one of them is inside.
+        steps = [min(step, size) for step, size in zip(spec.dilation, spec.in_size, strict=True)]
+        longest = [int(np.max(-(-(end - start) // step))) for start, end, step in zip(starts, ends, steps, strict=True)]
         for element in product(*map(range, longest)):
-            places = [start + e * step for start, e, step in zip(starts, element, spec.dilation, strict=True)]
+            places = [start + e * step for start, e, step in zip(starts, element, steps, strict=True)]
             inside = _mesh([place < end for place, end in zip(places, ends, strict=True)])
             clipped = _mesh([np.minimum(place, end - 1) for place, end in zip(places, ends, strict=True)])
             yield (slice(None), slice(None), *clipped), np.all(inside, axis=0)
@@ -73,12 +73,12 @@ class PoolKernel(ReferenceKernel):
     def _max(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The maxima and their flat positions in a channel plane: the first of equal ones, the last NaN."""
         spec = self.spec
-        best = np.full((spec.n, spec.c, *spec.out_size), -np.inf)
+        best = np.zeros((spec.n, spec.c, *spec.out_size), x.dtype)
         position = np.full(best.shape, -1)
         plane = np.arange(np.prod(spec.in_size)).reshape(spec.in_size)
         for where, inside in self._elements():
             value = x[where]
-            better = inside & ((position < 0) | (value > best) | np.isnan(value))
+            better = inside & ((position < 0) | (value > best) | (value != value))
             best = np.where(better, value, best)
             position = np.where(better, plane[where[2:]], position)
         return best, position
@@ -95,8 +95,7 @@ class PoolKernel(ReferenceKernel):
             return 1.0
         if self.spec.divisor is not None:
             return self.spec.divisor
-        counts = _mesh([np.array([count for _, _, count in table]) for table in self.spec.windows])
-        return np.prod(counts, axis=0).astype(np.float64)
+        return np.prod(_mesh([self.spec.windows(dim)[2] for dim in range(self.spec.ndim)]), axis=0)
 
 
 def _mesh(vectors: list[np.ndarray]) -> list[np.ndarray]:

@@ -8,7 +8,6 @@ affinity and its cgroup's quota). Results do not depend on it, bit by bit.
 from __future__ import annotations
 
 import math
-import operator
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from .arguments import flag, integer
 
 __all__ = [
     "get_flush_denormals",
@@ -64,9 +65,10 @@ def set_flush_denormals(on: bool) -> None:
     """Whether compiled C kernels take denormal numbers for zero (they do, unless told otherwise: denormals are slow).
 
     The floating-point mode of the calling thread is the same after a call as before it. Without the C library there
-    is nothing to set: RuntimeError.
+    is nothing to set: RuntimeError. TypeError where ``on`` is not a bool.
     """
-    _library().fc_set_flush_denormals(bool(on))
+    on = flag("on", on)
+    _library().fc_set_flush_denormals(on)
 
 
 def get_flush_denormals() -> bool:
@@ -86,13 +88,7 @@ def _library() -> Any:
 
 
 def _checked(value: Any, name: str) -> int:
-    try:
-        n = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r}: allowed is an int from 1 to {MAX_THREADS}") from None
-    if not 1 <= n <= MAX_THREADS:
-        raise ValueError(f"{name}={value!r}: allowed is an int from 1 to {MAX_THREADS}")
-    return n
+    return integer(name, value, 1, MAX_THREADS)
 
 
 @cache

@@ -1,16 +1,16 @@
 """Which algorithm is fastest, measured: for the layers that a user runs, on this processor, remembered in a file.
 
-The file is ``autotune-<version>.json`` in the user's cache directory, and holds a table for each processor. Where the
-variable ``FASTCONV_CACHE`` is set it is the directory; ``off`` means that nothing is read or written.
+The file is ``autotune-<version>.json`` in the user's cache directory, and holds a table for each processor. A process
+reads it when ``autotune`` is first called, and never otherwise: which algorithm runs, and so the last bits of results,
+depends on no file that the program did not ask for.
 
-A choice is made once for a problem, with the threads that were there when it was measured, and never again: results
-go on not to depend on the number of threads. They may differ in their last bits from those before the measurement.
+A choice is made once for a problem, with the threads that were there when it was measured, and never again: so results
+still do not depend on the number of threads. They may differ in their last bits from those before the measurement.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,13 +24,15 @@ from typing import Any
 import numpy as np
 
 from . import dispatch
+from ._threads import get_num_threads
+from .arguments import flag
 from .backends.base import Kernel
 from .dispatch import Choice, Settings
+from .machine import cache_directory, cpu_model
 from .ops._arrays import empty
 from .spec import ConvSpec
-from .threads import get_num_threads
 
-__all__ = ["autotune"]
+__all__ = ["autotune", "forget_autotuned"]
 
 #: Runs of each candidate: at least so many, and as many as fit this time (in seconds, of all candidates).
 LEAST_RUNS, MOST_RUNS, TIME = 4, 50, 0.1
@@ -61,41 +63,61 @@ class Winner:
         return f"autotuned on {self.threads} threads: {found}"
 
 
-#: Winners by problem, once they were read from the file or measured.
-_winners: dict[str, Winner] | None = None
+#: Winners by problem: what this process has measured, and has read from the file where it did.
+_winners: dict[str, Winner] = {}
+_file_was_read = False
 
 
 @contextmanager
-def autotune(on: bool = True) -> Iterator[None]:
+def autotune(on: bool = True, *, measure: bool = True) -> Iterator[None]:
     """Within this context (of this thread or task) convolutions met for the first time are measured.
 
     Every algorithm that can compute one, of every backend, is run several times on arrays of its shape; the fastest
-    computes it from then on, in this process and, by way of a file in the user's cache directory, in later ones. The
-    precision that was asked for is kept: with ``precision("strict")`` only direct algorithms take part.
-    ``explain`` says what was found.
+    computes it from then on, in this process. A file in the user's cache directory keeps what was found for later
+    ones, each of which reads it when it first calls this function, and not before. The precision that was asked for is
+    kept: with ``precision("strict")`` only direct algorithms take part. ``explain`` says what was found.
 
+    ``autotune(measure=False)``: what the file has holds in this process from here on, but nothing is measured.
     ``autotune(False)``: heuristics alone choose; nothing is measured, and what is remembered is not used.
-    The environment variable ``FASTCONV_CACHE`` moves the file to another directory; ``off`` means no file.
+    ``forget_autotuned`` removes the file. The environment variable ``FASTCONV_CACHE`` moves it to another directory;
+    ``off`` means no file. Raises TypeError where ``on`` or ``measure`` is not a bool.
     """
-    before = dict(_remembered()) if on else {}
+    on, measure = flag("on", on), flag("measure", measure)
+    if on:
+        _read_file()
+    before = dict(_winners)
     try:
-        with dispatch.changed(tuning="measured" if on else "off"):
+        with dispatch.changed(tuning="off" if not on else "measured" if measure else "remembered"):
             yield
     finally:
-        if on and before != _remembered():
+        if on and before != _winners:
             _save()
             # Choices that were made by heuristics before.
             dispatch.forget()
 
 
+def forget_autotuned() -> None:
+    """Forget what ``autotune`` has found: in this process, and in the file, for every processor.
+
+    From then on heuristics choose. Plans keep the kernels that they were made with. A file that cannot be removed
+    raises OSError.
+    """
+    global _file_was_read
+    _winners.clear()
+    _file_was_read = False
+    dispatch.forget()
+    if path := _file():
+        path.unlink(missing_ok=True)
+
+
 def tuned(spec: ConvSpec, given: Settings) -> Choice | None:
     """The measured choice for ``spec``; None where there is none and none is asked for, or it cannot run here."""
-    winners, key = _remembered(), _key(spec, given)
-    if key not in winners:
+    key = _key(spec, given)
+    if key not in _winners:
         if given.tuning != "measured":
             return None
-        winners[key] = _measure(_plain(spec), given)
-    winner = winners[key]
+        _winners[key] = _measure(_plain(spec), given)
+    winner = _winners[key]
     with suppress(NotImplementedError, RuntimeError, ValueError):
         return replace(_choice(spec, given, winner.backend, winner.algorithm), tuned=str(winner))
     return None
@@ -184,29 +206,13 @@ def _seconds(kernels: list[Kernel], operands: tuple[np.ndarray, np.ndarray, np.n
 def _file() -> Path | None:
     from . import __version__
 
-    directory = os.environ.get("FASTCONV_CACHE")
-    if directory == "off":
-        return None
-    return (Path(directory) if directory else cache_directory()) / f"autotune-{__version__}.json"
-
-
-def cache_directory() -> Path:
-    """Where this platform has a user's caches."""
-    home = Path(os.path.expanduser("~"))
-    if sys.platform == "win32":
-        root = os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        root = home / "Library" / "Caches"
-    else:
-        root = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
-    return Path(root) / "fastconv"
+    directory = cache_directory()
+    return directory and directory / f"autotune-{__version__}.json"
 
 
 @cache
 def _processor() -> str:
     """What a choice depends on besides the problem."""
-    from .info import cpu_model
-
     isas = ""
     if dispatch.backends()["c"] is None:
         from .backends.c import isas as table
@@ -215,13 +221,18 @@ def _processor() -> str:
     return f"{cpu_model()}, {os.cpu_count()} CPUs{isas}"
 
 
-def _remembered() -> dict[str, Winner]:
-    global _winners
-    if _winners is None:
-        path = _file()
-        tables = _read(path) if path else {}
-        _winners = tables.get(_processor(), {}) if tables else {}
-    return _winners
+def _read_file() -> None:
+    """What the file has for this processor holds from here on; what this process has measured goes before it."""
+    global _file_was_read
+    path = _file()
+    if _file_was_read or path is None:
+        return
+    _file_was_read = True
+    found = _read(path).get(_processor(), {})
+    if found.keys() - _winners.keys():
+        _winners.update(found | _winners)
+        # Choices that were made by heuristics before.
+        dispatch.forget()
 
 
 def _read(path: Path) -> dict[str, dict[str, Winner]]:
@@ -233,8 +244,9 @@ def _read(path: Path) -> dict[str, dict[str, Winner]]:
         return {cpu: {key: _winner(entry) for key, entry in table.items()} for cpu, table in tables.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        warnings.warn(f"{path} is ignored: it holds no choices of fastconv.autotune ({error})", stacklevel=2)
+    except Exception as error:  # whatever the file holds, it is no reason not to compute
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"{path} is ignored: it holds no choices of fastconv.autotune ({reason})", stacklevel=2)
         return {}
 
 
@@ -255,7 +267,7 @@ def _save() -> None:
     if path is None:
         return
     tables = _read(path)
-    tables[_processor()] = tables.get(_processor(), {}) | _remembered()
+    tables[_processor()] = tables.get(_processor(), {}) | _winners
     plain = {cpu: {key: asdict(winner) for key, winner in table.items()} for cpu, table in tables.items()}
     temporary = None
     try:
