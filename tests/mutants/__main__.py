@@ -131,7 +131,8 @@ def _copied(to: Path) -> None:
 
 def _red(mutant: Mutant, root: Path) -> str | None:
     """The first test that turned red; None if all are green."""
-    given = {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": str(root / "build" / "numba")}
+    caches = {"FASTCONV_CACHE": str(root / "build" / "cache"), "NUMBA_CACHE_DIR": ""}
+    given = {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", **caches}
     if mutant.is_c:
         given["FASTCONV_BACKEND"] = "c"
     if mutant.isa:
