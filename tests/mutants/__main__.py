@@ -83,9 +83,9 @@ class Library:
         from csrc import build_ffi
 
         sys.path.pop(0)
+        # Every path is relative: so ccache finds what an earlier copy compiled.
         os.chdir(root)
-        self.root = root
-        self.objects = root / "build" / "mutants"
+        self.objects = Path("build", "mutants")
         self.objects.mkdir(parents=True)
         extension = build_ffi.extension(str(self.objects))
         self.sources = [Path(source) for source in extension.sources]
@@ -110,7 +110,7 @@ class Library:
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             list(pool.map(self._compile, touched))
         objects = [str(self._object(source)) for source in self.sources]
-        output = str(self.root / "fastconv" / "_c.abi3.so")
+        output = str(Path("fastconv", "_c.abi3.so"))
         subprocess.run([*self.compiler, "-shared", "-pthread", *objects, "-lm", "-o", output], check=True)
 
     def _compile(self, source: Path) -> None:
