@@ -21,11 +21,25 @@ typedef struct fc_phase {
 
 struct fc_conv_call;
 
+/* The rule about strides: every array may have any, negative ones, 0, those of overlapping or transposed views. Who walks along
+ * an axis multiplies positions by its stride, and takes no order of the axes and no sign for granted. Whoever wants more says so
+ * in strides; plan_conv.c refuses the others' plans. Faster ways inside an algorithm ask for themselves, where they are chosen.
+ * source and result are x and y, backward-input the other way round; add is the residual. */
+enum {
+  FC_SOURCE_CHANNELS = 1,     /* channels are neighbours */
+  FC_RESULT_CHANNELS = 2,
+  FC_ADD_CHANNELS = 4,
+  FC_RESULT_PIXELS = 8,       /* pixels of a row are, of the residual too */
+  FC_SOURCE_AHEAD = 16,       /* pixels of a row go up, by at most FC_PIXELS_APART */
+};
+#define FC_PIXELS_APART (1 << 16)
+
 /* An algorithm: plan_conv.c lists them in the order in which they are asked. */
 typedef struct fc_algorithm {
   const char *name;
   /* NULL if it can compute this plan, else why not: empty if its direction is another. No phases are there yet. */
   const char *(*refuse)(const fc_conv_plan *p);
+  int strides;                /* what it asks of them */
   /* Once, after the phases are made. May be NULL. */
   void (*prepare)(fc_conv_plan *p);
   /* Packed weights: elements, and the work of packing; NULL where they are taken as they are. */

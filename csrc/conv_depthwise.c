@@ -49,9 +49,13 @@ static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads
     const char *from = (const char *)w + fc_min(i, channels - lanes) * ws[0] * es;
     for (int f = 0; f < p->nphase; f++) {
       const fc_axis *ax = p->phases[f].ax;
-      const int64_t n = phase_taps(&p->phases[f]), run = even && n == taps ? taps : ax[2].ntap;
+      const int64_t n = phase_taps(&p->phases[f]);
+      /* All taps of the kernel in one go: in backward-input from the last to the first, whichever axes they lie along. */
+      const int whole = even && n == taps;
+      const int64_t run = whole ? taps : ax[2].ntap;
       for (int64_t t = 0; t < n; t += run, to += run * vl * es) {
-        const int64_t w0 = ax[2].tap[nth(&ax[2], 0)], step = ax[2].ntap > 1 ? ax[2].tap[nth(&ax[2], 1)] - w0 : 1;
+        const int64_t w0 = ax[2].tap[nth(&ax[2], 0)];
+        const int64_t step = whole ? (p->d.direction == FC_BWD_INPUT ? -1 : 1) : run > 1 ? ax[2].tap[nth(&ax[2], 1)] - w0 : 1;
         const int64_t h = ax[1].tap[nth(&ax[1], t / ax[2].ntap % ax[1].ntap)];
         const int64_t d = ax[0].tap[nth(&ax[0], t / ax[2].ntap / ax[1].ntap)];
         p->kn->pack(to, vl, lanes, from + fc_tap_stride(&p->d, (d * ker[1] + h) * ker[2] + w0) * es, off, step * ws[4], run);
@@ -131,10 +135,11 @@ static fc_depth block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines,
                     .act = &p->d.act};
 }
 
-/* Where row 0 of slice 0 would be, and which rows there are; strides; the column that rows start at, and how many they have. */
+/* Where the first row of the first slice is, which ones these are, and the row behind the last; strides; the column that rows
+ * start at, and how many they have. */
 typedef struct source {
   const char *at;
-  int64_t low, high, slice, row, left, wide;
+  int64_t front, low, high, slice, row, left, wide;
 } source;
 
 /* Lines h to h1 of a phase, slice d: the rows of taps that they see, whose weights are at wei, and where what these read lies
@@ -163,7 +168,7 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
     for (int64_t y = 0; y < height; y++) {
       const int64_t sh = h * ax[1].src_step + low + y;
       const int inside = (uint64_t)sd < (uint64_t)p->src[0] && sh >= src->low && sh < src->high;
-      at[t->sources++] = inside ? src->at + (sd * src->slice + sh * src->row) * es : 0;
+      at[t->sources++] = inside ? src->at + ((sd - src->front) * src->slice + (sh - src->low) * src->row) * es : 0;
     }
   }
   t->first = ax[2].off[nth(&ax[2], 0)] - src->left;
@@ -214,7 +219,7 @@ static int64_t most_together(const fc_conv_plan *p, int64_t channels) {
 /* The rows of an image, at src, that slice d and lines h to h1 of its result see, as they are or copied. */
 static source take_rows(const fc_conv_plan *p, const char *src, int64_t channels, int64_t d, int64_t h, int64_t h1, char *copy) {
   const int64_t es = p->es, *ss = p->ss;
-  if (!p->pixel) return (source){src, 0, p->src[1], ss[2], ss[3], 0, p->src[2]};
+  if (!p->pixel) return (source){src, 0, 0, p->src[1], ss[2], ss[3], 0, p->src[2]};
   const int64_t top = h * p->phases[0].ax[1].src_step + p->low[1], rows = source_rows(p, h1 - h), row = copy_row(p, channels);
   const int64_t front = d * p->phases[0].ax[0].src_step + p->low[0], left = fc_max(0, -p->low[2]);
   const int64_t right = fc_max(left, fc_min(p->columns, p->src[2] - p->low[2])), bytes = channels * es;
@@ -230,7 +235,7 @@ static source take_rows(const fc_conv_plan *p, const char *src, int64_t channels
     for (int64_t x = left; x < right; x++) memcpy(to + x * bytes, from + x * ss[4] * es, (size_t)bytes);
     memset(to + right * bytes, 0, (size_t)((p->columns - right) * bytes));
   }
-  return (source){copy - (front * rows + top) * row * es, top, top + rows, rows * row, row, p->low[2], p->columns};
+  return (source){copy, front, top, top + rows, rows * row, row, p->low[2], p->columns};
 }
 
 /* ---- forward, backward-input: a piece is a block of lines, where these are few of some channels ---- */
@@ -339,7 +344,7 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
   char *strip = j->workspace + worker * j->scratch;
   char *out = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src[2]);
   fc_depth t = block_scratch(p, out + strip_bytes(p, j->piece_m * step, wide), j->piece_m, vl, vl);
-  const source src = {strip - top * p->src[2] * vl * es, top, top + rows, 0, p->src[2] * vl, 0, p->src[2]};
+  const source src = {strip, 0, top, top + rows, 0, p->src[2] * vl, 0, p->src[2]};
   const char *wei = j->packed + block * block_elements(p) * es;
   fill_strip(p, strip, j->first + (b * ss[0] + c * ss[1]) * es, ss, p->src[1], p->src[2], top, rows);
   const fc_act none = {FC_ACT_NONE, 0, 0};
@@ -533,7 +538,7 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
     for (int64_t m = 0; m < j->pieces_m; m++) {
       const int64_t h0 = d->out[1] * m / j->pieces_m, h1 = d->out[1] * (m + 1) / j->pieces_m;
       const int64_t top = h0 * step + p->low[1], rows = source_rows(p, h1 - h0);
-      const source src = {strip - top * d->in[2] * vl * es, top, top + rows, 0, d->in[2] * vl, 0, d->in[2]};
+      const source src = {strip, 0, top, top + rows, 0, d->in[2] * vl, 0, d->in[2]};
       fill_strip(p, strip, j->first + (b * d->xs[0] + c * d->xs[1]) * es, d->xs, d->in[1], d->in[2], top, rows);
       fill_strip(p, dy, j->second + (b * d->ys[0] + c * d->ys[1]) * es, d->ys, d->out[1], d->out[2], h0, h1 - h0);
       place_block(&t, p, &p->phases[0], &src, s.now, 0, h0, h1);
@@ -547,8 +552,7 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
 /* ---- */
 
 static const char *shape(const fc_conv_plan *p) {
-  if (p->d.icg != 1 || p->d.ocg != 1 || p->d.groups == 1) return "the layer is not depthwise";
-  return p->ss[1] == 1 && p->ds[1] == 1 && (!p->d.has_add || p->d.as[1] == 1) ? 0 : "the channels are not contiguous";
+  return p->d.icg != 1 || p->d.ocg != 1 || p->d.groups == 1 ? "the layer is not depthwise" : 0;
 }
 
 static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : shape(p); }
@@ -558,6 +562,7 @@ static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction 
 const fc_algorithm fc_conv_depthwise = {
     .name = "depthwise_channels",
     .refuse = refuse,
+    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_ADD_CHANNELS | FC_SOURCE_AHEAD,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack,
@@ -567,6 +572,7 @@ const fc_algorithm fc_conv_depthwise = {
 const fc_algorithm fc_conv_weight_depthwise = {
     .name = "depthwise_channels",
     .refuse = refuse_weight,
+    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_SOURCE_AHEAD,
     .prepare = prepare,
     .pieces = weight_pieces,
     .run = weight_piece,
@@ -582,9 +588,8 @@ static void prepare_strips(fc_conv_plan *p) {
 
 static const char *strip_shape(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  if (d->icg != 1 || d->ocg != 1 || d->groups == 1) return "the layer is not depthwise";
   if (d->in[0] != 1 || d->out[0] != 1 || d->ker[0] != 1) return "there are slices";
-  return p->ds[4] == 1 && (!d->has_add || d->as[4] == 1) ? 0 : "the pixels of the result are not contiguous";
+  return shape(p);
 }
 
 static const char *refuse_strips(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : strip_shape(p); }
@@ -598,6 +603,7 @@ static const char *slow_strips(const fc_conv_plan *p) {
 const fc_algorithm fc_conv_depthwise_strips = {
     .name = "depthwise_strips",
     .refuse = refuse_strips,
+    .strides = FC_RESULT_PIXELS,
     .prepare = prepare_strips,
     .packed = packed_elements,
     .pack = pack,
@@ -608,6 +614,7 @@ const fc_algorithm fc_conv_depthwise_strips = {
 const fc_algorithm fc_conv_weight_depthwise_strips = {
     .name = "depthwise_strips",
     .refuse = refuse_weight_strips,
+    .strides = FC_RESULT_PIXELS,
     .prepare = prepare_strips,
     .pieces = strip_weight_pieces,
     .run = strip_weight_piece,

@@ -372,15 +372,9 @@ static int weight_execute(fc_conv_call *j, int nthreads) {
 
 /* ---- which layers ---- */
 
-static const char *refuse(const fc_conv_plan *p) {
-  if (p->d.direction == FC_BWD_WEIGHT) return "";
-  return p->ss[1] == 1 && p->ds[1] == 1 ? 0 : "channels are not contiguous";
-}
+static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
 
-static const char *refuse_weight(const fc_conv_plan *p) {
-  if (p->d.direction != FC_BWD_WEIGHT) return "";
-  return p->d.xs[1] == 1 && p->d.ys[1] == 1 ? 0 : "channels are not contiguous";
-}
+static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
 
 static const char *slow(const fc_conv_plan *p) {
   if (p->dc < FC_LINES_RESULTS) return "a group's channels of the result do not fill vectors";
@@ -391,6 +385,7 @@ static const char *slow(const fc_conv_plan *p) {
 const fc_algorithm fc_conv_lines = {
     .name = "direct_lines",
     .refuse = refuse,
+    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack,
@@ -401,6 +396,7 @@ const fc_algorithm fc_conv_lines = {
 const fc_algorithm fc_conv_weight_lines = {
     .name = "direct_lines",
     .refuse = refuse_weight,
+    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS,
     .prepare = prepare,
     .pieces = weight_pieces,
     .execute = weight_execute,

@@ -62,9 +62,10 @@ typedef struct fc_block {
   fc_view out, add;          /* add.p may be NULL */
   const fc_epilogue *ep;     /* bias pointers at this block's first row / column */
   int first, last;           /* first: out is not read; last: the epilogue is applied */
-  /* dots, mix: a and b as they are, rows so far apart; a's elements (of mix) by steps. block: if not 0, lanes of a (b) lie
+  /* dots, mix: a and b as they are, rows so far apart; a's elements (of mix) by steps. block: of a and b in place lanes lie
    * next to each other instead of in panels, and the next k's a_step (b_row) further. */
   int64_t a_row, a_step, b_row;
+  int a_in_place, b_in_place;
   const char *next[2];       /* block: what of a and b is read after this block, so many bytes; NULL and 0 if unknown */
   int64_t ahead[2];
 } fc_block;

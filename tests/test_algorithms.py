@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, reduce
 from importlib import import_module
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -197,6 +198,54 @@ def test_below_what_pays_winograd_is_not_taken(compiled: Target, dtype: str, las
                 assert chosen in _named(compiled, ALGORITHMS["product"][what][last]), f"{case}: {what}"
 
 
+_BEYOND = (-(2**63), -(2**31), -1, 0, 2**31, 2**62, 2**63 - 1)
+
+#: field of a C descriptor -> what it is not to hold; of arrays the last element.
+_NOT_ALLOWED: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("n", "groups", "icg", "ocg", "in", "out", "ker", "stride", "dil"), _BEYOND),
+    "pad": (-(2**63), -(2**31), 2**31, 2**63 - 1),
+    "limit": (-1,),
+    **dict.fromkeys(("dtype", "direction", "isa", "algorithm"), (-(2**31), -1, 99, 2**31 - 1)),
+    "act": (-1, 9),
+}
+
+
+@pytest.mark.parametrize("field", _NOT_ALLOWED)
+@on_c
+def test_the_library_checks_a_description_before_it_computes_with_it(c_target: Target, field: str) -> None:
+    c = import_module("fastconv.backends.c.conv")
+    plan = c.ffi.new("fc_conv_plan **")
+    for direction, value in product(_DIRECTIONS.values(), _NOT_ALLOWED[field]):
+        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        old = getattr(d, field)
+        if field == "act":
+            d.act.kind = value
+        elif isinstance(old, int):
+            setattr(d, field, value)
+        else:
+            old[2] = value
+        assert c.lib.fc_conv_plan_create(d, plan) == c.lib.FC_ERROR_ARGUMENT, f"{field} {value}"
+        assert plan[0] == c.ffi.NULL
+        assert c.ffi.string(c.lib.fc_conv_algorithm_refusal(d, 0)) == b"the description is not one"
+
+
+@on_c
+def test_the_library_checks_numbers_that_are_too_large_together(c_target: Target) -> None:
+    c = import_module("fastconv.backends.c.conv")
+    far, many = {"dil": 2**29, "ker": 5}, {"stride": 2**10, "in": 2**10}
+    for direction, fields in (("fwd", far), ("bwd_weight", {"stride": 2**30, "out": 4}), ("bwd_input", many)):
+        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        for field, value in fields.items():
+            getattr(d, field)[1] = getattr(d, field)[2] = value
+        assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_ARGUMENT
+    d = c._descriptor(conv_spec("fwd", (2, 4, 5, 6), (8, 4, 3, 3), "float32"), c_target.isa)
+    d.xs[4] = -(2**63)
+    assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_REFUSED
+    for number in (-1, c.lib.fc_conv_algorithm_count(), 99999, -(2**31)):
+        assert c.lib.fc_conv_algorithm_name(number) == c.ffi.NULL
+        assert c.ffi.string(c.lib.fc_conv_algorithm_refusal(d, number)) == b"there is no such algorithm"
+
+
 # -------------------------------------------------------------------------------------------------- exactness
 
 
@@ -292,6 +341,139 @@ def test_any_strides_of_every_array(compiled: Target, dtype: str, family: str, l
             ):
                 plan(x, residual, out=out)
                 testing.assert_close(out, expected["y"], bounds["y"], f"plan, out {out.strides}")
+
+
+def _checked(target: Target, function: Callable[..., Any], *args: Any, what: str = "", **kwargs: Any) -> None:
+    """The same result as the reference's, into an array of NaN."""
+    with fc.use_backend("reference"):
+        expected = function(*args, **kwargs)
+    out = testing.nan_filled(expected.shape, expected.dtype)
+    with testing.on(target):
+        testing.proven(target, function, *args, **kwargs, out=out)
+    testing.assert_exact(out, expected, what)
+
+
+def _far_apart(x: np.ndarray) -> np.ndarray:
+    """Memory between the pixels is never touched, and so is none."""
+    far = np.zeros((*x.shape[:-1], 5000, x.shape[-1]), x.dtype)[..., 0, :]
+    far[...] = x
+    return far
+
+
+#: What a caller may do to an array before the call.
+_VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "rows backwards": lambda x: x[:, ::-1],
+    "pixels backwards": lambda x: x[:, :, ::-1],
+    "channels backwards": lambda x: x[..., ::-1],
+    "images of the other layout": lambda x: np.ascontiguousarray(np.moveaxis(x, -1, 1)).transpose(0, 2, 3, 1),
+    "rows and columns exchanged": lambda x: x.swapaxes(1, 2).copy().swapaxes(1, 2),
+    "every third pixel": lambda x: np.repeat(x, 3, axis=2)[:, :, ::3],
+    "pixels far apart": _far_apart,
+    "one pixel for all": lambda x: np.broadcast_to(x[:1, :1, :1], x.shape),
+    "one channel for all": lambda x: np.broadcast_to(x[..., :1], x.shape),
+    "windows that overlap": lambda x: np.lib.stride_tricks.as_strided(
+        np.ascontiguousarray(x), x.shape, (x.strides[0], x.strides[2], x.strides[2], x.strides[3])
+    ),
+}
+
+
+@pytest.mark.parametrize("view", _VIEWS)
+@on_c
+def test_depthwise_layers_of_any_view(c_target: Target, dtype: str, view: str) -> None:
+    rng, change = np.random.default_rng(30), _VIEWS[view]
+    x = change(testing.integers(rng, (1, 5, 6, 16), dtype))
+    for kernel, kw in ((3, {"padding": 1}), (2, {"padding": 1}), (3, {"padding": 1, "stride": 2}), ((3, 1), {})):
+        w = testing.integers(rng, (16, 1, *(kernel if isinstance(kernel, tuple) else (kernel,) * 2)), dtype)
+        kw = {**kw, "groups": 16, "layout": "NHWC"}
+        _checked(c_target, fc.conv2d, x, w, **kw, what=f"{kernel}, y")
+        dy = testing.integers(rng, fc.conv2d(x, w, **kw).shape, dtype)
+        _checked(c_target, fc.conv2d_backward_weight, x, change(dy), w.shape, **kw, what=f"{kernel}, dw")
+        _checked(c_target, fc.conv2d_backward_input, change(dy), w, x.shape, **kw, what=f"{kernel}, dx")
+        with testing.on(c_target):
+            plan = fc.plan_conv2d(x.shape, w, **kw)
+            testing.assert_exact(plan(x), fc.conv2d(x.copy(), w, **kw), f"{kernel}, plan")
+
+
+@pytest.mark.parametrize("view", [view for view in _VIEWS if view != "pixels far apart"])
+@on_c
+def test_products_of_any_view(c_target: Target, dtype: str, view: str) -> None:
+    """Layers of 1x1 read their operands where they are, if strides are such that they can."""
+    rng, change = np.random.default_rng(31), _VIEWS[view]
+    w = testing.integers(rng, (16, 32, 1, 1), dtype)
+    for last in (False, True):
+        kw = {"layout": layouts.name(last, 2)}
+        x, dy = (layouts.to(testing.integers(rng, (2, c, 8, 12), dtype), last) for c in (32, 16))
+        if last:
+            x, dy = change(x), change(dy)
+        else:
+            x, dy = (np.moveaxis(change(np.moveaxis(a, 1, -1)), -1, 1) for a in (x, dy))
+        _checked(c_target, fc.conv2d, x, w, **kw, what=f"{kw}, y")
+        _checked(c_target, fc.conv2d_backward_weight, x, dy, w.shape, **kw, what=f"{kw}, dw")
+        _checked(c_target, fc.conv2d_backward_input, dy, w, x.shape, **kw, what=f"{kw}, dx")
+
+
+def test_strides_of_axes_with_one_position_mean_nothing(target: Target) -> None:
+    x = np.arange(48, dtype="float32").reshape(1, 1, 3, 16)
+    w = np.ones((16, 1, 1, 3), "float32")
+    far = np.lib.stride_tricks.as_strided(x, strides=(2**62, -(2**62), *x.strides[2:]))
+    kw = {"groups": 16, "padding": (0, 1), "layout": "NHWC"}
+    with testing.on(target):
+        testing.assert_exact(testing.proven(target, fc.conv2d, far, w, **kw), fc.conv2d(x, w, **kw))
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("kernel", [(2, 1), (3, 1), (2, 2, 1), (3, 1, 1), (1, 3, 1)], ids=str)
+@on_c
+def test_gradients_of_depthwise_columns(c_target: Target, dtype: str, last: bool, kernel: tuple[int, ...]) -> None:
+    """Of kernels with one tap along W the others run backwards all the same."""
+    rng, ndim = np.random.default_rng(32), len(kernel)
+    w = testing.integers(rng, (17, 1, *kernel), dtype)
+    dy = layouts.to(testing.integers(rng, (1, 17, 2, 3, 4)[: ndim + 2], dtype), last)
+    size = tuple(n + k - 1 for n, k in zip((2, 3, 4), kernel, strict=False))
+    shape = (1, *size, 17) if last else (1, 17, *size)
+    _checked(c_target, _functions(ndim)["dx"], dy, w, shape, groups=17, layout=layouts.name(last, ndim))
+    _checked(c_target, getattr(fc, f"conv_transpose{ndim}d"), dy, w, groups=17, layout=layouts.name(last, ndim))
+
+
+@on_c
+def test_the_gradient_of_a_depthwise_column(c_target: Target, dtype: str) -> None:
+    w, dy = np.arange(1, 9, dtype=dtype).reshape(4, 1, 2, 1), np.ones((1, 4, 1, 1), dtype)
+    expected = np.arange(1, 9, dtype=dtype).reshape(1, 4, 2, 1)
+    with testing.on(c_target):
+        testing.assert_exact(fc.conv2d_backward_input(dy, w, (1, 4, 2, 1), groups=4), expected)
+        dx = fc.conv2d_backward_input(np.moveaxis(dy, 1, -1), w, (1, 2, 1, 4), groups=4, layout="NHWC")
+    testing.assert_exact(np.moveaxis(dx, -1, 1), expected)
+
+
+@in_both_layouts
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 5)], ids=str)
+@on_c
+def test_epilogues_of_every_group_block_and_piece(
+    c_target: Target, dtype: str, last: bool, kernel: tuple[int, int]
+) -> None:
+    """More rows than a block has, more channels than a group, more tiles than a thread's: each has its own."""
+    case = conv(f"groups and blocks {kernel}", 1, 16, 352, (13, 14), kernel, 2, padding="same")
+    a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+    b, db = a["b"], a["b"][: case.ic]
+    bias, input_bias = (v if last else v.reshape(-1, 1, 1) for v in (b, db))
+    y, dx = fc.activate(a["y"] + a["residual"] + bias, "relu"), a["dx"] + input_bias
+    backwards = {**kw, "padding": (kernel[0] // 2, kernel[1] // 2)}
+    for name, reason in dispatch.backend("c").algorithms(_spec(case, "fwd", dtype, last)).items():
+        bound = _NEARLY_WHOLE[dtype] if "winograd" in name else 0
+        # One thread has many blocks in a piece, three have many pieces.
+        for threads in (1, 3) if reason is None else ():
+            with testing.on(c_target), fc.use_algorithm(name), fc.threads(threads):
+                got = fc.conv2d(a["x"], a["w"], b, **kw, residual=a["residual"], activation="relu")
+                back = fc.conv_transpose2d(a["dy"], a["w"], db, **backwards)
+            testing.assert_close(got, y, bound, f"{name}: y, {threads} threads")
+            testing.assert_close(back, dx, bound, f"{name}: dx, {threads} threads")
+
+
+@on_c
+def test_depthwise_gradients_of_parts_of_the_images(c_target: Target, dtype: str) -> None:
+    rng = np.random.default_rng(33)
+    x, dy = (testing.integers(rng, (5, 20, 21, 16), dtype) for _ in range(2))
+    _checked(c_target, fc.conv2d_backward_weight, x, dy, (16, 1, 3, 3), padding=1, groups=16, layout="NHWC")
 
 
 @pytest.mark.parametrize(
@@ -446,6 +628,17 @@ def test_the_same_bits_on_any_number_of_threads(compiled: Target, dtype: str, fa
         with fc.threads(1):
             expected = list(_three(case, a, last))
         _same_bits(lambda: _three(case, a, last), expected)
+
+
+@on_c
+def test_the_same_bits_of_a_gradient_over_padded_pixels(c_target: Target, dtype: str) -> None:
+    rng = np.random.default_rng(34)
+    x, dy = (rng.standard_normal(s).astype(dtype) for s in ((4, 8, 10, 29, 2), (4, 4, 12, 31, 4)))
+    with testing.on(c_target), fc.precision("strict"):
+        _same_bits(
+            lambda: iter([fc.conv3d_backward_weight(x, dy, (4, 8, 1, 1, 1), padding=1, dilation=4)]),
+            [fc.conv3d_backward_weight(x, dy, (4, 8, 1, 1, 1), padding=1, dilation=4)],
+        )
 
 
 @on_compiled

@@ -91,6 +91,65 @@ def test_transposed_convolution_and_its_gradients(target: Target, dtype: str, la
         assert result.dtype == dtype
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize(("layout", "stride"), [("NHWC", 1), ("NHWC", 2), ("NCHW", 2)])
+def test_an_axis_alone_runs_backwards(target: Target, dtype: str, layout: str, stride: int, axis: int) -> None:
+    """Then addresses rise where columns fall: taps adjoin in memory in the order that they do not have."""
+    rng, shapes = np.random.default_rng(axis), {"x": (1, 5, 9, 36), "dy": (1, -(-5 // stride), -(-9 // stride), 20)}
+    if layout == "NCHW":
+        shapes = {name: (n, c, h, w) for name, (n, h, w, c) in shapes.items()}
+    x, dy = (testing.integers(rng, shapes[name], dtype) for name in ("x", "dy"))
+    w = testing.integers(rng, (20, 36, 3, 3), dtype)
+    x, dy, w = (np.flip(np.flip(array, axis).copy(), axis) for array in (x, dy, w))
+    kw = {"stride": stride, "padding": 1, "layout": layout}
+
+    def three() -> list[np.ndarray]:
+        to_input, to_weight = fc.conv2d_backward_input, fc.conv2d_backward_weight
+        return [fc.conv2d(x, w, **kw), to_input(dy, w, x.shape, **kw), to_weight(x, dy, w.shape, **kw)]
+
+    with fc.use_backend("reference"):
+        expected = three()
+    with testing.on(target), fc.precision("strict"):
+        results = testing.proven(target, three)
+    for result, right in zip(results, expected, strict=True):
+        testing.assert_exact(result, right)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "kw"),
+    [
+        # One axis alone has taps; along the other the sizes are equal, though its stride is 2.
+        ((1, 16, 24, 24), (16, 16, 5, 1), {"stride": (1, 2), "padding": ((2, 2), (0, 24))}),
+        # No more than one output along the depth, but inputs.
+        (
+            (1, 3, 6, 6, 19),
+            (19, 1, 3, 3, 1),
+            {"stride": (3, 1, 1), "padding": (0, 1, 0), "groups": 19, "layout": "NDHWC"},
+        ),
+        # A stride far beyond the kernel: most of the input is reached by no tap.
+        ((1, 2, 500, 333), (3, 2, 3, 3), {"stride": 120, "padding": 1}),
+        ((1, 500, 333, 16), (16, 1, 3, 3), {"stride": 120, "padding": 1, "groups": 16, "layout": "NHWC"}),
+        ((1, 4, 70_000), (4, 4, 3), {"stride": 50_000, "padding": ((1, 0),)}),
+    ],
+    ids=["axis", "depth", "stride", "depthwise stride", "1-D stride"],
+)
+def test_axes_that_look_trivial(target: Target, dtype: str, x_shape, w_shape, kw: dict[str, Any]) -> None:
+    rng, n = np.random.default_rng(0), len(x_shape) - 2
+    x, w = (testing.integers(rng, shape, dtype) for shape in (x_shape, w_shape))
+    forward, to_input, to_weight = (getattr(fc, f"conv{n}d{t}") for t in ("", "_backward_input", "_backward_weight"))
+
+    def three() -> list[np.ndarray]:
+        y = forward(x, w, **kw)
+        return [y, to_input(y % 5, w, x.shape, **kw), to_weight(x, y % 5, w.shape, **kw)]
+
+    with fc.use_backend("reference"):
+        expected = three()
+    with testing.on(target):
+        results = testing.proven(target, three)
+    for result, right in zip(results, expected, strict=True):
+        testing.assert_exact(result, right)
+
+
 _TYPICAL = [
     case
     for case in CONVS
@@ -302,6 +361,118 @@ def test_two_runs_give_the_same_bits(target: Target) -> None:
         again = [f(x, w) for f in (fc.conv2d, lambda x, w: fc.conv2d_backward_weight(x, fc.conv2d(x, w), w.shape))]
     for a, b in zip(first, again, strict=True):
         testing.assert_exact(a, b)
+
+
+_FAR = 2**32
+
+
+def _ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, "float32")
+
+
+def _counted(*shape: int, start: int = 1) -> np.ndarray:
+    return np.arange(start, start + prod(shape), dtype="float32").reshape(shape)
+
+
+#: function, arrays and shapes, arguments, the result.
+_EXTREME: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], Any]] = {
+    "one output": ("conv2d", (_ones(1, 1, 3, 3), _ones(1, 1, 1, 1)), {"stride": _FAR}, [1]),
+    "one output, 3-D": ("conv3d", (_ones(1, 1, 3, 3, 3), _ones(1, 1, 1, 1, 1)), {"stride": 2**70}, [1]),
+    "one output, dw": (
+        "conv2d_backward_weight", (_ones(1, 1, 3, 3), _ones(1, 1, 1, 1), (1, 1, 1, 1)), {"stride": _FAR}, [1],
+    ),
+    "one output, dx": (
+        "conv2d_backward_input", (_ones(1, 1, 1, 1), _ones(1, 1, 1, 1), (1, 1, 1, 3)), {"stride": _FAR}, [1, 0, 0],
+    ),
+    "one output, dx, 3-D": (
+        "conv3d_backward_input", (_ones(1, 1, 1, 1, 1), _ones(1, 1, 1, 1, 1), (1, 1, 1, 2, 2)), {"stride": 2**31},
+        [1, 0, 0, 0],
+    ),
+    "stride 2^16, dx": (
+        "conv2d_backward_input", (_ones(1, 1, 1, 1), _counted(1, 1, 2, 2), (1, 1, 2, 3)), {"stride": 2**16},
+        [1, 2, 0, 3, 4, 0],
+    ),
+    "stride 20000, dx": (
+        "conv2d_backward_input", (_ones(1, 1, 1, 1), _ones(1, 1, 1, 1), (1, 1, 2, 2)), {"stride": 20000}, [1, 0, 0, 0],
+    ),
+    "padding behind": (
+        "conv1d", (_ones(1, 1, 10), _ones(1, 1, 1)), {"stride": _FAR, "padding": ((0, _FAR),)}, [1, 0],
+    ),
+    "padding before": (
+        "conv1d", (_counted(1, 1, 2), _counted(1, 1, 2, start=2)), {"padding": ((_FAR, 0),), "dilation": _FAR}, [3, 6],
+    ),
+    "dilation": (
+        "conv1d", (_counted(1, 1, 3), _counted(1, 1, 2, start=2)), {"padding": ((0, _FAR),), "dilation": _FAR},
+        [2, 4, 6],
+    ),
+    "dilation, dx": (
+        "conv1d_backward_input", (_counted(1, 1, 3), _counted(1, 1, 2, start=2), (1, 1, 3)),
+        {"padding": ((0, _FAR),), "dilation": _FAR}, [2, 4, 6],
+    ),
+    "dilation, dw": (
+        "conv1d_backward_weight", (_counted(1, 1, 3), _ones(1, 1, 3), (1, 1, 2)),
+        {"padding": ((0, _FAR),), "dilation": _FAR}, [6, 0],
+    ),
+    "padding and stride": (
+        "conv1d", (15 * _ones(1, 1, 1), _ones(1, 1, 1)), {"stride": 2**34, "padding": _FAR}, [0],
+    ),
+    "padding and dilation": (
+        "conv1d", (15 * _ones(1, 1, 1), _ones(1, 1, 3)), {"dilation": 2**33, "padding": 2**33}, [15],
+    ),
+    "same": (
+        "conv1d", (_ones(1, 3, 2), _ones(1, 2, 3)), {"padding": "same", "dilation": _FAR, "layout": "NLC"}, [2, 2, 2],
+    ),
+    "beyond 64 bits": (
+        "conv1d", (_ones(1, 1, 3), _counted(1, 1, 2)), {"stride": 2**70, "dilation": 2**70, "padding": 2**70}, [2, 1],
+    ),
+    "beyond 64 bits, transposed": ("conv_transpose1d", (_ones(1, 1, 1), _ones(1, 1, 1)), {"stride": 2**70}, [1]),
+    "beyond 64 bits, cropped": (
+        "conv1d", (_counted(1, 1, 5), _ones(1, 1, 1)), {"stride": 2**70, "padding": ((-3, 2**70),)}, [4, 0],
+    ),
+    # Below 2^31, where copies and tables of the padded image would take gigabytes.
+    "copies": (
+        "conv1d", (_counted(1, 2, 3), _counted(2, 1, 2)),
+        {"padding": ((0, 2**30),), "dilation": 2**30 + 1, "groups": 2}, [1, 2, 12, 15],
+    ),
+    "phases": (
+        "conv1d_backward_input", (_counted(1, 1, 2), _ones(1, 1, 1), (1, 1, 600_000)), {"stride": 599_999},
+        [1, *[0] * 599_998, 2],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _EXTREME)
+def test_extreme_numbers_give_the_right_value(name: str) -> None:
+    """From the reference, and from a compiled backend, unless all of them say why not."""
+    function, args, kwargs, expected = _EXTREME[name]
+    run = getattr(fc, function)
+    (choice,) = fc.explain(run, *args, **kwargs)
+    compiled = [t for t in testing.targets() if t.backend == "c"]
+    if choice.kernel.backend == "reference":
+        compiled = []
+        for backend in testing.backends_here():
+            assert backend == "reference" or "padding" in fc.dispatch.backend(backend).refuse(choice.spec)
+    for target in (*compiled, Target("reference")):
+        with testing.on(target):
+            got = run(*args, **kwargs)
+        testing.assert_exact(got.ravel(), np.array(expected, "float32"), f"{target}")
+
+
+@pytest.mark.parametrize("size", [2**31, 2**70])
+def test_results_that_are_too_large_are_refused_even_if_they_are_empty(size: int) -> None:
+    for n in (0, 1):
+        with pytest.raises(ValueError, match="the result of shape"):
+            fc.conv_transpose1d(_ones(n, 1, 2), _ones(1, 1, 1), stride=size)
+        with pytest.raises(ValueError, match="x of shape"):
+            fc.conv1d_backward_input(_ones(n, 1, 1), _ones(1, 1, 1), (n, 1, size))
+
+
+def test_gradients_of_a_transposed_convolution_whose_stride_takes_no_step() -> None:
+    x, w = _counted(1, 1, 1), _counted(1, 1, 2)
+    y = fc.conv_transpose1d(x, w, stride=7, output_padding=6)
+    dx, dw, _ = fc.conv_transpose1d_backward(_counted(*y.shape), x, w, stride=7, output_padding=6)
+    assert y.ravel().tolist() == [1, 2, 0, 0, 0, 0, 0, 0]
+    assert (dx.item(), dw.ravel().tolist()) == (5, [1, 2])
 
 
 @st.composite

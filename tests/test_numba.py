@@ -1,10 +1,12 @@
-"""What compiled code is kept on disk for: this processor, and these sources. Pieces of work in another order."""
+"""What compiled code is kept on disk for: this processor, and these sources. Pieces of work in another order. Plans in
+proportion to the layer, whatever its numbers; sums in proportion to nothing."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tracemalloc
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 
 import fastconv as fc
+from fastconv import dispatch, testing
+from fastconv.spec import conv_spec
 
 pytestmark = pytest.mark.skipif(fc.backends()["numba"] is not None, reason="the numba backend cannot run here")
 
@@ -135,3 +139,117 @@ def test_pieces_in_another_order(kind, layout, height, groups, stride, monkeypat
         given = fc.conv2d(x, w, None, **more)
     assert len(taken) > 1
     np.testing.assert_array_equal(given, expected)
+
+
+def _on_numba(function):
+    with fc.use_backend("numba"):
+        return function()
+
+
+def _as_the_reference(function) -> None:
+    with fc.use_backend("reference"):
+        expected = function()
+    testing.assert_exact(_on_numba(function), expected)
+
+
+_FAR = 2**31 - 40
+
+
+@pytest.mark.parametrize("groups", [1, 20])
+@pytest.mark.parametrize("layout", ["NCL", "NLC"])
+def test_numbers_of_31_bits(groups: int, layout: str) -> None:
+    """Taps and outputs that are far apart: nothing is made as large as they are far."""
+    rng = np.random.default_rng(0)
+    x, y = (testing.integers(rng, (1, 20, size) if layout == "NCL" else (1, size, 20), "float32") for size in (10, 2))
+    w = testing.integers(rng, (20, 20 // groups, 2), "float32")
+    dilated = {"dilation": _FAR, "groups": groups, "layout": layout}
+    for pads in ((0, _FAR), (_FAR, 0)):
+        kw = {**dilated, "padding": (pads,)}
+        _as_the_reference(lambda kw=kw: fc.conv1d(x, w, **kw))
+        _as_the_reference(lambda kw=kw: fc.conv1d_backward_input(x, w, x.shape, **kw))
+        _as_the_reference(lambda kw=kw: fc.conv1d_backward_weight(x, x, w.shape, **kw))
+    kw = {"stride": _FAR, "padding": ((1, _FAR),), "groups": groups, "layout": layout}
+    _as_the_reference(lambda: fc.conv1d(x, w, **kw))
+    _as_the_reference(lambda: fc.conv1d_backward_input(y, w, x.shape, **kw))
+    _as_the_reference(lambda: fc.conv1d_backward_weight(x, y, w.shape, **kw))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_stride_beyond_a_single_output(ndim: int) -> None:
+    x, w = (np.ones((1, 1) + (size,) * ndim, "float32") for size in (3, 1))
+    forward, to_input, to_weight = (getattr(fc, f"conv{ndim}d{t}") for t in ("", "_backward_input", "_backward_weight"))
+    _as_the_reference(lambda: forward(x, w, stride=_FAR))
+    _as_the_reference(lambda: to_input(w, w, x.shape, stride=_FAR))
+    _as_the_reference(lambda: to_weight(x, w, w.shape, stride=_FAR))
+
+
+@pytest.mark.parametrize("direction", ["fwd", "bwd_input", "bwd_weight"])
+@pytest.mark.parametrize(
+    ("shape", "w_shape", "kw"),
+    [
+        ((1, 1, 2**28), (1, 1, 5), {}),
+        ((1, 16, 2**26), (16, 16, 3), {}),
+        ((1, 2**26, 16), (16, 16, 3), {"layout": "NLC"}),
+        ((1, 2**26, 16), (16, 1, 3), {"layout": "NLC", "groups": 16}),
+        ((1, 16, 2**26), (16, 1, 3), {"groups": 16}),
+        ((1, 4, 2**14, 2**14), (4, 2, 3, 3), {"groups": 2}),
+        ((1, 4, 2**14, 2**14), (4, 2, 3, 3), {"groups": 2, "stride": 2**10}),
+    ],
+)
+def test_a_plan_takes_no_memory_for_each_position(direction: str, shape, w_shape, kw) -> None:
+    kernel = dispatch.backend("numba").compile(conv_spec(direction, shape, w_shape, "float32", **kw))
+    tracemalloc.start()
+    try:
+        kernel = dispatch.backend("numba").compile(conv_spec(direction, shape, w_shape, "float32", **kw))
+        assert kernel.workspace_bytes > 0
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_only_positions_that_taps_reach_are_planned() -> None:
+    spec = conv_spec("bwd_input", (1, 1, 3000, 3000), (1, 1, 3, 3), "float32", stride=1000)
+    kernel, anything = dispatch.backend("numba").compile(spec), (9, 9, 3, 1)
+    assert len(kernel._made(anything, anything, anything, None, None).jobs) == 9
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_an_axis_of_one_element_may_have_any_stride(layout: str) -> None:
+    rng = np.random.default_rng(0)
+    shape = (1, 1, 7, 20) if layout == "NHWC" else (1, 20, 1, 7)
+    x, w = (testing.integers(rng, s, "float32") for s in (shape, (20, 20, 3, 3)))
+    strides = tuple(2**62 if n == 1 else s for n, s in zip(shape, x.strides, strict=True))
+    view = np.lib.stride_tricks.as_strided(x, shape, strides)
+    _as_the_reference(lambda: fc.conv2d(view, w, padding=20, dilation=20, layout=layout))
+
+
+@pytest.mark.parametrize(
+    ("shape", "w_shape", "kw"),
+    [
+        ((1, 1, 3_000_000), (1, 1, 1), {}),
+        ((1, 2, 3_000_000), (2, 1, 1), {"groups": 2}),
+        ((1, 16, 1_000_000), (16, 1, 3), {"groups": 16}),
+        ((1, 1_000_000, 16), (16, 1, 3), {"groups": 16, "layout": "NLC"}),
+        ((1, 16, 600_000), (16, 16, 3), {}),
+        ((1, 16, 400, 600), (16, 16, 3, 3), {}),
+    ],
+    ids=["product", "rows", "strips", "pixels", "line", "square"],
+)
+def test_long_sums_of_gradients_are_sums_of_sums(shape, w_shape, kw) -> None:
+    """One after another a million equal numbers would be off by 1e-4 and more."""
+    n, last = len(shape) - 2, kw.get("layout") == "NLC"
+    x, kernel = np.full(shape, 0.1, "float32"), w_shape[2:]
+    dy_shape = [s if i in (0, n + 1 if last else 1) else s - kernel[0] + 1 for i, s in enumerate(shape)]
+    dy = np.full(dy_shape, 0.1, "float32")
+    dw = _on_numba(lambda: getattr(fc, f"conv{n}d_backward_weight")(x, dy, w_shape, **kw))
+    channels = dy_shape[-1 if last else 1]
+    np.testing.assert_allclose(dw, np.float64(np.float32(0.1)) ** 2 * (dy.size // channels), rtol=1e-5)
+
+
+def test_long_sums_of_products_are_sums_of_sums() -> None:
+    x = np.full((1, 1, 200_000), 0.1, "float32")
+    y = _on_numba(lambda: fc.conv1d(x, x))
+    np.testing.assert_allclose(y, np.float64(np.float32(0.1)) ** 2 * 200_000, rtol=1e-5)
+    a = np.full((2, 5_000_000), 0.1, "float32")
+    y = _on_numba(lambda: fc.matmul(a, a.T))
+    np.testing.assert_allclose(y, np.float64(np.float32(0.1)) ** 2 * 5_000_000, rtol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -26,6 +27,10 @@ __all__ = ["ConvKernel"]
 
 #: Channels of a group that are few.
 _FEW = 4
+
+#: Direct algorithms go through so many positions modulo the stride at most; a thread's scratch memory has so many
+#: elements, or so many times those of all images.
+_PHASES, _SCRATCH, _IMAGES = 256, 2**20, 16
 
 
 def _triple(values: Any, fill: Any) -> Any:
@@ -75,11 +80,13 @@ class ConvKernel:
     def __init__(self, spec: ConvSpec) -> None:
         self.spec = spec
         self.kernel: Triple = _triple(spec.kernel, 1)
-        self.stride: Triple = _triple(spec.stride, 1)
         self.dilation: Triple = _triple(spec.dilation, 1)
         self.lo: Triple = _triple([lo for lo, _ in spec.pads], 0)
         self.in_size: Triple = _triple(spec.in_size, 1)
         self.out_size: Triple = _triple(spec.out_size, 1)
+        # Beyond a single output there is nothing that a step leads to.
+        strides = zip(_triple(spec.stride, 1), self.in_size, self.out_size, strict=True)
+        self.stride: Triple = tuple(s if out > 1 else min(s, size) for s, size, out in strides)
         self.icg, self.ocg = spec.ic // spec.groups, spec.oc // spec.groups
         # The vectors of the tile run along what is contiguous in the result, unless a group has too few channels.
         results = self.icg if spec.direction == "bwd_input" else self.ocg
@@ -92,6 +99,10 @@ class ConvKernel:
         depthwise = spec.groups > 1 and self.icg == self.ocg == 1
         filled = self.kernel[0] == self.in_size[0] == 1 and 4 * spec.groups >= 3 * lanes(spec.dtype)
         self.is_strips = depthwise and (spec.channels_last or filled)
+        is_flat = self.in_size[0] == self.out_size[0] == 1
+        self.is_in_place = self.is_strips and spec.channels_last and is_flat and self._are_few_phases()
+        if self.is_in_place:
+            self.is_in_place = serves(self._direct_jobs()[0], spec.dtype, spec.direction == "bwd_weight")
         #: Every algorithm for it, with the reason why one is not to run.
         self.algorithms = {name: why for name in WINOGRAD if (why := refuse(spec, name)) != ""}
         direct = "direct"
@@ -108,16 +119,29 @@ class ConvKernel:
         self.algorithm = next(name for name, why in tried.items() if why is None)
         self.is_winograd = self.algorithm in WINOGRAD
         self.is_direct = not (self.is_winograd or self.algorithm == "implicit_gemm")
-        self.is_in_place = self.is_direct and self.is_strips and spec.channels_last
-        if self.is_in_place:
-            self.is_in_place = serves(self._direct_jobs()[0], spec.dtype, spec.direction == "bwd_weight")
+        self.is_in_place = self.is_in_place and self.is_direct
         refused = list(tried.items())[: list(tried).index(self.algorithm)]
         self.reason = "".join(f"{name}: refused, {why}\n" for name, why in refused) + self.algorithm
         make: Any = self._make_winograd if self.is_winograd else self._make_direct if self.is_direct else self._make
         self._made = lru_cache(maxsize=8)(make)
 
     def _refuse_direct(self) -> str | None:
-        """Why the direct algorithm would be slower than a product; None if it would not."""
+        """Why the direct algorithm cannot compute it, or would be slower than a product; None if it is to."""
+        if not self._are_few_phases():
+            return "the positions modulo the stride are too many"
+        if not self.is_strips and (reason := self._few_channels_lack()):
+            return reason
+        anywhere = (0,) * (self.spec.ndim + 2)
+        elements = self._make_direct(anywhere, anywhere, anywhere, None, None).work
+        fitting = max(_SCRATCH, _IMAGES * prod(self.spec.x_shape), _IMAGES * prod(self.spec.y_shape))
+        return "what a few results read is much larger than the image" if elements > fitting else None
+
+    def _are_few_phases(self) -> bool:
+        phases = prod(min(s, i) for s, i in zip(self.stride, self.in_size, strict=True))
+        return self.spec.direction != "bwd_input" or phases <= _PHASES
+
+    def _few_channels_lack(self) -> str | None:
+        """Why a product would be faster than rows of taps; None if it would not."""
         spec, forward = self.spec, self.spec.direction == "fwd"
         channels, results = (self.icg, self.ocg) if forward else (self.ocg, self.icg)
         if spec.direction == "bwd_weight":
@@ -206,12 +230,16 @@ class ConvKernel:
             return Product(
                 self.spec.dtype, [self._weight_job(_Image(first, last), _Image(second, last), _Weights(out))]
             )
-        jobs = [
-            self._job(q, base, taps, _Image(first, last), _Weights(second), _Image(out, last),
-                      None if residual is None else _Image(residual, last), bias_step or 0)
-            for q, base, taps in self._phases()
-        ]  # fmt: skip
-        return Product(self.spec.dtype, jobs, self.spec.activation)
+        images = _Image(out, last), None if residual is None else _Image(residual, last), bias_step or 0
+        every = self.stride if self.spec.direction == "bwd_input" else (1, 1, 1)
+        phases, positions = self._phases(with_taps=True), prod(map(min, every, self.in_size))
+        jobs = [self._job(*phase, every, _Image(first, last), _Weights(second), *images) for phase in phases]
+        rest = None
+        if len(jobs) < positions:
+            # No tap reaches some of the result: all of it is written as if so, before what has taps is.
+            empty = self._job(self.in_size, (0, 0, 0), [], (1, 1, 1), _Image(first, last), _Weights(second), *images)
+            rest = Product(self.spec.dtype, [replace(empty, pack_a=False, pack_b=False)], self.spec.activation)
+        return Product(self.spec.dtype, jobs, self.spec.activation, before=rest)
 
     def _make_winograd(
         self,
@@ -261,46 +289,54 @@ class ConvKernel:
         channels, results = (self.icg, self.ocg) if forward else (self.ocg, self.icg)
         step, image = (self.stride, self.in_size) if forward else ((1, 1, 1), self.out_size)
         jobs, begins = [], []
-        for size, begin, taps in self._phases():
+        for size, begin, taps in self._phases(with_taps=False):
             numbers = [(a * self.kernel[1] + b) * self.kernel[2] + c for (a, b, c), _ in taps]
             offsets = [o for _, o in taps]
             jobs.append(DirectJob(spec.n, spec.groups, channels, results, size, step, image, offsets, numbers))
             begins.append(begin)
         return jobs, begins
 
-    def _phases(self) -> list[tuple[Triple, Triple, list[tuple[Triple, Triple]]]]:
+    def _phases(self, with_taps: bool) -> list[tuple[Triple, Triple, list[tuple[Triple, Triple]]]]:
         """Dense convolutions that together make the result: (its size, where it begins, [(tap, offset)]).
 
-        Forward is one. The gradient of the input is one for each input position modulo the stride: position
-        ``q stride + begin`` receives from outputs ``q + offset``, of the taps that reach it.
+        Forward is one. The gradient of the input is one for each input position modulo the stride, or for those that
+        taps reach: position ``q stride + begin`` receives from outputs ``q + offset``. A tap that meets the padding
+        alone is left out.
         """
-        if self.spec.direction != "bwd_input":
-            return [(self.out_size, (0, 0, 0), self._taps())]
+        axes = [self._phases_along(dim, with_taps) for dim in range(3)]
         phases = []
-        for begin in product(*map(range, self.stride)):
-            size = tuple(-(-(i - r) // s) for i, r, s in zip(self.in_size, begin, self.stride, strict=True))
-            if min(size) < 1:
-                continue
-            taps = []
-            for tap in product(*map(range, self.kernel)):
-                reach = [r + p - k * d for r, p, k, d in zip(begin, self.lo, tap, self.dilation, strict=True)]
-                if all(x % s == 0 for x, s in zip(reach, self.stride, strict=True)):
-                    taps.append((tap, tuple(x // s for x, s in zip(reach, self.stride, strict=True))))
-            phases.append((size, begin, taps))
+        for along in product(*axes):
+            size, begin, *_ = zip(*along, strict=True)
+            taps = product(*(taps for _, _, taps in along))
+            phases.append((size, begin, [tuple(zip(*pairs, strict=True)) for pairs in taps]))
         return phases
 
-    def _taps(self) -> list[tuple[Triple, Triple]]:
-        """Every tap with its offset: output o reads the input at ``o stride + offset``."""
-        return [
-            (tap, tuple(k * d - p for k, d, p in zip(tap, self.dilation, self.lo, strict=True)))
-            for tap in product(*map(range, self.kernel))
-        ]
+    def _phases_along(self, dim: int, with_taps: bool) -> list[tuple[int, int, list[tuple[int, int]]]]:
+        """Those of one axis alone."""
+        step, size, out = self.stride[dim], self.in_size[dim], self.out_size[dim]
+        shifts = [tap * self.dilation[dim] - self.lo[dim] for tap in range(self.kernel[dim])]
+        if self.spec.direction == "bwd_weight":
+            return [(out, 0, list(enumerate(shifts)))]
+        if self.spec.direction == "fwd":
+            # The first output that does not read in front of the image.
+            first = [max(0, -(shift // step)) for shift in shifts]
+            reached = [o < out and o * step + shift < size for o, shift in zip(first, shifts, strict=True)]
+            return [(out, 0, [pair for pair, inside in zip(enumerate(shifts), reached, strict=True) if inside])]
+        found: dict[int, list[tuple[int, int]]] = {}
+        if not with_taps:
+            found = {begin: [] for begin in range(min(step, size))}
+        for tap, shift in enumerate(shifts):
+            begin, offset = shift % step, -(shift // step)
+            if begin < size and -((begin - size) // step) > -offset and offset < out:
+                found.setdefault(begin, []).append((tap, offset))
+        return [(-((begin - size) // step), begin, taps) for begin, taps in sorted(found.items())]
 
     def _job(
         self,
         size: Triple,
         begin: Triple,
         taps: list[tuple[Triple, Triple]],
+        every: Triple,
         source: _Image,
         weights: _Weights,
         out: _Image,
@@ -323,7 +359,6 @@ class ConvKernel:
             channel_major=not rows,
             address_batch=self.ocg * weights.oc,
         ).joined()
-        every = (1, 1, 1) if forward else self.stride
         results_at = [self._results(size, begin, every, image, results) for image in (out, residual) if image]
         merge_pixels([patches, *results_at])
         return Job(
@@ -347,7 +382,7 @@ class ConvKernel:
 
     def _weight_job(self, x: _Image, dy: _Image, dw: _Weights) -> Job:
         spec, pixels_last = self.spec, self.pixels_are_rows
-        taps = self._taps()
+        ((_, _, taps),) = self._phases(with_taps=False)
         patches = self._patches(self.out_size, self.stride, self.in_size, taps, x, self.icg)
         gradient = self._results(self.out_size, (0, 0, 0), (1, 1, 1), dy, self.ocg)
         merge_pixels([patches, gradient])

@@ -20,6 +20,7 @@ from .simd import (
     lanes,
     no_inline,
     part,
+    plain,
     pointer,
     vector_lanes,
 )
@@ -29,6 +30,9 @@ from .walk import DirectJob, Gradients, Phases, Results, Walk
 __all__ = ["Direct", "DirectWeights"]
 
 _i8 = np.int64
+
+#: Columns that are summed in the arrays' own type before they are added to the others.
+_PIXELS = 4096
 
 #: Elements of the row buffer that stay in the first-level cache, and in the second-level one.
 _NEAR, _FAR = 6144, 40960
@@ -100,20 +104,22 @@ def _fill_rows(buffer, b, src, base, step, job, q0, q1, end):
 
 
 @part
-def finish(line, at, count, bias, b, b_step, out, o, o_step, residual, r, r_step, job, scalars):
+def finish(
+    line, at, count, bias, b, b_step, out, o, o_step, residual, r, r_step, has_bias, has_residual, activation, scalars
+):
     """The epilogue on ``line[at : at + count]``, and its elements to their places."""
     no_inline()
-    if job.bias and b_step == 0:
+    if has_bias and b_step == 0:
         value = bias[b]
         for j in range(count):
             line[at + j] += value
-    elif job.bias:
+    elif has_bias:
         for j in range(count):
             line[at + j] += bias[b + j * b_step]
-    if job.residual:
+    if has_residual:
         for j in range(count):
             line[at + j] += residual[r + j * r_step]
-    activate(line, at, count, job.activation, scalars[0], scalars[1])
+    activate(line, at, count, activation, scalars[0], scalars[1])
     if o_step == 1:
         width = vector_lanes(line)
         whole = count // width * width
@@ -147,8 +153,9 @@ def _weigh_lines(
             weigh_rows(to, at, step, line, source + j, panel, w, apart, offsets, terms)
     for i in range(some if whole < job.q2 else 0):
         finish(
-            line, i * pitch + whole, job.q2 - whole, bias, b + (i * job.bias_stride if by_results else 0), 0,
-            out, o + i * o_line + whole * ys.s2, ys.s2, residual, r + i * r_line, rs.s2, job, scalars,
+            line, i * pitch + whole, job.q2 - whole, bias, b + (i * job.bias_stride if by_results else 0), plain(0),
+            out, o + i * o_line + whole * ys.s2, ys.s2, residual, r + i * r_line, rs.s2, job.bias, job.residual,
+            job.activation, scalars,
         )  # fmt: skip
 
 
@@ -198,7 +205,7 @@ def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
     src, dy, line = pointer(addresses[0], work), pointer(addresses[1], work), data_of(work)
     offsets = table[job.first_offset :]
     pitch, plane = job.step_2 * job.width, job.depth * job.height * job.step_2 * job.width
-    sums = np.empty(TOGETHER)
+    sums, some = np.empty(TOGETHER), max(1, _PIXELS // job.q2)
     g = fetch_add(counter)
     while g < pieces:
         for k in range(g * job.results * job.channels * job.taps, (g + 1) * job.results * job.channels * job.taps):
@@ -220,10 +227,13 @@ def weight_rows(counter, pieces, jobs, strides, table, addresses, totals, work):
                         for c in range(job.channels):
                             for t in range(0, job.taps, TOGETHER):
                                 sums[:] = 0
-                                correlate_rows(
-                                    sums, 0, y, yi, y_step, line, job.buffer + c * plane, job.step_1 * pitch,
-                                    offsets, t, end - q1, job.q2,
-                                )  # fmt: skip
+                                for r in range(0, end - q1, some):
+                                    for j in range(0, job.q2, _PIXELS):
+                                        at = job.buffer + c * plane + r * job.step_1 * pitch + j
+                                        correlate_rows(
+                                            sums, 0, y, yi + r * y_step + j, y_step, line, at, job.step_1 * pitch,
+                                            offsets, t, min(some, end - q1 - r), min(_PIXELS, job.q2 - j),
+                                        )  # fmt: skip
                                 for k in range(min(TOGETHER, job.taps - t)):
                                     totals[(i * job.channels + c) * job.taps + t + k] += sums[k]
         g = fetch_add(counter)

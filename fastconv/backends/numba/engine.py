@@ -7,7 +7,8 @@ Either axis may be the one that is summed over; packing reads the elements where
 
 Packed left panels are rows of PITCH elements, contiguous in k; packed right panels are [k][NR]. The sum over k is cut
 into blocks of KC, always at the same places, so that an element of the result has the same bits whichever piece of
-the result, and whichever thread, computes it.
+the result, and whichever thread, computes it. Of many blocks some at a time are summed, then these sums: the rounding
+error does not grow with all of k.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from .simd import (
     zero_vector,
 )
 from .tiles import micro_kernel
+from .windows import accumulate
 
 _i8 = np.int64
 
@@ -64,8 +66,8 @@ OPERAND = np.dtype(
 PROBLEM = np.dtype(
     [
         ("m", _i8), ("n", _i8), ("k", _i8), ("batch", _i8),
-        # The result is computed in pieces of mb x nb.
-        ("mb", _i8), ("nb", _i8), ("first_piece", _i8),
+        # The result is computed in pieces of mb x nb; blocks of k that are summed before they are added to the others.
+        ("mb", _i8), ("nb", _i8), ("first_piece", _i8), ("together", _i8),
         # Which axis of a, b and the result is the one of pixels.
         ("a_pixels_inner", _i8), ("b_pixels_inner", _i8), ("rows_are_pixels", _i8),
         # Operands that lie packed already: where they start (-1: they do not), and the size of one matrix.
@@ -119,6 +121,7 @@ def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, cou
                     lo, hi = max(0, -x2), min(length, op.size_2 - x2)
                 else:
                     lo, hi = max(0, -(x2 // op.step_2)), min(length, -((x2 - op.size_2) // op.step_2))
+            lo = min(lo, length)
             hi = max(hi, lo)
             source = row + tap[0] + c0 * op.address_c
             target = column + (t * op.tap_stride + c0 * op.channel_stride - f0) * pitch
@@ -244,7 +247,7 @@ def _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, c
             c0 = cuts[2 * t]
             i, s = t * op.tap_stride + c0 * op.channel_stride - f0, row + tap[0] + c0 * op.address_c
             if together == 1:
-                _fill_features(dst, d0, chunk, pitch, i, src, s, op, cuts[2 * t + 1] - c0, 0, length, lo, hi)
+                _fill_features(dst, d0, chunk, pitch, i, src, s, op, cuts[2 * t + 1] - c0, plain(0), length, lo, hi)
             else:
                 _copy_pixels(dst, d0, chunk, pitch, i, src, s, op.address_2, together * op.channels, lo, hi)
                 for k in range(t, t + together if lo > 0 or hi < length else t):
@@ -450,6 +453,19 @@ def _write_tile(
 
 
 @part
+def _add_tile(work, total, tile, first):
+    """One tile to its total, or as the first of it."""
+    compact()
+    no_inline()
+    count = MR * tile_columns(work)
+    if first:
+        for i in range(0, count, vector_lanes(work)):
+            copy_vector(work, total + i, work, tile + i)
+    else:
+        accumulate(work, total, work, tile, count)
+
+
+@part
 def _typed(addresses, like):
     return (
         pointer(addresses[0], like), pointer(addresses[1], like), pointer(addresses[2], like),
@@ -487,9 +503,13 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
     work, packed, nr = data_of(work), data_of(packed), tile_columns(work)
     number = fetch_add(counter)
     while number < pieces:
-        which = len(jobs) - 1
-        while jobs[which].first_piece > number:
-            which -= 1
+        which, behind = 0, len(jobs)
+        while behind - which > 1:
+            half = (which + behind) // 2
+            if jobs[half].first_piece > number:
+                behind = half
+            else:
+                which = half
         job = jobs[which]
         piece = number - job.first_piece
         m_blocks, n_blocks = (job.m + job.mb - 1) // job.mb, (job.n + job.nb - 1) // job.nb
@@ -521,11 +541,12 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
             apart[panel] = _even_steps(tables, panel * MR, panel * MR + MR) if panel * MR + MR <= m1 - m0 else 0
         untouched = scalars[0] == 1 and not (job.bias or job.residual or job.activation)
 
-        # Work space: rows, columns, tiles of the result, bias of the columns.
+        # Work space: rows, columns, tiles of the result, their totals, bias of the columns.
         columns_at = start + (0 if job.a_packed >= 0 else _up(mb, MR) * PITCH)
         tiles_at = columns_at + (0 if job.b_packed >= 0 else _up(nb, nr) * (min(job.k, KC) + 1))
-        tile_step = MR * nr if job.k > KC else 0
-        bias_at = tiles_at + (_up(mb, MR) * _up(nb, nr) if job.k > KC else MR * nr)
+        tile_step, is_long = (MR * nr if job.k > KC else 0), job.k > job.together * KC
+        totals = _up(mb, MR) * _up(nb, nr) if job.k > KC else MR * nr
+        bias_at = tiles_at + totals + (totals if is_long else 0)
         if job.bias == 2:
             for j in range(n1 - n0):
                 work[bias_at + j] = pointers[4][batch * job.bias_batch + (n0 + j) * job.bias_stride]
@@ -555,7 +576,7 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
                     for i in range(block, min(block + _PANELS, row_panels)):
                         tile, row, column = tiles_at + (i * column_panels + j) * tile_step, i * MR, j * nr
                         # Whole tiles go where they belong, unless something is left to be done to them.
-                        straight = untouched and units[j] and apart[i] != 0 and n1 - n0 - column >= nr
+                        straight = untouched and units[j] and apart[i] != 0 and n1 - n0 - column >= nr and not is_long
                         to, at, step = work, tile, nr
                         if straight:
                             to, at, step = pointers[2], tables[row] + tables[mb + column], apart[i]
@@ -570,8 +591,11 @@ def multiply(counter, pieces, jobs, operands, taps, addresses, scalars, packed, 
                             at,
                             step,
                             k1 - k0,
-                            k0 > 0,
+                            k0 // KC % job.together > 0,
                         )
+                        if is_long and ((k0 // KC + 1) % job.together == 0 or k1 == job.k):
+                            _add_tile(work, tile + totals, tile, k0 < job.together * KC)
+                            tile += totals
                         if k1 == job.k and not straight:
                             _write_tile(
                                 work, tile, pointers[2], pointers[3], pointers[4], bias_at + column, tables, row,

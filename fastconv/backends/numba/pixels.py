@@ -91,12 +91,12 @@ def _find_rows(places, job, base, s1, s2, size, line, lines, zeros):
 
 
 @part
-def _next_run(job, q, s2):
-    """A ``tiles.RUN`` from pixel q on: those of which the same columns of taps are inside."""
+def _next_run(job, q, end, s2):
+    """A ``tiles.RUN`` from pixel q to ``end``: those of which the same columns of taps are inside."""
     x, low, high, count = job.low_2 + q * job.step_2, 0, job.taps, 1
     behind = job.size_2 - x - (job.taps - 1) * job.spacing
     if x >= 0 and behind > 0:
-        count = min(job.q2 - q, (behind - 1) // job.step_2 + 1)
+        count = min(end - q, (behind - 1) // job.step_2 + 1)
     else:
         high = 0
         for t in range(job.taps):
@@ -112,7 +112,7 @@ def _weigh(job, dst, d, d_line, d_pixel, panel, w, start, places, s2, count):
     no_inline()
     q = 0
     while q < job.q2:
-        run = _next_run(job, q, s2)
+        run = _next_run(job, q, job.q2, s2)
         if job.step_1 == 1:
             if job.height == 1:
                 weigh_1_1(dst, d, d_line, d_pixel, panel, w, start, places, run, count)
@@ -131,13 +131,13 @@ def _weigh(job, dst, d, d_line, d_pixel, panel, w, start, places, s2, count):
 
 
 @part
-def _correlate(job, sums, dy, d, d_line, d_pixel, places, s2, lines, count):
-    """The products of as many lines, added to the sums."""
+def _correlate(job, sums, dy, d, d_line, d_pixel, places, s2, lines, q, end, count):
+    """The products of pixels q to ``end`` of as many lines, added to the sums."""
     compact()
     no_inline()
-    q = 0
-    while q < job.q2:
-        run = _next_run(job, q, s2)
+    d += q * d_pixel
+    while q < end:
+        run = _next_run(job, q, end, s2)
         if lines == 1:
             if job.height == 3:
                 correlate_3(sums, dy, d, d_line, d_pixel, places, run, count)
@@ -253,13 +253,16 @@ def multiply_weights(counter, pieces, jobs, strides, table, addresses, totals, w
                 lines = job.lines if line + job.lines <= job.q1 else 1
                 _find_rows(places, job, base, xs.s1, s2, size, line, lines, zeros)
                 d = ys.base + n * ys.n + line * ys.s1 + c
-                _correlate(job, sums, dy, d, ys.s1, ys.s2, places, s2, lines, count)
-                summed += lines * job.q2
+                for q in range(0, job.q2, _PIXELS):
+                    end = min(job.q2, q + _PIXELS)
+                    _correlate(job, sums, dy, d, ys.s1, ys.s2, places, s2, lines, q, end, count)
+                    summed += lines * (end - q)
+                    # Sums of sums: their error grows with the length of either.
+                    if summed >= _PIXELS:
+                        _add_sums(job, sums, c, count, table, totals)
+                        summed = 0
                 line += lines
-                # Sums of sums: their error grows with the length of either.
-                if summed >= _PIXELS or (line == job.q1 and n == job.n - 1):
-                    _add_sums(job, sums, c, count, table, totals)
-                    summed = 0
+        _add_sums(job, sums, c, count, table, totals)
         piece = fetch_add(counter)
 
 
@@ -274,15 +277,13 @@ def _grid(job: DirectJob) -> tuple[list[int], list[int]] | None:
 
 
 def serves(jobs: list[DirectJob], dtype: str, gradient: bool) -> bool:
-    """Whether there are tiles for these jobs: a vector of channels at least, enough lines."""
+    """Whether there are tiles for these jobs of flat images: a vector of channels at least, enough lines."""
     if not jobs or jobs[0].groups < lanes(dtype):
         return False
     for job in jobs:
         grid = _grid(job)
         form = grid and (len(grid[0]), job.step[1])
         if form not in (_GRADIENT if gradient else _FORWARD) or job.size[1] < lines_of(job.step[1]):
-            return False
-        if job.size[0] > 1 or job.image[0] > 1:
             return False
     return True
 

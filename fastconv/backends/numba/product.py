@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from math import gcd, isqrt
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,15 @@ __all__ = [
     "aligned",
     "merge_pixels",
     "steps",
+    "together",
     "up",
 ]
 
 #: Multiply-adds below which waking another thread costs more than it saves.
 WORK_FLOOR = 2_000_000
+
+#: Blocks of a sum that are added one after another at least.
+_SUMMED = 32
 
 _ffi = FFI()
 _POINTER, _POINTERS, _ADDRESS = (_ffi.typeof(name) for name in ("void *", "void *[]", "intptr_t"))
@@ -45,17 +50,27 @@ def activation_number(activation: Activation | None) -> tuple[int, float, float]
 
 
 def steps(array: np.ndarray) -> tuple[int, ...]:
-    """Strides in elements."""
-    return _steps(array.strides, array.itemsize)
+    """Strides in elements. That of an axis of one element, which may be any number, is as in a contiguous array."""
+    return _steps(array.strides, array.shape, array.itemsize)
 
 
 @lru_cache(maxsize=256)
-def _steps(strides: tuple[int, ...], size: int) -> tuple[int, ...]:
-    return tuple([s // size for s in strides])
+def _steps(strides: tuple[int, ...], shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    found: list[int] = []
+    inside = 1
+    for stride, many in zip(reversed(strides), reversed(shape), strict=True):
+        found.append(stride // size if many > 1 else inside)
+        inside = found[-1] * many
+    return tuple(reversed(found))
 
 
 def up(count: int, step: int) -> int:
     return -(-count // step) * step
+
+
+def together(blocks: int) -> int:
+    """How many of so many blocks of a sum are added one after another: then their sums are."""
+    return max(_SUMMED, isqrt(blocks))
 
 
 @dataclass
@@ -101,15 +116,16 @@ class Operand:
         return whole and len(self.taps) == 1 and tuple(self.taps[0][1:]) == (0, 0, 0)
 
     def _adjoining(self) -> int:
-        """How many taps at a time have their channels one after another, all in one row."""
-        for many in range(len(self.taps), 1, -1):
-            chunks = [self.taps[i : i + many] for i in range(0, len(self.taps), many)]
-            whole = len(self.taps) % many == 0 and self.address_c == 1 and not self.channel_major
-            if whole and all(
-                b[0] - a[0] == self.channels and b[1:3] == a[1:3] for chunk in chunks for a, b in pairwise(chunk)
-            ):
-                return many
-        return 1
+        """How many taps at a time have their channels one after another, all in one row, and from its start on: of a
+        flipped image, whose addresses rise where its columns fall, none have."""
+        if self.address_c != 1 or self.channel_major or not self.taps:
+            return 1
+        breaks = [
+            i
+            for i, (a, b) in enumerate(pairwise(self.taps), 1)
+            if b[0] - a[0] != self.channels or b[1:3] != a[1:3] or b[3] < a[3]
+        ]
+        return gcd(len(self.taps), *breaks)
 
     def record(self, first_tap: int) -> tuple[int, ...]:
         order = (1, len(self.taps)) if self.channel_major and len(self.taps) > 1 else (self.channels, 1)
@@ -194,7 +210,8 @@ class _Schedule:
 
 
 class Product:
-    """Jobs that write disjoint parts of one result. They share their arrays, the bias and the activation."""
+    """Jobs that write disjoint parts of one result. They share their arrays, the bias and the activation. Another
+    product may come ``before``, whose results are overwritten in part."""
 
     def __init__(
         self,
@@ -203,7 +220,9 @@ class Product:
         activation: Activation | None = None,
         alpha: float = 1.0,
         beta: float = 1.0,
+        before: Product | None = None,
     ) -> None:
+        self.before = before
         self.dtype = np.dtype(dtype)
         self.jobs = jobs
         self.nr = NV * lanes(dtype)
@@ -217,7 +236,7 @@ class Product:
                 taps += operand.taps
         self.operands = np.array(records, OPERAND)
         self.taps = np.array(taps or [(0, 0, 0, 0)], np.int64).reshape(-1, 4)
-        self.macs = sum(j.batch * j.m * j.n * j.k for j in jobs)
+        self.macs = sum(j.batch * j.m * j.n * max(1, j.k) for j in jobs)
         self.packed_size = sum(j.batch * (self._a_size(j) + self._b_size(j)) for j in jobs)
         self._schedules: dict[int, _Schedule] = {}
 
@@ -244,7 +263,7 @@ class Product:
             packed += job.batch * (a_size + b_size)
             records.append(
                 (
-                    job.m, job.n, job.k, job.batch, mb, nb, pieces,
+                    job.m, job.n, job.k, job.batch, mb, nb, pieces, together(-(-job.k // KC)),
                     job.a_pixels_inner, job.b_pixels_inner, job.rows_are_pixels, a_at, a_size, b_at, b_size,
                     job.bias_axis, job.bias_step, job.bias_batch, job.residual is not None, self.activation,
                 )
@@ -253,7 +272,7 @@ class Product:
             space = (
                 (0 if job.pack_a else mb * PITCH)
                 + (0 if job.pack_b else nb * (min(job.k, KC) + 1))
-                + (mb * nb if job.k > KC else MR * self.nr)
+                + (mb * nb if job.k > KC else MR * self.nr) * (1 + (job.k > together(-(-job.k // KC)) * KC))
                 + nb
             )
             work = max(work, space)
@@ -293,6 +312,8 @@ class Product:
         bias: np.ndarray | None,
         packed: Packed | None,
     ) -> None:
+        if self.before is not None:
+            self.before.run(a, b, out, residual, bias, None)
         threads = self.threads()
         schedule = self.schedule(threads)
         threads = min(threads, schedule.pieces)

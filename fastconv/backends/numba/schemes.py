@@ -9,7 +9,7 @@ from ...spec import ConvSpec
 from .transforms import LINE, SQUARE, STEPS, TURNS, values_of
 from .walk import Triple
 
-__all__ = ["CHANNELS", "NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "starts_of"]
+__all__ = ["CHANNELS", "NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "tiles_of"]
 
 #: Fewer channels than this, and the transforms cost more than they save; fewer tiles, and those of the filters do.
 CHANNELS, _TILES = 12, 4
@@ -112,14 +112,10 @@ def scheme_of(name: str, layer: Layer) -> Scheme:
     return Scheme(STEPS, 9, (9, 9), (4, 4), (8, 8), values_of(9))
 
 
-def starts_of(size: int, apart: int, side: int) -> tuple[list[int], list[int]]:
-    """Where the tiles along a side begin, remainder after remainder; from each on how many adjoin."""
-    begin, left = [], []
-    for first in range(min(apart, size)):
-        tiles = -(-len(range(first, size, apart)) // side)
-        begin += [first + i * side * apart for i in range(tiles)]
-        left += range(tiles, 0, -1)
-    return begin, left
+def tiles_of(size: int, apart: int, side: int) -> int:
+    """Tiles along a side: each remainder of the results has tiles of its own."""
+    whole, longer = divmod(size, apart)
+    return longer * -(-(whole + 1) // side) + (min(apart, size) - longer) * -(-whole // side)
 
 
 def _cost(name: str, layer: Layer) -> float:
@@ -138,9 +134,9 @@ def refuse(spec: ConvSpec, name: str) -> str | None:
     flat = (layer.kernel[0], layer.in_size[0], layer.out_size[0], layer.lo[0]) == (1, 1, 1, 0)
     stride = 2 if number == STEPS else 1
     if number == LINE:
-        sides = zip(layer.in_size, layer.out_size, layer.lo, strict=True)
+        sides = zip(layer.in_size, layer.out_size, layer.lo, layer.stride, strict=True)
         others = [side for i, side in enumerate(sides) if i != layer.axis]
-        alone = layer.kernel[0] == 1 and all(i == o and lo == 0 for i, o, lo in others)
+        alone = layer.kernel[0] == 1 and all(i == o and lo == 0 and (s == 1 or o == 1) for i, o, lo, s in others)
         if not alone or not 1 < layer.kernel[layer.axis] < many:
             return ""
         strides = {layer.stride[layer.axis]}
@@ -166,7 +162,7 @@ def slow(spec: ConvSpec, name: str) -> str | None:
     weight, (_, size) = spec.direction == "bwd_weight", layer.sizes
     taps, results = prod(layer.kernel), spec.n * prod(size)
     sides = zip(size[1:], layer.dilation[1:], scheme.side, strict=True)
-    tiles = spec.n * size[0] * prod(len(starts_of(*side)[0]) for side in sides)
+    tiles = spec.n * size[0] * prod(tiles_of(*side) for side in sides)
     if number == LINE:
         channels = max(16, (80 if weight else 160) // taps) if spec.channels_last else 16
         few = results < (500 // taps**2 if weight else (36 if spec.packed else 96) // taps)

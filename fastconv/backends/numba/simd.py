@@ -161,6 +161,9 @@ def lanes(dtype: str) -> int:
 #: Vectors that kernels without a register tile keep in registers side by side.
 ABREAST = 4
 
+#: Terms of a sum that are added one after another.
+BLOCK = 512
+
 # -------------------------------------------------------------------------------------------- building blocks
 
 
@@ -305,6 +308,22 @@ class Emit:
         b.branch(head)
         b.position_at_end(after)
         return phis
+
+    def sums(self, count: ir.Value, start: list[ir.Value], body: Callable[..., list[ir.Value]]) -> list[ir.Value]:
+        """``loop`` for sums of ``count`` terms, a BLOCK of them at a time, whose sums are added to the first one: the
+        rounding error does not grow with all of the length."""
+        b, i64 = self.b, ir.IntType(64)
+
+        def block(first: ir.Value, start: list[ir.Value]) -> list[ir.Value]:
+            left = b.sub(count, first)
+            some = b.select(b.icmp_signed("<", left, i64(BLOCK)), left, i64(BLOCK))
+            return self.loop(some, start, lambda i, carried: body(b.add(first, i), carried))
+
+        def more(i: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
+            own = block(b.mul(b.add(i, i64(1)), i64(BLOCK)), [self.zero()] * len(totals))
+            return [b.fadd(total, value) for total, value in zip(totals, own, strict=True)]
+
+        return self.loop(b.sdiv(b.sub(count, i64(1)), i64(BLOCK)), block(i64(0), start), more)
 
     def unrolled_loop(
         self, usual: tuple[int, ...], count: ir.Value, carried: list[ir.Value], body: Callable[..., list[ir.Value]]

@@ -34,8 +34,9 @@ _i8 = np.int64
 #: Bytes of the source's strip, where that leaves enough rows for each to be read seldom.
 _BYTES = 64 * 1024
 
-#: Pixels whose gradients are summed at a time, unless rows are longer.
-_PIXELS = 256
+#: Pixels whose gradients are summed at a time; pixels of a row whose sums are added before they are to the others in
+#: float64.
+_PIXELS, _SUMMED = 256, 32 * 1024
 
 PROBLEM = np.dtype(
     [
@@ -221,18 +222,21 @@ def multiply_weights(counter, pieces, jobs, strides, table, addresses, totals, w
                         job.q2, count,
                     )  # fmt: skip
                     for t in range(0, job.taps, TOGETHER):
-                        for k in range(TOGETHER):
-                            zero_vector(strip, sums_at + k * lane)
-                        # Sums of sums: their error grows with the length of either.
-                        for i in range(0, end - q1, some):
-                            correlate_strip(
-                                strip, sums_at, strip, i * row, row, job.step_2 * lane, strip,
-                                job.results + i * job.q2 * lane, job.q2 * lane, offsets, t, min(some, end - q1 - i),
-                                job.q2,
-                            )  # fmt: skip
-                        for k in range(min(TOGETHER, job.taps - t)):
-                            for i in range(count):
-                                totals[(c + i) * job.taps + t + k] += strip[sums_at + k * lane + i]
+                        for j0 in range(0, job.q2, _SUMMED):
+                            j1 = min(job.q2, j0 + _SUMMED)
+                            for k in range(TOGETHER):
+                                zero_vector(strip, sums_at + k * lane)
+                            # Sums of sums: their error grows with the length of either.
+                            for i in range(0, end - q1, some):
+                                for j in range(j0, j1, _PIXELS):
+                                    correlate_strip(
+                                        strip, sums_at, strip, i * row + j * job.step_2 * lane, row,
+                                        job.step_2 * lane, strip, job.results + (i * job.q2 + j) * lane, job.q2 * lane,
+                                        offsets, t, min(some, end - q1 - i), min(_PIXELS, j1 - j),
+                                    )  # fmt: skip
+                            for k in range(min(TOGETHER, job.taps - t)):
+                                for i in range(count):
+                                    totals[(c + i) * job.taps + t + k] += strip[sums_at + k * lane + i]
         piece = fetch_add(counter)
 
 

@@ -136,7 +136,7 @@ def _weigh(several_sources: bool) -> Callable[..., ir.Value]:
             pairs = [(factor, x) for factor in factors for line in vectors for x in line]
             return [e.fma(factor, x, a) for (factor, x), a in zip(pairs, acc, strict=True)]
 
-        results = e.loop(taps, [e.zero()] * (LINES * COLUMNS), body)
+        results = e.sums(taps, [e.zero()] * (LINES * COLUMNS), body)
         for i, start in enumerate(starts(dst, d, d_step, LINES)):
             for j in range(COLUMNS):
                 e.store(results[i * COLUMNS + j], e.at(start, j * e.width))
@@ -185,7 +185,7 @@ def _weigh_strip(step: int) -> Any:
                 places = [i64(i * step * e.width) if step else builder.mul(s_step, i64(i)) for i in range(PIXELS)]
                 return [e.fma(factor, e.load(e.at(line, p)), a) for p, a in zip(places, acc, strict=True)]
 
-            results = e.loop(taps, [first] * PIXELS, body)
+            results = e.sums(taps, [first] * PIXELS, body)
             for i, value in enumerate(results):
                 with builder.if_then(builder.icmp_signed("<", i64(i), count), likely=True):
                     e.store(value, e.at(dst, builder.mul(d_step, i64(i))))
@@ -329,7 +329,8 @@ class _Run:
             values = (e.load(e.at(source, at)) for source in sources)
             return body(e.b.mul(t, i64(self.height * e.width)), values, carried)
 
-        return e.loop(e.b.sub(self.high, self.low), carried, tap)
+        through = e.sums if carried else e.loop
+        return through(e.b.sub(self.high, self.low), carried, tap)
 
 
 def _weigh_lines(height: int, step: int) -> Any:

@@ -24,7 +24,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import Emit, compact, no_inline, part
+from .simd import Emit, compact, no_inline, part, plain
 
 __all__ = [
     "LINE",
@@ -501,7 +501,8 @@ def patches_to_values(dst, d, t, pitch, apart, src, s, s_row, s_column, hop, til
             _patch_turns(dst, d, t + i, pitch, apart, src, s + i * hop, s_row, s_column, job.down, job.right)
         else:
             step = s_column if job.along else s_row
-            _line_to_values(dst, d + (t + i) * pitch, apart, src, s + i * hop, step, matrix, 0, job.values, job.values)
+            at = plain(PATCHES * POINTS * POINTS)
+            _line_to_values(dst, d + (t + i) * pitch, apart, src, s + i * hop, step, matrix, at, job.values, job.values)
 
 
 @part

@@ -18,8 +18,8 @@ from ...spec import ConvSpec
 from . import workers
 from .direct import finish
 from .engine import turn
-from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned, up
-from .schemes import CHANNELS, Layer, scheme_of, starts_of
+from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned, together, up
+from .schemes import CHANNELS, Layer, scheme_of, tiles_of
 from .simd import (
     KC,
     MR,
@@ -51,7 +51,7 @@ from .transforms import (
     values_to_results,
 )
 from .walk import STEPS as STRIDES
-from .walk import Triple
+from .windows import accumulate
 
 __all__ = ["Winograd", "WinogradWeights"]
 
@@ -75,16 +75,18 @@ PROBLEM = np.dtype(
         ("out_depth", _i8), ("out_height", _i8), ("out_width", _i8),
         # The transforms: which; values along a side; the one axis is the width; taps; where tap 1 is of two.
         ("scheme", _i8), ("values", _i8), ("along", _i8), ("taps", _i8), ("down", _i8), ("right", _i8),
-        # Pixels of a patch, results of a tile, pixels from patch to patch; how far apart pixels and results are.
-        ("patch_1", _i8), ("patch_2", _i8), ("side_1", _i8), ("side_2", _i8), ("hop_2", _i8),
-        ("apart_1", _i8), ("apart_2", _i8),
+        # Pixels of a patch, results of a tile, pixels from patch to patch; how far apart pixels and results are; where
+        # the first patch begins.
+        ("patch_1", _i8), ("patch_2", _i8), ("side_1", _i8), ("side_2", _i8), ("hop_1", _i8), ("hop_2", _i8),
+        ("apart_1", _i8), ("apart_2", _i8), ("low_1", _i8), ("low_2", _i8),
         # Slices of the source that a result's slice is made of: how many, the first, from one to the next.
         ("slices", _i8), ("first_slice", _i8), ("slice_step", _i8),
         # Tiles of a slice of an image, of all, at a time; filters and values; elements of the filters of one value.
         ("high", _i8), ("wide", _i8), ("tiles", _i8), ("piece", _i8),
         ("blocks", _i8), ("all_values", _i8), ("filters", _i8),
-        # Channels of a block of gradients of filters: of the result, and of the source.
-        ("rows", _i8), ("columns", _i8),
+        # Channels of a block of gradients of filters: of the result, and of the source; pieces that are summed before
+        # they are added to the others.
+        ("rows", _i8), ("columns", _i8), ("together", _i8),
         ("bias", _i8), ("bias_stride", _i8), ("residual", _i8), ("activation", _i8),
     ]
 )  # fmt: skip
@@ -120,7 +122,16 @@ def pack(counter, pieces, jobs, steps, addresses, matrix, packed, buffer):
         base = group * job.blocks * apart + panel * channels * job.slices * nr
         for c0 in range(0, job.channels, together):
             some = min(together, job.channels - c0)
-            turn(lines, 0, nr, w, group * step[0] + panel * nr * step[1] + c0 * step[2], step[1], count, size * some)
+            turn(
+                lines,
+                plain(0),
+                nr,
+                w,
+                group * step[0] + panel * nr * step[1] + c0 * step[2],
+                step[1],
+                count,
+                size * some,
+            )
             for c in range(some):
                 for z in range(job.slices):
                     for v in range(0, nr, width):
@@ -137,6 +148,19 @@ def pack(counter, pieces, jobs, steps, addresses, matrix, packed, buffer):
 
 
 # ------------------------------------------------------------------------------------------------------ the tiles
+
+
+@part
+def _tile_at(number, size, apart, side):
+    """Where tile ``number`` along a side begins, remainder after remainder; how many adjoin from it on."""
+    whole, longer = size // apart, size % apart
+    # The first remainders may have a result more than the others.
+    many = (whole + side) // side
+    first = 0
+    if number >= longer * many:
+        number -= longer * many
+        first, many = longer, (whole + side - 1) // side
+    return first + number // many + number % many * side * apart, many - number % many
 
 
 @part
@@ -176,16 +200,18 @@ def _write_pixel(line, at, count, by_channels, channel, out, o, ys, residual, r,
     o_step, r_step, b_step = job.apart_2 * ys.s2, job.apart_2 * rs.s2, 0
     if by_channels:
         o_step, r_step, b_step = ys.c, rs.c, job.bias_stride
-    finish(line, at, count, bias, channel * job.bias_stride, b_step, out, o, o_step, residual, r, r_step, job, scalars)
+    finish(
+        line, at, count, bias, channel * job.bias_stride, b_step, out, o, o_step, residual, r, r_step, job.bias,
+        job.residual, job.activation, scalars,
+    )  # fmt: skip
 
 
 @jit
-def multiply(counter, pieces, jobs, strides, grid, blocks, addresses, matrix, packed, scalars, work):
+def multiply(counter, pieces, jobs, strides, blocks, addresses, matrix, packed, scalars, work):
     """Take pieces from the counter until none is left.
 
-    ``strides``: of the source, the result and the residual. ``grid``: where the results and the patches of each row of
-    tiles begin; then of each column, and how many tiles adjoin from it on. ``blocks``: of each filter its first value,
-    and how many there are.
+    ``strides``: of the source, the result and the residual. ``blocks``: of each filter its first value, and how many
+    there are.
     """
     compact()
     job, xs, ys, rs = jobs[0], strides[0], strides[1], strides[2]
@@ -212,9 +238,11 @@ def multiply(counter, pieces, jobs, strides, grid, blocks, addresses, matrix, pa
         while t < t1:
             column, row, slice_ = t % job.wide, t // job.wide % job.high, t // (job.wide * job.high)
             n, z = slice_ // job.out_depth, slice_ % job.out_depth
+            h, _ = _tile_at(row, job.out_height, job.apart_1, job.side_1)
+            w, adjoin = _tile_at(column, job.out_width, job.apart_2, job.side_2)
             # Where channels are contiguous most patches are read where they lie.
-            tiles = 1 if xs.c == 1 else min(grid[2, job.high + column], t1 - t)
-            h, w = grid[1, row], grid[1, job.high + column]
+            tiles = 1 if xs.c == 1 else min(adjoin, t1 - t)
+            h, w = h * job.hop_1 // job.side_1 + job.low_1, w * job.hop_2 // job.side_2 + job.low_2
             for k in range(job.slices):
                 y = z + job.first_slice + k * job.slice_step
                 base = xs.base + n * xs.n + y * xs.s0 + group * job.channels * xs.c
@@ -241,8 +269,9 @@ def multiply(counter, pieces, jobs, strides, grid, blocks, addresses, matrix, pa
         while t < t1:
             column, row, slice_ = t % job.wide, t // job.wide % job.high, t // (job.wide * job.high)
             n, z = slice_ // job.out_depth, slice_ % job.out_depth
-            tiles = 1 if by_channels else min(grid[2, job.high + column], t1 - t)
-            h, w = grid[0, row], grid[0, job.high + column]
+            h, _ = _tile_at(row, job.out_height, job.apart_1, job.side_1)
+            w, adjoin = _tile_at(column, job.out_width, job.apart_2, job.side_2)
+            tiles = 1 if by_channels else min(adjoin, t1 - t)
             height = min(job.side_1, -((h - job.out_height) // job.apart_1))
             width = min(job.side_2 * tiles, -((w - job.out_width) // job.apart_2))
             channel = group * job.results
@@ -264,15 +293,15 @@ def multiply(counter, pieces, jobs, strides, grid, blocks, addresses, matrix, pa
                         at, from_ = o + i * job.apart_1 * ys.s1, r + i * job.apart_1 * rs.s1
                         for j in range(min(lane, job.results - c)):
                             _write_pixel(
-                                strip, line + j * turned, width, False, channel + c + j, out, at, ys, residual, from_,
-                                rs, bias, job, scalars,
+                                strip, line + j * turned, width, by_channels, channel + c + j, out, at, ys, residual,
+                                from_, rs, bias, job, scalars,
                             )  # fmt: skip
             if by_channels:
                 for i in range(height):
                     for j in range(width):
                         y, x = i * job.apart_1, j * job.apart_2
                         _write_pixel(
-                            strip, (pixels * i + j) * pitch, job.results, True, channel, out,
+                            strip, (pixels * i + j) * pitch, job.results, by_channels, channel, out,
                             o + y * ys.s1 + x * ys.s2, ys, residual, r + y * rs.s1 + x * rs.s2, rs, bias, job, scalars,
                         )  # fmt: skip
             t += tiles
@@ -280,7 +309,7 @@ def multiply(counter, pieces, jobs, strides, grid, blocks, addresses, matrix, pa
 
 
 @jit
-def multiply_weights(counter, pieces, jobs, strides, grid, blocks, addresses, matrix, work):
+def multiply_weights(counter, pieces, jobs, strides, blocks, addresses, matrix, work):
     """Gradients of filters. ``strides``: of x and dy; the result is contiguous. A piece is of one slice."""
     compact()
     job, xs, ys = jobs[0], strides[0], strides[1]
@@ -293,10 +322,12 @@ def multiply_weights(counter, pieces, jobs, strides, grid, blocks, addresses, ma
     x_apart, y_apart = job.piece * x_pitch + _APART, job.piece * y_pitch + _APART
     y_at = job.all_values * x_apart
     sums_at, sums_apart = y_at + job.all_values * y_apart, (job.rows + MR - 1) // MR * panels * tile + _APART
+    all_sums, is_long = job.blocks * sums_apart, job.tiles > job.piece * job.together
+    totals_at = sums_at + (all_sums if is_long else 0)
     row_blocks, column_blocks = -(-job.results // job.rows), -(-job.channels // job.columns)
     number = fetch_add(counter)
     while number < pieces:
-        strip = data_of(work[sums_at + job.blocks * sums_apart :])
+        strip = data_of(work[totals_at + all_sums :])
         o0, c0 = number % row_blocks * job.rows, number // row_blocks % column_blocks * job.columns
         group = number // (row_blocks * column_blocks * job.slices)
         k = number // (row_blocks * column_blocks) % job.slices
@@ -307,21 +338,22 @@ def multiply_weights(counter, pieces, jobs, strides, grid, blocks, addresses, ma
             while t < t1:
                 column, row, slice_ = t % job.wide, t // job.wide % job.high, t // (job.wide * job.high)
                 n, z = slice_ // job.out_depth, slice_ % job.out_depth
-                tiles = 1 if xs.c == 1 else min(grid[2, job.high + column], t1 - t)
+                h, _ = _tile_at(row, job.out_height, job.apart_1, job.side_1)
+                w, adjoin = _tile_at(column, job.out_width, job.apart_2, job.side_2)
+                tiles = 1 if xs.c == 1 else min(adjoin, t1 - t)
                 y = z + job.first_slice + k * job.slice_step
                 base = xs.base + n * xs.n + y * xs.s0 + (group * job.channels + c0) * xs.c
                 for c in range(0, columns, lane):
                     _read(
                         v, c, t - t0, x_pitch, x_apart, x, base + c * xs.c, xs, job, table, False, 0 <= y < job.depth,
-                        grid[1, row], grid[1, job.high + column], job.height, job.width, tiles, min(lane, columns - c),
-                        strip,
+                        h * job.hop_1 // job.side_1 + job.low_1, w * job.hop_2 // job.side_2 + job.low_2, job.height,
+                        job.width, tiles, min(lane, columns - c), strip,
                     )  # fmt: skip
                 base = ys.base + n * ys.n + z * ys.s0 + (group * job.results + o0) * ys.c
                 for c in range(0, rows, lane):
                     _read(
                         v, y_at + c, t - t0, y_pitch, y_apart, dy, base + c * ys.c, ys, job, table, True, True,
-                        grid[0, row], grid[0, job.high + column], job.out_height, job.out_width, tiles,
-                        min(lane, rows - c), strip,
+                        h, w, job.out_height, job.out_width, tiles, min(lane, rows - c), strip,
                     )  # fmt: skip
                 t += tiles
             for f in range(job.blocks):
@@ -330,14 +362,19 @@ def multiply_weights(counter, pieces, jobs, strides, grid, blocks, addresses, ma
                         outer_kernel(
                             v, y_at + blocks[f, 0] * y_apart + i, y_pitch, v, blocks[f, 0] * x_apart + j, x_pitch,
                             v, sums_at + f * sums_apart + (i // MR * panels + j // nr) * tile, nr,
-                            (t1 - t0) * blocks[f, 1], t0 > 0,
+                            (t1 - t0) * blocks[f, 1], t0 // job.piece % job.together > 0,
                         )  # fmt: skip
+            if is_long and ((t0 // job.piece + 1) % job.together == 0 or t1 == job.tiles):
+                if t0 < job.piece * job.together:
+                    for i in range(0, all_sums, lane):
+                        zero_vector(v, totals_at + i)
+                accumulate(v, totals_at, v, sums_at, all_sums)
         for o in range(rows):
             for c in range(0, columns, lane):
-                source = sums_at + (o // MR * panels + c // nr) * tile + o % MR * nr + c % nr
+                source = totals_at + (o // MR * panels + c // nr) * tile + o % MR * nr + c % nr
                 values_to_filter(strip, 0, lane, v, source, sums_apart, table, job)
                 to = (((group * job.results + o0 + o) * job.channels + c0 + c) * job.slices + k) * size
-                turn(dw, to, size * job.slices, strip, 0, lane, size, min(lane, columns - c))
+                turn(dw, to, size * job.slices, strip, plain(0), lane, size, min(lane, columns - c))
         number = fetch_add(counter)
 
 
@@ -359,7 +396,8 @@ class _Plan:
         self.kernel = layer.kernel
         self.taps = prod(layer.kernel[1:])
         self.slices = layer.kernel[0]
-        self.grid, self.high, self.wide = self._grid(layer, result)
+        sides = tuple(zip(result[1:], layer.dilation[1:], scheme.side, strict=True))
+        self.high, self.wide = (tiles_of(*side) for side in sides)
         self.tiles = spec.n * result[0] * self.high * self.wide
         first, step = -layer.lo[0], layer.dilation[0]
         if layer.backward:
@@ -369,7 +407,8 @@ class _Plan:
         self.sizes = (
             self.channels, self.results, *source, *result,
             scheme.number, scheme.values, layer.axis == 2, self.taps, *even,
-            *scheme.patch, *scheme.side, scheme.hop[1], *layer.dilation[1:], self.slices, first, step,
+            *scheme.patch, *scheme.side, *scheme.hop, *layer.dilation[1:], *self._first_patch(layer),
+            self.slices, first, step,
             self.high, self.wide, self.tiles,
         )  # fmt: skip
         self.all_values = scheme.all_values
@@ -379,26 +418,18 @@ class _Plan:
         n, c, *rest = zip(*strides, strict=True)
         base = rest.pop()
         self.strides = np.array(list(zip(n, c, *(rest[i] for i in layer.order), base, strict=True)), STRIDES)
-        self.run_tiles = int(self.grid[2, self.high :].max())
+        # The tiles of the longest remainder adjoin.
+        size, apart, side = sides[1]
+        self.run_tiles = -(-size // (apart * side))
         self.schedule = lru_cache(maxsize=8)(self._schedule)
 
-    def _grid(self, layer: Layer, size: Triple) -> tuple[np.ndarray, int, int]:
-        """As ``multiply`` has it, and rows and columns of tiles."""
-        starts, patches, left, tiles = [], [], [], []
-        for i in (1, 2):
-            apart, side = layer.dilation[i], self.scheme.side[i - 1]
-            begin, adjoin = starts_of(size[i], apart, side)
-            lo = layer.lo[i]
-            if self.scheme.number == TURNS:
-                patches += [b // 2 + (lo - lo % 2) // 2 - (lo % 2 == 0) for b in begin]
-            elif layer.backward:
-                patches += [b + lo - (layer.kernel[i] - 1) * apart for b in begin]
-            else:
-                patches += [b * layer.stride[i] - lo for b in begin]
-            starts += begin
-            left += adjoin
-            tiles.append(len(begin))
-        return np.array([starts, patches, left], np.int64), *tiles
+    def _first_patch(self, layer: Layer) -> list[int]:
+        """Where in the source the patch of the first tile begins, by rows and by columns."""
+        if self.scheme.number == TURNS:
+            return [(lo - lo % 2) // 2 - (lo % 2 == 0) for lo in layer.lo[1:]]
+        if layer.backward:
+            return [layer.lo[i] - (layer.kernel[i] - 1) * layer.dilation[i] for i in (1, 2)]
+        return [-lo for lo in layer.lo[1:]]
 
     def strip(self, tiles: int) -> int:
         """Elements that patches or results of a run of at most so many tiles take, as vectors of channels."""
@@ -441,7 +472,7 @@ class Winograd(_Plan):
         share = -(-self.tiles * self.spec.groups // (3 * threads if threads > 1 else 1))
         piece = max(MR, min(max(fitting // MR * MR, up(_FEWEST, MR)), up(share, MR)))
         blocks = len(self.blocks)
-        job = (*self.sizes, piece, blocks, self.all_values, self.filters, 0, 0, *self.epilogue)
+        job = (*self.sizes, piece, blocks, self.all_values, self.filters, 0, 0, 0, *self.epilogue)
         strip = max(self.strip(piece), prod(self.scheme.side) * columns)
         patches = piece * up(self.terms, KC) // KC * PITCH
         work = self.all_values * (patches + piece * columns + _APART) + strip
@@ -489,7 +520,7 @@ class Winograd(_Plan):
         def work() -> None:
             space = aligned(size, self.dtype)
             multiply(
-                counter, pieces, job, self.strides, self.grid, self.blocks, addresses, self.matrix, packed.data,
+                counter, pieces, job, self.strides, self.blocks, addresses, self.matrix, packed.data,
                 self.scalars, space,
             )  # fmt: skip
 
@@ -515,11 +546,13 @@ class WinogradWeights(_Plan):
             else:
                 columns = up(columns // 2, self.nr)
         blocks = len(self.blocks)
-        job = (*self.sizes, tiles, blocks, self.all_values, 0, rows, columns, 0, 0, 0, 0)
+        some = together(-(-self.tiles // tiles))
+        job = (*self.sizes, tiles, blocks, self.all_values, 0, rows, columns, some, 0, 0, 0, 0)
         patches = tiles * (up(columns, self.nr) + _APART) + _APART
         gradients = tiles * (up(rows, self.nr) + MR) + _APART
         strip = max(self.strip(tiles), self.taps * self.lanes)
-        work = self.all_values * (patches + gradients) + blocks * (rows * up(columns, self.nr) + _APART) + strip
+        sums = blocks * (rows * up(columns, self.nr) + _APART) * (1 + (self.tiles > tiles * some))
+        work = self.all_values * (patches + gradients) + sums + strip
         return np.array([job], PROBLEM), pieces(), work
 
     def run(self, x: np.ndarray, dy: np.ndarray, out: np.ndarray) -> None:
@@ -531,7 +564,7 @@ class WinogradWeights(_Plan):
 
         def work() -> None:
             multiply_weights(
-                counter, pieces, job, self.strides, self.grid, self.blocks, addresses, self.matrix,
+                counter, pieces, job, self.strides, self.blocks, addresses, self.matrix,
                 aligned(size, self.dtype),
             )  # fmt: skip
 
