@@ -153,7 +153,8 @@ static inline void fc_add(void *to, const void *from, int64_t count, int64_t es)
 
 /* Where a tap of the kernel lies among the weights. */
 static inline int64_t fc_tap_stride(const fc_conv_desc *d, int64_t tap) {
-  return tap / d->ker[2] / d->ker[1] * d->ws[2] + tap / d->ker[2] % d->ker[1] * d->ws[3] + tap % d->ker[2] * d->ws[4];
+  return tap / d->ker[2] / d->ker[1] * d->w_stride[2] + tap / d->ker[2] % d->ker[1] * d->w_stride[3] +
+         tap % d->ker[2] * d->w_stride[4];
 }
 
 /* Output pixels of a piece, decoded: where each reads its source (for a tap of offset 0), where it is written. */

@@ -15,7 +15,7 @@ static int tile_of(const fc_conv_plan *p) { return by_channel(p) ? p->kn->nr : p
 
 /* Filters are contiguous in most arrays: some are transposed whole into rows of lanes, then the rows go to their places. */
 static int whole_filters(const fc_conv_plan *p) {
-  const int64_t *ws = p->d.ws, *ker = p->d.ker, whole = fc_product3(ker);
+  const int64_t *ws = p->d.w_stride, *ker = p->d.ker, whole = fc_product3(ker);
   return whole > 1 && whole <= FC_FILTER_ROWS && (ker[2] == 1 || ws[4] == 1) && (ker[1] == 1 || ws[3] == ker[2]) &&
          (ker[0] == 1 || ws[2] == ker[2] * ker[1]);
 }
@@ -105,7 +105,7 @@ static void pack_part(void *ctx, int64_t index, int worker) {
   const fc_conv_plan *p = j->p;
   const int tile = tile_of(p);
   const int64_t parts = weight_parts(p), part = index % parts, g = index / parts, step = channel_step(p);
-  const char *w = j->w + g * p->d.ocg * p->d.ws[0] * p->es;
+  const char *w = j->w + g * p->d.ocg * p->d.w_stride[0] * p->es;
   if (p->wm < p->wk)
     for (int64_t l = 0; l < p->dc; l += tile) pack_panel(p, g, w, j->packed, l, part * step, fc_min(p->sc, (part + 1) * step));
   else
@@ -134,9 +134,10 @@ static int64_t even_pixels(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
   const int64_t plane = fc_product3(p->dst), vl = p->kn->vl;
   for (int i = 0; i < 3; i++)
-    if (d->ker[i] != 1 || d->stride[i] != 1 || d->pad[i] != 0 || d->in[i] != d->out[i]) return 0;
+    if (d->ker[i] != 1 || d->stride[i] != 1 || d->pad[i] != 0 || d->x_size[i] != d->y_size[i]) return 0;
   for (int images = 1; images >= 0; images--)
-    if (in_steps(p->dst, p->ss, images) && in_steps(p->dst, p->ds, images) && (!d->has_add || in_steps(p->dst, d->as, images)))
+    if (in_steps(p->dst, p->ss, images) && in_steps(p->dst, p->ds, images) &&
+        (!d->has_add || in_steps(p->dst, d->add_stride, images)))
       return images ? d->n * plane : 100 * fc_round_up(plane, vl) <= 101 * plane ? plane : 0;
   return 0;
 }
@@ -253,7 +254,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
-  const int64_t es = p->es, groups = p->d.groups, *ss = p->ss, *ds = p->ds, *as = p->d.as;
+  const int64_t es = p->es, groups = p->d.groups, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride;
   const int64_t runs = p->even ? p->phases[0].pixels / p->even : 1, per = j->pieces_m * j->pieces_n * runs;
   const int64_t phase = index / (per * groups);
   const fc_phase *ph = &p->phases[phase];

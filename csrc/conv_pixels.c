@@ -28,7 +28,7 @@ void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, c
   const fc_axis *ax = ph->ax;
   int64_t w, h, d, b;
   place(ax, list ? list[p0] : p0, &w, &h, &d, &b);
-  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.as;
+  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.add_stride;
   for (int64_t i = 0; i < n; i++) {
     const int64_t sd = d * ax[0].src_step, sh = h * ax[1].src_step, sw = w * ax[2].src_step;
     const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h * ax[1].dst_step,

@@ -522,10 +522,12 @@ static int weight_run(look *l, int nthreads) {
   const fc_conv_plan *p = j->p;
   const int64_t elements = images(p) * (fc_product3(p->src) * p->d.icg + fc_product3(p->dst) * p->d.ocg), own = tap_parts(p);
   const int workers = elements < FC_RANGE_SERIAL ? 1 : nthreads;
-  int status = norms(p, j->first, p->src, p->d.xs, p->d.icg, l->x, workers), fine = 1;
-  if (!status) status = norms(p, j->second, p->dst, p->d.ys, p->d.ocg, l->y, workers);
-  if (!status && peaks(p, l->x, p->src)) status = spread(l, j->first, p->src, p->d.xs, p->d.groups * p->d.icg, workers, &fine);
-  if (!status && peaks(p, l->y, p->dst)) status = spread(l, j->second, p->dst, p->d.ys, p->d.groups * p->d.ocg, workers, &fine);
+  int status = norms(p, j->first, p->src, p->d.x_stride, p->d.icg, l->x, workers), fine = 1;
+  if (!status) status = norms(p, j->second, p->dst, p->d.y_stride, p->d.ocg, l->y, workers);
+  if (!status && peaks(p, l->x, p->src))
+    status = spread(l, j->first, p->src, p->d.x_stride, p->d.groups * p->d.icg, workers, &fine);
+  if (!status && peaks(p, l->y, p->dst))
+    status = spread(l, j->second, p->dst, p->d.y_stride, p->d.groups * p->d.ocg, workers, &fine);
   if (!status && fine) status = fc_parallel_for(workers, own * FC_RANGE_PARTS, weight_piece, l);
   if (status) return status;
   for (int64_t i = 0; i < own && fine; i++) fine = weight_fine(l, i);

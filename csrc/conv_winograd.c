@@ -87,7 +87,7 @@ void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run 
 
 void fc_wino_write(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, *ds = p->ds, *as = p->d.as, *dil = p->d.dil, c = group * p->dc + channel, x = r->column;
+  const int64_t es = p->es, *ds = p->ds, *as = p->d.add_stride, *dil = p->d.dil, c = group * p->dc + channel, x = r->column;
   const int64_t to = r->image * ds[0] + c * ds[1] + r->slice * ds[2], more = r->image * as[0] + c * as[1] + r->slice * as[2];
   const int64_t columns = fc_min(w->step * r->n, fc_div_up(p->dst[2] - x, dil[2])),
                 rows = fc_min(w->step, fc_div_up(p->dst[1] - r->row, dil[1]));
@@ -207,7 +207,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   fc_wino_order(p, order);
   void *part = fc_range_open(p, fc_range_packed(p, j->packed), index);
   for (int64_t l = 0; l < p->dc; l += nr) {
-    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, &rows);
+    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.w_stride[0] * es, nr, l, c0, c1, &rows);
     fc_range_filters(p, &rows, c1 - c0, part);
     for (int64_t i = 0; i < p->d.ker[0]; i++) {
       const int64_t block = i / together * together, k = (fc_min(p->d.ker[0], block + together) - block) * p->sc,

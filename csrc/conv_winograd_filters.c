@@ -52,7 +52,7 @@ static void transform_filters(const fc_conv_plan *p, const char *w, int64_t grou
   fc_wino_order(p, order);
   for (int64_t c = 0; c < p->sc; c += step) {
     const int64_t c1 = fc_min(p->sc, c + step);
-    fc_filter_rows(p, w + group * p->d.ocg * p->d.ws[0] * es, (int)nr, l, c, c1, &rows);
+    fc_filter_rows(p, w + group * p->d.ocg * p->d.w_stride[0] * es, (int)nr, l, c, c1, &rows);
     fc_range_filters(p, &rows, c1 - c, part);
     for (int64_t i = 0; i < p->d.ker[0]; i++) {
       const fc_wino t = {.strip = (char *)&rows + fc_wino_tap(p, i) * p->d.ker[1] * p->d.ker[2] * nr * es,

@@ -19,7 +19,7 @@ const char *fc_line_refuse(const fc_conv_plan *p, int points) {
   if (fc_product3(d->ker) > FC_FILTER_ROWS) return "its transform takes kernels of at most 128 taps"; /* see fc_filter_memory */
   for (int i = 0; i < 3; i++) {
     if (i == axis) continue;
-    if (d->stride[i] != 1 || (d->ker[i] == 1 && (d->pad[i] != 0 || d->in[i] != d->out[i]))) return "";
+    if (d->stride[i] != 1 || (d->ker[i] == 1 && (d->pad[i] != 0 || d->x_size[i] != d->y_size[i]))) return "";
   }
   if (d->stride[axis] != 1 || d->dil[axis] != 1) return "stride or dilation is not 1";
   if (d->strict) return "strict precision takes direct algorithms only";
@@ -193,7 +193,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   fc_filter_memory filters;
   void *part = fc_range_open(p, fc_range_packed(p, j->packed), index);
   for (int64_t l = 0; l < p->dc; l += nr) {
-    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, &filters);
+    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.w_stride[0] * es, nr, l, c0, c1, &filters);
     fc_range_filters(p, &filters, c1 - c0, part);
     for (int y = 0; y < rows->ntap; y++)
       for (int64_t c = c0, run; c < c1; c += run) {
@@ -253,7 +253,7 @@ static void results(const fc_conv_call *j, const sizes *s, const fc_line_run *r,
                     int64_t apart, char *strip) {
   const fc_conv_plan *p = j->p;
   const fc_line_grid *g = &s->grid;
-  const int64_t es = p->es, vl = p->kn->vl, c = group * p->dc + channel, *ds = p->ds, *as = p->d.as;
+  const int64_t es = p->es, vl = p->kn->vl, c = group * p->dc + channel, *ds = p->ds, *as = p->d.add_stride;
   const fc_line t = {.from = m,
                      .matrix = fc_line_matrix(p, FC_LINE_RESULTS),
                      .to = strip,

@@ -49,7 +49,7 @@ typedef struct fc_act {
   double p0, p1;
 } fc_act;
 
-/* One convolution problem. x (n, g icg, in), y (n, g ocg, out), w (g ocg, icg, ker), whatever the direction:
+/* One convolution problem. x (n, g icg, x_size), y (n, g ocg, y_size), w (g ocg, icg, ker), whatever the direction:
  * FC_FWD makes y of x and w, FC_BWD_INPUT makes x of y and w, FC_BWD_WEIGHT makes w of x and y.
  * Strides: x, y and add over (n, channel, d, h, w), w over (out channel, in channel, d, h, w). add is NULL or has the
  * shape of the result; bias is NULL or has one element a channel of the result. */
@@ -61,8 +61,8 @@ typedef struct fc_conv_desc {
   int algorithm;              /* 0: the library chooses; else 1 + the number of the one that runs, however slow it is */
   int64_t limit;              /* 0, or the bytes of scratch that a call on one thread is to stay within */
   int64_t n, groups, icg, ocg;
-  int64_t in[3], out[3], ker[3], stride[3], pad[3], dil[3];
-  int64_t xs[5], ys[5], ws[5], as[5];
+  int64_t x_size[3], y_size[3], ker[3], stride[3], pad[3], dil[3];
+  int64_t x_stride[5], y_stride[5], w_stride[5], add_stride[5];
   fc_act act;
 } fc_conv_desc;
 
@@ -118,7 +118,7 @@ int fc_gemm_run(const fc_gemm_desc *desc, const void *a, const void *b, const vo
 
 enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
 
-/* One pooling problem, x (n, c, in) to y (n, c, out): FC_FWD makes y of x; FC_BWD_INPUT makes dx of y, which then is dy,
+/* One pooling problem, x (n, c, x_size) to y (n, c, y_size): FC_FWD makes y of x; FC_BWD_INPUT makes dx of y, which then is dy,
  * and for FC_MAX of x or indices. Along each dimension output o pools the positions o stride - pad + t dil of x, t below ker,
  * as far as they are inside; of each window one has to be. adaptive: it pools those from floor(o in / out) to
  * ceil((o + 1) in / out) instead. FC_AVG divides by divisor or, if that is 0, by the product of the counts: the positions of
@@ -127,7 +127,7 @@ enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
  * Where maxima are located, FC_F32 has at most 2^24 positions in a plane. No array has more than 2^31 - 1 elements. */
 typedef struct fc_pool_desc {
   int kind, direction, dtype, isa, indices, adaptive, count_pad;
-  int64_t n, c, in[3], out[3], ker[3], stride[3], pad[3], pad_end[3], dil[3];
+  int64_t n, c, x_size[3], y_size[3], ker[3], stride[3], pad[3], pad_end[3], dil[3];
   double divisor;
 } fc_pool_desc;
 

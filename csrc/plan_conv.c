@@ -42,7 +42,7 @@ enum { MOST_PADDED = 1 << 18, MOST_PHASES = 1 << 18 };
 
 /* Phases along an axis, and of all. */
 static int64_t axis_phases(const fc_conv_desc *d, int i) {
-  return d->direction == FC_BWD_INPUT ? fc_min(d->stride[i], d->in[i]) : 1;
+  return d->direction == FC_BWD_INPUT ? fc_min(d->stride[i], d->x_size[i]) : 1;
 }
 
 static int64_t all_phases(const fc_conv_desc *d) { return axis_phases(d, 0) * axis_phases(d, 1) * axis_phases(d, 2); }
@@ -53,8 +53,8 @@ static void make_axis(fc_axis *phases, int32_t *taps, const fc_conv_desc *d, int
   const int back = d->direction == FC_BWD_INPUT;
   const int64_t count = axis_phases(d, i), s = back ? d->stride[i] : 1, pad = d->pad[i], dil = d->dil[i];
   for (int64_t r = 0; r < count; r++)
-    phases[r] = back ? (fc_axis){.count = fc_div_up(d->in[i] - r, s), .src_step = 1, .dst_base = r, .dst_step = s}
-                     : (fc_axis){.count = d->out[i], .src_step = d->stride[i], .dst_step = 1};
+    phases[r] = back ? (fc_axis){.count = fc_div_up(d->x_size[i] - r, s), .src_step = 1, .dst_base = r, .dst_step = s}
+                     : (fc_axis){.count = d->y_size[i], .src_step = d->stride[i], .dst_step = 1};
   /* First only counted. */
   for (int place = 0; place < 2; place++) {
     for (int64_t t = 0; t < d->ker[i]; t++) {
@@ -106,7 +106,7 @@ static int make_phases(fc_conv_plan *p) {
 
 static double macs(const fc_conv_desc *d) {
   const int back = d->direction == FC_BWD_INPUT;
-  const double all = (double)d->n * d->groups * d->icg * d->ocg * fc_product3(d->ker) * fc_product3(back ? d->in : d->out);
+  const double all = (double)d->n * d->groups * d->icg * d->ocg * fc_product3(d->ker) * fc_product3(back ? d->x_size : d->y_size);
   return back ? all / ((double)d->stride[0] * d->stride[1] * d->stride[2]) : all;
 }
 
@@ -120,7 +120,7 @@ enum { ALGORITHMS = sizeof candidates / sizeof candidates[0] };
 
 /* Whether the arrays' strides are such as an algorithm asks for: why not, or NULL. */
 static const char *refuse_strides(const fc_conv_plan *p, int asked) {
-  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.has_add ? p->d.as : ds;
+  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.has_add ? p->d.add_stride : ds;
   if (asked & FC_SOURCE_CHANNELS && ss[1] != 1) return "the channels are not contiguous";
   if (asked & FC_RESULT_CHANNELS && ds[1] != 1) return "the channels are not contiguous";
   if (asked & FC_ADD_CHANNELS && as[1] != 1) return "the channels are not contiguous";
@@ -186,18 +186,18 @@ static int choose(fc_conv_plan *p) {
 /* Whether a step or tap along an axis goes nowhere that 32 bits cannot say: positions of the padded source, offsets of taps,
  * and what is between any two of them. */
 static int axis_known(const fc_conv_desc *d, int i) {
-  const int64_t numbers[] = {d->in[i], d->out[i], d->ker[i], d->stride[i], d->dil[i]};
+  const int64_t numbers[] = {d->x_size[i], d->y_size[i], d->ker[i], d->stride[i], d->dil[i]};
   for (int k = 0; k < 5; k++)
     if (!fc_between(numbers[k], 1, FC_MOST)) return 0;
   if (!fc_between(d->pad[i], -FC_MOST, FC_MOST)) return 0;
   /* Two products of two numbers below 2^31, and less. */
-  return d->in[i] + llabs(d->pad[i]) + (d->out[i] - 1) * d->stride[i] + (d->ker[i] - 1) * d->dil[i] <= FC_MOST;
+  return d->x_size[i] + llabs(d->pad[i]) + (d->y_size[i] - 1) * d->stride[i] + (d->ker[i] - 1) * d->dil[i] <= FC_MOST;
 }
 
 /* Whether copies of the padded source, and tables for it, are in proportion to the arrays: they may have so many positions. */
 static int in_proportion(const fc_conv_desc *d) {
-  double padded = 1, arrays = (double)fc_product3(d->in) + (double)fc_product3(d->out);
-  for (int i = 0; i < 3; i++) padded *= (double)((d->out[i] - 1) * d->stride[i] + (d->ker[i] - 1) * d->dil[i] + 1);
+  double padded = 1, arrays = (double)fc_product3(d->x_size) + (double)fc_product3(d->y_size);
+  for (int i = 0; i < 3; i++) padded *= (double)((d->y_size[i] - 1) * d->stride[i] + (d->ker[i] - 1) * d->dil[i] + 1);
   return padded <= MOST_PADDED + 16 * arrays && all_phases(d) <= MOST_PHASES;
 }
 
@@ -219,38 +219,38 @@ static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
     return FC_ERROR_ARGUMENT;
   for (int i = 0; i < 3; i++)
     if (!axis_known(d, i)) return FC_ERROR_ARGUMENT;
-  const int64_t x[] = {d->n, d->groups, d->icg, d->in[0], d->in[1], d->in[2]};
-  const int64_t y[] = {d->n, d->groups, d->ocg, d->out[0], d->out[1], d->out[2]};
+  const int64_t x[] = {d->n, d->groups, d->icg, d->x_size[0], d->x_size[1], d->x_size[2]};
+  const int64_t y[] = {d->n, d->groups, d->ocg, d->y_size[0], d->y_size[1], d->y_size[2]};
   const int64_t w[] = {d->groups, d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
   if (!fc_elements(x, 6) || !fc_elements(y, 6) || !fc_elements(w, 6) || !in_proportion(d)) return FC_ERROR_ARGUMENT;
   const int back = d->direction == FC_BWD_INPUT;
-  const int64_t x5[] = {d->n, d->groups * d->icg, d->in[0], d->in[1], d->in[2]};
-  const int64_t y5[] = {d->n, d->groups * d->ocg, d->out[0], d->out[1], d->out[2]};
+  const int64_t x5[] = {d->n, d->groups * d->icg, d->x_size[0], d->x_size[1], d->x_size[2]};
+  const int64_t y5[] = {d->n, d->groups * d->ocg, d->y_size[0], d->y_size[1], d->y_size[2]};
   const int64_t w5[] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
   p->d = *d;
-  if (!d->has_add) memset(p->d.as, 0, sizeof p->d.as);
+  if (!d->has_add) memset(p->d.add_stride, 0, sizeof p->d.add_stride);
   d = &p->d;
-  if (!fc_settle(p->d.xs, x5, 5) || !fc_settle(p->d.ys, y5, 5) || !fc_settle(p->d.ws, w5, 5) ||
-      !fc_settle(p->d.as, back ? x5 : y5, 5) ||
-      !(weight ? fc_apart(d->ws, w5, 5)
-        : back ? fc_apart(d->xs, x5, 5)
-               : fc_apart(d->ys, y5, 5)))
+  if (!fc_settle(p->d.x_stride, x5, 5) || !fc_settle(p->d.y_stride, y5, 5) || !fc_settle(p->d.w_stride, w5, 5) ||
+      !fc_settle(p->d.add_stride, back ? x5 : y5, 5) ||
+      !(weight ? fc_apart(d->w_stride, w5, 5)
+        : back ? fc_apart(d->x_stride, x5, 5)
+               : fc_apart(d->y_stride, y5, 5)))
     return FC_ERROR_ARGUMENT;
   const int64_t image[] = {d->n, d->groups * fc_max(d->icg, d->ocg), FC_MOST, FC_MOST, FC_MOST};
   const int64_t filters[] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
-  if (!strides_known(d->xs, image) || !strides_known(d->ys, image) || !strides_known(d->ws, filters) ||
-      (d->has_add && !strides_known(d->as, image)))
+  if (!strides_known(d->x_stride, image) || !strides_known(d->y_stride, image) || !strides_known(d->w_stride, filters) ||
+      (d->has_add && !strides_known(d->add_stride, image)))
     return FC_ERROR_REFUSED;
   p->kn = kn;
   p->es = d->dtype == FC_F32 ? 4 : 8;
   p->sc = back ? d->ocg : d->icg;
   p->dc = back ? d->icg : d->ocg;
-  p->wm = d->ws[back ? 1 : 0];
-  p->wk = d->ws[back ? 0 : 1];
-  memcpy(p->src, back ? d->out : d->in, sizeof p->src);
-  memcpy(p->dst, back ? d->in : d->out, sizeof p->dst);
-  memcpy(p->ss, back ? d->ys : d->xs, sizeof p->ss);
-  memcpy(p->ds, back ? d->xs : d->ys, sizeof p->ds);
+  p->wm = d->w_stride[back ? 1 : 0];
+  p->wk = d->w_stride[back ? 0 : 1];
+  memcpy(p->src, back ? d->y_size : d->x_size, sizeof p->src);
+  memcpy(p->dst, back ? d->x_size : d->y_size, sizeof p->dst);
+  memcpy(p->ss, back ? d->y_stride : d->x_stride, sizeof p->ss);
+  memcpy(p->ds, back ? d->x_stride : d->y_stride, sizeof p->ds);
   return FC_OK;
 }
 

@@ -124,7 +124,7 @@ static inline fc_wino_run fc_wino_run_at(const fc_wino_grid *g, int64_t tile, in
 /* Why taps x taps filters are not applied so, by steps of stride; 0 where they can be. */
 static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps, int64_t stride) {
   const fc_conv_desc *d = &p->d;
-  const int slice = d->ker[0] == 1 && d->in[0] == 1 && d->out[0] == 1 && d->pad[0] == 0;
+  const int slice = d->ker[0] == 1 && d->x_size[0] == 1 && d->y_size[0] == 1 && d->pad[0] == 0;
   if (d->ker[0] > FC_WINO_DEPTH || d->ker[1] != taps || d->ker[2] != taps || (stride == 2 && !slice))
     return taps == 3 && stride == 1 ? "the kernel is not 3x3" : "";
   if ((d->stride[0] != 1 && !slice) || d->stride[1] != stride || d->stride[2] != stride)

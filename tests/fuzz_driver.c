@@ -347,23 +347,23 @@ static fc_conv_desc some_conv(void) {
   if (depthwise) d.icg = d.ocg = 1;
   const int64_t ker = between(1, 5), stride = one_in(2) ? 1 : between(1, 3), dil = one_in(2) ? 1 : between(1, 3);
   for (int i = 0; i < 3; i++) {
-    d.in[i] = d.out[i] = d.ker[i] = d.stride[i] = d.dil[i] = 1;
+    d.x_size[i] = d.y_size[i] = d.ker[i] = d.stride[i] = d.dil[i] = 1;
     if (i < 3 - rank) continue;
-    d.in[i] = between(1, rank == 1 ? 40 : rank == 2 ? 12 : 6);
+    d.x_size[i] = between(1, rank == 1 ? 40 : rank == 2 ? 12 : 6);
     d.ker[i] = alike ? ker : between(1, 5);
     d.stride[i] = alike ? stride : between(1, 4);
     d.dil[i] = alike ? dil : between(1, 4);
     d.pad[i] = one_in(4) ? between(-3, 6) : between(0, d.ker[i] / 2);
-    const int64_t room = d.in[i] + 2 * d.pad[i] - d.dil[i] * (d.ker[i] - 1) - 1;
-    d.out[i] = room >= 0 && !one_in(8) ? room / d.stride[i] + 1 : between(1, 8);
+    const int64_t room = d.x_size[i] + 2 * d.pad[i] - d.dil[i] * (d.ker[i] - 1) - 1;
+    d.y_size[i] = room >= 0 && !one_in(8) ? room / d.stride[i] + 1 : between(1, 8);
   }
-  const int64_t x[DIMS] = {d.n, d.groups * d.icg, d.in[0], d.in[1], d.in[2]};
-  const int64_t y[DIMS] = {d.n, d.groups * d.ocg, d.out[0], d.out[1], d.out[2]};
+  const int64_t x[DIMS] = {d.n, d.groups * d.icg, d.x_size[0], d.x_size[1], d.x_size[2]};
+  const int64_t y[DIMS] = {d.n, d.groups * d.ocg, d.y_size[0], d.y_size[1], d.y_size[2]};
   const int64_t w[DIMS] = {d.groups * d.ocg, d.icg, d.ker[0], d.ker[1], d.ker[2]};
-  lay_out(x, DIMS, d.xs, d.direction != FC_BWD_INPUT);
-  lay_out(y, DIMS, d.ys, d.direction != FC_FWD);
-  lay_out(w, DIMS, d.ws, d.direction != FC_BWD_WEIGHT);
-  lay_out(d.direction == FC_BWD_INPUT ? x : y, DIMS, d.as, 1);
+  lay_out(x, DIMS, d.x_stride, d.direction != FC_BWD_INPUT);
+  lay_out(y, DIMS, d.y_stride, d.direction != FC_FWD);
+  lay_out(w, DIMS, d.w_stride, d.direction != FC_BWD_WEIGHT);
+  lay_out(d.direction == FC_BWD_INPUT ? x : y, DIMS, d.add_stride, 1);
   if (d.direction != FC_BWD_WEIGHT) {
     d.has_bias = one_in(3);
     d.has_add = one_in(3);
@@ -378,15 +378,15 @@ static void convolve(const fc_conv_desc *d, const array *x, const array *w, cons
   for (int64_t i = 0; i < work; i++) {
     const int64_t c = i % d->icg, o = i / d->icg % d->ocg, g = i / d->icg / d->ocg % d->groups,
                   n = i / d->icg / d->ocg / d->groups;
-    for (int64_t p = 0; p < d->out[0] * d->out[1] * d->out[2]; p++)
+    for (int64_t p = 0; p < d->y_size[0] * d->y_size[1] * d->y_size[2]; p++)
       for (int64_t t = 0; t < d->ker[0] * d->ker[1] * d->ker[2]; t++) {
-        const int64_t out[3] = {p / d->out[2] / d->out[1], p / d->out[2] % d->out[1], p % d->out[2]};
+        const int64_t out[3] = {p / d->y_size[2] / d->y_size[1], p / d->y_size[2] % d->y_size[1], p % d->y_size[2]};
         const int64_t tap[3] = {t / d->ker[2] / d->ker[1], t / d->ker[2] % d->ker[1], t % d->ker[2]};
         int64_t in[3];
         int inside = 1;
         for (int k = 0; k < 3; k++) {
           const __int128 at = (__int128)out[k] * d->stride[k] - d->pad[k] + (__int128)tap[k] * d->dil[k];
-          inside &= at >= 0 && at < d->in[k];
+          inside &= at >= 0 && at < d->x_size[k];
           in[k] = (int64_t)at;
         }
         if (!inside) continue;
@@ -404,11 +404,16 @@ static void convolve(const fc_conv_desc *d, const array *x, const array *w, cons
 }
 
 static void run_conv(const fc_conv_desc *d, const fc_conv_plan *plan, int nthreads) {
-  const int64_t x_sizes[DIMS] = {d->n, d->groups * d->icg, d->in[0], d->in[1], d->in[2]};
-  const int64_t y_sizes[DIMS] = {d->n, d->groups * d->ocg, d->out[0], d->out[1], d->out[2]};
+  const int64_t x_sizes[DIMS] = {d->n, d->groups * d->icg, d->x_size[0], d->x_size[1], d->x_size[2]};
+  const int64_t y_sizes[DIMS] = {d->n, d->groups * d->ocg, d->y_size[0], d->y_size[1], d->y_size[2]};
   const int64_t w_sizes[DIMS] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
   const int back = d->direction == FC_BWD_INPUT, weight = d->direction == FC_BWD_WEIGHT;
-  const int64_t *r_sizes = weight ? w_sizes : back ? x_sizes : y_sizes, *r_strides = weight ? d->ws : back ? d->xs : d->ys;
+  const int64_t *r_sizes = weight ? w_sizes
+                           : back ? x_sizes
+                                  : y_sizes,
+                *r_strides = weight ? d->w_stride
+                             : back ? d->x_stride
+                                    : d->y_stride;
   const int64_t b_sizes[DIMS] = {1, r_sizes[1], 1, 1, 1}, b_strides[DIMS] = {0, 1, 0, 0, 0}, es = d->dtype == FC_F32 ? 4 : 8;
   const double arrays = (double)es * (count(x_sizes, DIMS) + count(y_sizes, DIMS) + count(w_sizes, DIMS));
   const int64_t packed_bytes = fc_conv_plan_packed_bytes(plan);
@@ -416,13 +421,14 @@ static void run_conv(const fc_conv_desc *d, const fc_conv_plan *plan, int nthrea
   for (int packed = 0; packed <= (packed_bytes > 0); packed++)
     if (!proportionate(fc_conv_plan_workspace(plan, nthreads, packed), arrays, nthreads, "of scratch")) return;
   if ((double)d->n * d->groups * d->icg * d->ocg *
-          ((double)d->out[0] * d->out[1] * d->out[2] * d->ker[0] * d->ker[1] * d->ker[2]) >
+          ((double)d->y_size[0] * d->y_size[1] * d->y_size[2] * d->ker[0] * d->ker[1] * d->ker[2]) >
       MOST_WORK)
     return;
   array x = {0}, y = {0}, w = {0}, add = {0}, bias = {0}, result = {0};
   double *expected = 0;
-  if (!make_numbers(&x, x_sizes, d->xs, es) || !make_numbers(&y, y_sizes, d->ys, es) || !make_numbers(&w, w_sizes, d->ws, es) ||
-      (d->has_add && !make_numbers(&add, r_sizes, d->as, es)) || (d->has_bias && !make_numbers(&bias, b_sizes, b_strides, es)))
+  if (!make_numbers(&x, x_sizes, d->x_stride, es) || !make_numbers(&y, y_sizes, d->y_stride, es) ||
+      !make_numbers(&w, w_sizes, d->w_stride, es) || (d->has_add && !make_numbers(&add, r_sizes, d->add_stride, es)) ||
+      (d->has_bias && !make_numbers(&bias, b_sizes, b_strides, es)))
     goto end;
   if (!make(&result, r_sizes, r_strides, es) || !(expected = expectation(&result))) goto end;
   convolve(d, &x, &w, &y, expected);
@@ -479,7 +485,7 @@ static void conv_case(void) {
   if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
   if (status < FC_OK || status > FC_ERROR_REFUSED) fail("status %d", status);
   const int64_t channels[3][3] = {{d.n, d.groups, d.icg}, {d.n, d.groups, d.ocg}, {d.groups, d.icg, d.ocg}};
-  const double arrays = count(channels[0], 3) * count(d.in, 3) + count(channels[1], 3) * count(d.out, 3) +
+  const double arrays = count(channels[0], 3) * count(d.x_size, 3) + count(channels[1], 3) * count(d.y_size, 3) +
                         count(channels[2], 3) * count(d.ker, 3);
   if (status != FC_ERROR_ARGUMENT) proportionate(allocated, 8 * arrays, 1, "for a plan");
   if (!spoilt && !starved && status != FC_OK && !(status == FC_ERROR_REFUSED && d.algorithm)) fail("status %d", status);
@@ -592,12 +598,12 @@ enum {
 /* Tap t of window o along dimension i: is there one, and which position does it read? */
 static int tap_of(const fc_pool_desc *d, int i, int64_t o, int64_t t, int64_t *position) {
   if (d->adaptive) {
-    *position = o * d->in[i] / d->out[i] + t;
-    return *position * d->out[i] < (o + 1) * d->in[i];
+    *position = o * d->x_size[i] / d->y_size[i] + t;
+    return *position * d->y_size[i] < (o + 1) * d->x_size[i];
   }
   const __int128 at = (__int128)o * d->stride[i] - d->pad[i] + (__int128)t * d->dil[i];
-  *position = at < 0 || at >= d->in[i] ? -1 : (int64_t)at;
-  return t < d->ker[i] && at < (__int128)d->in[i] + d->pad_end[i];
+  *position = at < 0 || at >= d->x_size[i] ? -1 : (int64_t)at;
+  return t < d->ker[i] && at < (__int128)d->x_size[i] + d->pad_end[i];
 }
 
 /* What an average divides by along a dimension; how many positions of a window are inside goes to *inside. */
@@ -626,11 +632,11 @@ static fc_pool_desc some_pool(int *holds) {
   const int64_t ker = between(1, 4), stride = between(1, 3);
   *holds = 1;
   for (int i = 0; i < 3; i++) {
-    d.in[i] = d.out[i] = d.ker[i] = d.stride[i] = d.dil[i] = 1;
+    d.x_size[i] = d.y_size[i] = d.ker[i] = d.stride[i] = d.dil[i] = 1;
     if (i < 3 - rank) continue;
-    d.in[i] = between(1, rank == 1 ? 80 : rank == 2 ? 20 : 8);
+    d.x_size[i] = between(1, rank == 1 ? 80 : rank == 2 ? 20 : 8);
     if (d.adaptive) {
-      d.out[i] = one_in(4) ? d.in[i] : between(1, d.in[i] + 3);
+      d.y_size[i] = one_in(4) ? d.x_size[i] : between(1, d.x_size[i] + 3);
       continue;
     }
     d.ker[i] = alike ? ker : between(1, one_in(4) ? 20 : 5);
@@ -638,9 +644,9 @@ static fc_pool_desc some_pool(int *holds) {
     if (d.kind == FC_MAX && one_in(3)) d.dil[i] = between(1, 3);
     d.pad[i] = between(0, one_in(8) ? 5 : d.ker[i] / 2);
     d.pad_end[i] = one_in(3) ? between(0, 5) : d.pad[i];
-    const int64_t room = d.in[i] + d.pad[i] + d.pad_end[i] - d.dil[i] * (d.ker[i] - 1) - 1;
-    d.out[i] = room >= 0 ? room / d.stride[i] + 1 : between(1, 3);
-    for (int64_t o = 0, inside; o < d.out[i]; o++) {
+    const int64_t room = d.x_size[i] + d.pad[i] + d.pad_end[i] - d.dil[i] * (d.ker[i] - 1) - 1;
+    d.y_size[i] = room >= 0 ? room / d.stride[i] + 1 : between(1, 3);
+    for (int64_t o = 0, inside; o < d.y_size[i]; o++) {
       count_of(&d, i, o, &inside);
       *holds &= inside > 0;
     }
@@ -650,11 +656,11 @@ static fc_pool_desc some_pool(int *holds) {
 
 /* What is expected of a pooling in the memory of its result; forward also of the indices, which backward are given. */
 static void pool(const fc_pool_desc *d, const array *x, const array *y, const array *dx, array *indices, double *result) {
-  const int64_t out = d->out[0] * d->out[1] * d->out[2];
+  const int64_t out = d->y_size[0] * d->y_size[1] * d->y_size[2];
   const int backward = d->direction == FC_BWD_INPUT, located = d->kind == FC_MAX && !(backward && d->indices);
   for (int64_t i = 0; i < elements(y); i++) {
     const int64_t n = i / out / d->c, c = i / out % d->c, yi = place_at(y, i);
-    const int64_t o[3] = {i % out / d->out[2] / d->out[1], i / d->out[2] % d->out[1], i % d->out[2]};
+    const int64_t o[3] = {i % out / d->y_size[2] / d->y_size[1], i / d->y_size[2] % d->y_size[1], i % d->y_size[2]};
     double divisor = d->kind == FC_AVG && d->divisor != 0 ? d->divisor : 1, sum = 0, most = -INFINITY;
     int64_t unused, best = -1, p[3];
     for (int k = 0; k < 3 && d->kind == FC_AVG && d->divisor == 0; k++) divisor *= (double)count_of(d, k, o[k], &unused);
@@ -665,7 +671,7 @@ static void pool(const fc_pool_desc *d, const array *x, const array *y, const ar
           const int64_t at[DIMS] = {n, c, p[0], p[1], p[2]};
           if (located && get(x, place_of(x, at)) > most) {
             most = get(x, place_of(x, at));
-            best = (p[0] * d->in[1] + p[1]) * d->in[2] + p[2];
+            best = (p[0] * d->x_size[1] + p[1]) * d->x_size[2] + p[2];
           }
           if (d->kind != FC_MAX && backward) result[place_of(dx, at)] += get(y, yi) / divisor;
           if (d->kind != FC_MAX && !backward) sum += get(x, place_of(x, at));
@@ -674,22 +680,22 @@ static void pool(const fc_pool_desc *d, const array *x, const array *y, const ar
     if (!backward && d->indices) *index_at(indices, i) = best;
     if (!backward || d->kind != FC_MAX) continue;
     if (d->indices) best = *index_at(indices, i);
-    result[place_of(dx, (int64_t[]){n, c, best / d->in[2] / d->in[1], best / d->in[2] % d->in[1], best % d->in[2]})] += get(y,
-                                                                                                                            yi);
+    result[place_of(dx, (int64_t[]){n, c, best / d->x_size[2] / d->x_size[1], best / d->x_size[2] % d->x_size[1],
+                                    best % d->x_size[2]})] += get(y, yi);
   }
 }
 
 static void run_pool(const fc_pool_desc *d, const fc_pool_strides *s, const fc_pool_plan *plan, int nthreads) {
-  const int64_t x_sizes[DIMS] = {d->n, d->c, d->in[0], d->in[1], d->in[2]};
-  const int64_t y_sizes[DIMS] = {d->n, d->c, d->out[0], d->out[1], d->out[2]}, es = d->dtype == FC_F32 ? 4 : 8;
+  const int64_t x_sizes[DIMS] = {d->n, d->c, d->x_size[0], d->x_size[1], d->x_size[2]};
+  const int64_t y_sizes[DIMS] = {d->n, d->c, d->y_size[0], d->y_size[1], d->y_size[2]}, es = d->dtype == FC_F32 ? 4 : 8;
   const int backward = d->direction == FC_BWD_INPUT, needs_x = !backward || (d->kind == FC_MAX && !d->indices);
-  const int64_t bytes = fc_pool_plan_workspace(plan, s, nthreads), plane = d->in[0] * d->in[1] * d->in[2];
+  const int64_t bytes = fc_pool_plan_workspace(plan, s, nthreads), plane = d->x_size[0] * d->x_size[1] * d->x_size[2];
   if (bytes < 0) return;
   if (!proportionate(bytes, (double)es * (count(x_sizes, DIMS) + count(y_sizes, DIMS)), nthreads, "of scratch")) return;
   double work = count(y_sizes, DIMS);
   for (int i = 0; i < 3; i++)
-    work *= d->adaptive ? (double)(d->in[i] / d->out[i] + 2)
-                        : fmin((double)d->ker[i], (double)d->in[i] + d->pad[i] + d->pad_end[i]);
+    work *= d->adaptive ? (double)(d->x_size[i] / d->y_size[i] + 2)
+                        : fmin((double)d->ker[i], (double)d->x_size[i] + d->pad[i] + d->pad_end[i]);
   if (work > MOST_WORK) return;
   array x = {0}, y = {0}, dx = {0}, indices = {0}, found = {0};
   double *expected = 0, *apart = 0;
@@ -734,7 +740,8 @@ static void pool_case(void) {
   int holds;
   fc_pool_desc d = some_pool(&holds);
   fc_pool_strides s;
-  const int64_t x[DIMS] = {d.n, d.c, d.in[0], d.in[1], d.in[2]}, y[DIMS] = {d.n, d.c, d.out[0], d.out[1], d.out[2]};
+  const int64_t x[DIMS] = {d.n, d.c, d.x_size[0], d.x_size[1], d.x_size[2]},
+                y[DIMS] = {d.n, d.c, d.y_size[0], d.y_size[1], d.y_size[2]};
   const int backward = d.direction == FC_BWD_INPUT, nthreads = threads(), spoilt = one_in(2), starved = one_in(16);
   lay_out(x, DIMS, s.x, 1);
   lay_out(y, DIMS, s.y, backward);
@@ -755,7 +762,8 @@ static void pool_case(void) {
   if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
   if (status < FC_OK || status > FC_ERROR_REFUSED) fail("status %d", status);
   if (!spoilt && !starved && holds && status != FC_OK) fail("status %d", status);
-  const int64_t sizes[2][DIMS] = {{d.n, d.c, d.in[0], d.in[1], d.in[2]}, {d.n, d.c, d.out[0], d.out[1], d.out[2]}};
+  const int64_t sizes[2][DIMS] = {{d.n, d.c, d.x_size[0], d.x_size[1], d.x_size[2]},
+                                  {d.n, d.c, d.y_size[0], d.y_size[1], d.y_size[2]}};
   if (status != FC_ERROR_ARGUMENT) proportionate(allocated, 8 * (count(sizes[0], DIMS) + count(sizes[1], DIMS)), 1, "for a plan");
   if (!plan) return;
   shared->accepted++;

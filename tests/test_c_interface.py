@@ -166,11 +166,15 @@ def conv():
     d = ffi.new("fc_conv_desc *")
     d.dtype, d.isa, d.has_bias, d.has_add = lib.FC_F64, lib.fc_isa_count() - 1, 1, 1
     d.n = d.groups = d.icg = d.ocg = 1
-    setattr(d, "in", [1, 3, 3])
-    d.out = d.ker = [1, 2, 2]
+    d.x_size = [1, 3, 3]
+    d.y_size = d.ker = [1, 2, 2]
     d.stride = d.dil = [1, 1, 1]
-    d.xs, d.ys, d.ws = [INT64_MAX, INT64_MIN, 2**62, 3, 1], [4, 4, 4, 2, 1], [2**62, -(2**62), INT64_MIN, 2, 1]
-    setattr(d, "as", [4, 4, 4, 2, 1])
+    d.x_stride, d.y_stride, d.w_stride = (
+        [INT64_MAX, INT64_MIN, 2**62, 3, 1],
+        [4, 4, 4, 2, 1],
+        [2**62, -(2**62), INT64_MIN, 2, 1],
+    )
+    d.add_stride = [4, 4, 4, 2, 1]
     plan = ffi.new("fc_conv_plan **")
     assert lib.fc_conv_plan_create(d, plan) == lib.FC_OK
     return ffi.gc(plan[0], lib.fc_conv_plan_destroy)
@@ -220,8 +224,8 @@ def test_strides_of_a_pooling():
     d, plan = ffi.new("fc_pool_desc *"), ffi.new("fc_pool_plan **")
     d.kind, d.dtype, d.isa = lib.FC_MAX, lib.FC_F64, lib.fc_isa_count() - 1
     d.n = d.c = 1
-    setattr(d, "in", [1, 1, 4])
-    d.out = d.ker = d.stride = [1, 1, 2]
+    d.x_size = [1, 1, 4]
+    d.y_size = d.ker = d.stride = [1, 1, 2]
     d.dil = [1, 1, 1]
     assert lib.fc_pool_plan_create(d, plan) == lib.FC_OK
     plan = ffi.gc(plan[0], lib.fc_pool_plan_destroy)

@@ -316,12 +316,13 @@ def test_without_a_batch_dimension(target: Target, dtype: str, ndim: int, last: 
     a, kw = _arrays(case, dtype, last), {"padding": 1, "stride": 2, "layout": layouts.name(last, ndim)}
     with testing.on(target), fc.precision("strict"):
         out = testing.nan_filled(a["y"].shape[1:], dtype)
-        y = testing.proven(target, getattr(fc, f"conv{ndim}d"), a["x"][0], a["w"], **kw, out=out)
+        residual = a["residual"][0]
+        y = testing.proven(target, getattr(fc, f"conv{ndim}d"), a["x"][0], a["w"], **kw, residual=residual, out=out)
         assert y is out
         dx, dw, db, dr = testing.proven(
             target, getattr(fc, f"conv{ndim}d_backward"), a["dy"][0], a["x"][0], a["w"], a["b"], **kw
         )
-    testing.assert_exact(y, a["y"][0])
+    testing.assert_exact(y, a["y"][0] + residual)
     testing.assert_exact(dx, a["dx"][0])
     testing.assert_exact(dw, a["dw"])
     testing.assert_exact(db, _exact(case)["dy"].sum(axis=(0, *range(2, ndim + 2))).astype(dtype))

@@ -121,15 +121,15 @@ def _descriptor(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, l
     d.strict, d.algorithm, d.limit = spec.precision == "strict", algorithm, min(limit or 0, 2**63 - 1)
     d.n, d.groups = spec.n, spec.groups
     d.icg, d.ocg = spec.ic // spec.groups, spec.oc // spec.groups
-    d.out, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
-    setattr(d, "in", spatial(spec.in_size))
+    d.y_size, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
+    d.x_size = spatial(spec.in_size)
     d.pad = [0] * (3 - spec.ndim) + [lo for lo, _ in spec.pads]
     d.dil = spatial(spec.dilation)
     shapes = spec.x_shape, spec.w_shape, spec.y_shape, spec.result_shape
     x, w, y, add = map(_steps, key or (None,) * 4, shapes, [size] * 4)
-    d.xs, d.ys, d.ws = _order(x, spec), _order(y, spec), five(w, False)
+    d.x_stride, d.y_stride, d.w_stride = _order(x, spec), _order(y, spec), five(w, False)
     if spec.residual:
-        setattr(d, "as", _order(add, spec))
+        d.add_stride = _order(add, spec)
     set_activation(d.act, spec.activation)
     return d
 
