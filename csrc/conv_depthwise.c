@@ -25,7 +25,7 @@ static int64_t block_elements(const fc_conv_plan *p) { return fc_product3(p->d.k
 /* Whether all taps of a channel lie evenly in the array of weights. */
 static int taps_even(const fc_conv_desc *d) {
   for (int64_t t = 1; t < fc_product3(d->ker); t++)
-    if (fc_tap_stride(d, t) != t * d->ws[4]) return 0;
+    if (fc_tap_stride(d, t) != t * d->w_stride[4]) return 0;
   return 1;
 }
 
@@ -40,7 +40,7 @@ static int64_t packed_elements(const fc_conv_plan *p) { return blocks(p, p->d.gr
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   (void)nthreads;
-  const int64_t *ker = p->d.ker, *ws = p->d.ws, es = p->es, taps = fc_product3(ker), channels = p->d.groups;
+  const int64_t *ker = p->d.ker, *ws = p->d.w_stride, es = p->es, taps = fc_product3(ker), channels = p->d.groups;
   const int vl = p->kn->vl, lanes = (int)fc_min(vl, channels), even = taps_even(&p->d);
   int64_t off[FC_MAX_LANES];
   for (int l = 0; l < vl; l++) off[l] = l * ws[0];
@@ -258,7 +258,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, *ss = p->ss, *ds = p->ds, *as = p->d.as, slices = p->phases[0].ax[0].count;
+  const int64_t es = p->es, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride, slices = p->phases[0].ax[0].count;
   const int64_t part = index % j->pieces_n, c0 = part * j->piece_n;
   const int64_t c1 = part == j->pieces_n - 1 ? p->d.groups : c0 + j->piece_n;
   const int64_t m = index / j->pieces_n % j->pieces_m, slice = index / j->pieces_n / j->pieces_m;
@@ -336,7 +336,7 @@ static int64_t strip_pieces(fc_conv_call *j, int nthreads) {
 static void strip_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, vl = p->kn->vl, *ss = p->ss, *ds = p->ds, *as = p->d.as, wide = p->dst[2];
+  const int64_t es = p->es, vl = p->kn->vl, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride, wide = p->dst[2];
   const int64_t m = index % j->pieces_m, block = index / j->pieces_m % j->pieces_n, b = index / j->pieces_m / j->pieces_n;
   const int64_t c = block_channel(p, block), most = most_lines(p);
   const int64_t h0 = most * m / j->pieces_m, h1 = most * (m + 1) / j->pieces_m, step = p->phases[0].ax[1].dst_step;
@@ -383,7 +383,7 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
 enum { IMAGE_PARTS = 16 };
 
 static int64_t image_parts(const fc_conv_plan *p) {
-  const int64_t most = fc_min(p->d.n, fc_min(IMAGE_PARTS, p->d.n * fc_product3(p->d.out) / SUM_PIXELS));
+  const int64_t most = fc_min(p->d.n, fc_min(IMAGE_PARTS, p->d.n * fc_product3(p->d.y_size) / SUM_PIXELS));
   int64_t parts = 1;
   while (2 * parts <= most) parts *= 2;
   return parts;
@@ -449,10 +449,10 @@ static void count_pixels(const fc_conv_plan *p, sums *s, int64_t pixels) {
 static void put_sums(const fc_conv_call *j, const char *from, int64_t lane, int64_t c, int64_t channels) {
   const fc_conv_desc *d = &j->p->d;
   const int64_t es = j->p->es, vl = j->p->kn->vl, taps = fc_product3(d->ker);
-  char *to = j->result + c * d->ws[0] * es;
+  char *to = j->result + c * d->w_stride[0] * es;
   for (int64_t l = 0; l < channels; l++)
     for (int64_t tap = 0; tap < taps; tap++)
-      copy_element(es, to + (l * d->ws[0] + fc_tap_stride(d, tap)) * es, from + (tap * vl + lane + l) * es);
+      copy_element(es, to + (l * d->w_stride[0] + fc_tap_stride(d, tap)) * es, from + (tap * vl + lane + l) * es);
 }
 
 /* Channels of a range, the last of which has what is left too. */
@@ -474,19 +474,19 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   char *memory = j->workspace + j->shared + worker * j->scratch;
   sums s = place_sums(p, memory, channels);
   char *copy = memory + 2 * s.bytes;
-  fc_depth t = block_scratch(p, copy + copy_bytes(p, lines, channels), lines, p->pixel ? channels : d->xs[4], channels);
+  fc_depth t = block_scratch(p, copy + copy_bytes(p, lines, channels), lines, p->pixel ? channels : d->x_stride[4], channels);
   t.sums = s.now;
-  t.out_step = d->ys[4];
-  t.out_line = d->ys[3];
+  t.out_step = d->y_stride[4];
+  t.out_line = d->y_stride[3];
   for (int64_t b = d->n * part / j->pieces_n; b < d->n * (part + 1) / j->pieces_n; b++)
-    for (int64_t z = 0; z < d->out[0]; z++)
-      for (int64_t h = 0; h < d->out[1]; h += lines) {
-        const int64_t h1 = fc_min(d->out[1], h + lines);
-        const source src = take_rows(p, j->first + (b * d->xs[0] + c) * es, channels, z, h, h1, copy);
+    for (int64_t z = 0; z < d->y_size[0]; z++)
+      for (int64_t h = 0; h < d->y_size[1]; h += lines) {
+        const int64_t h1 = fc_min(d->y_size[1], h + lines);
+        const source src = take_rows(p, j->first + (b * d->x_stride[0] + c) * es, channels, z, h, h1, copy);
         place_block(&t, p, &p->phases[0], &src, s.now, z, h, h1);
-        t.out = (char *)j->second + (b * d->ys[0] + c + z * d->ys[2] + h * d->ys[3]) * es;
+        t.out = (char *)j->second + (b * d->y_stride[0] + c + z * d->y_stride[2] + h * d->y_stride[3]) * es;
         p->kn->depth_weight(&t);
-        count_pixels(p, &s, (h1 - h) * d->out[2]);
+        count_pixels(p, &s, (h1 - h) * d->y_size[2]);
       }
   add_sums(es, s.all, s.now, s.bytes);
   memcpy(kept_sums(j, range, part), s.all, (size_t)s.bytes);
@@ -533,17 +533,19 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
   t.sums = s.now;
   t.out = dy;
   t.out_step = vl;
-  t.out_line = d->out[2] * vl;
+  t.out_line = d->y_size[2] * vl;
   for (int64_t b = 0; b < d->n; b++)
     for (int64_t m = 0; m < j->pieces_m; m++) {
-      const int64_t h0 = d->out[1] * m / j->pieces_m, h1 = d->out[1] * (m + 1) / j->pieces_m;
+      const int64_t h0 = d->y_size[1] * m / j->pieces_m, h1 = d->y_size[1] * (m + 1) / j->pieces_m;
       const int64_t top = h0 * step + p->low[1], rows = source_rows(p, h1 - h0);
-      const source src = {strip, 0, top, top + rows, 0, d->in[2] * vl, 0, d->in[2]};
-      fill_strip(p, strip, j->first + (b * d->xs[0] + c * d->xs[1]) * es, d->xs, d->in[1], d->in[2], top, rows);
-      fill_strip(p, dy, j->second + (b * d->ys[0] + c * d->ys[1]) * es, d->ys, d->out[1], d->out[2], h0, h1 - h0);
+      const source src = {strip, 0, top, top + rows, 0, d->x_size[2] * vl, 0, d->x_size[2]};
+      fill_strip(p, strip, j->first + (b * d->x_stride[0] + c * d->x_stride[1]) * es, d->x_stride, d->x_size[1], d->x_size[2],
+                 top, rows);
+      fill_strip(p, dy, j->second + (b * d->y_stride[0] + c * d->y_stride[1]) * es, d->y_stride, d->y_size[1], d->y_size[2], h0,
+                 h1 - h0);
       place_block(&t, p, &p->phases[0], &src, s.now, 0, h0, h1);
       p->kn->depth_weight(&t);
-      count_pixels(p, &s, (h1 - h0) * d->out[2]);
+      count_pixels(p, &s, (h1 - h0) * d->y_size[2]);
     }
   add_sums(es, s.all, s.now, s.bytes);
   put_sums(j, s.all, index * vl - c, index * vl, fc_min(vl, d->groups - index * vl));
@@ -588,7 +590,7 @@ static void prepare_strips(fc_conv_plan *p) {
 
 static const char *strip_shape(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  if (d->in[0] != 1 || d->out[0] != 1 || d->ker[0] != 1) return "there are slices";
+  if (d->x_size[0] != 1 || d->y_size[0] != 1 || d->ker[0] != 1) return "there are slices";
   return shape(p);
 }
 

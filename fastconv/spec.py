@@ -90,7 +90,7 @@ class Activation:
     beta: float = 0.0
 
 
-#: name -> (number of parameters, their defaults). The order is the number that the C kernels know them by.
+#: name -> the defaults of its parameters.
 ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "identity": (),
     "relu": (),

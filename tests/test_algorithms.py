@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, reduce
+from functools import cache
 from importlib import import_module
 from itertools import product
 from math import prod
@@ -499,6 +499,13 @@ def test_pixels_so_far_apart_that_they_are_copied(c_target: Target, dtype: str, 
         testing.assert_close(out, a[what], 0, what)
 
 
+@on_c
+def test_a_kernel_of_more_taps_than_the_transforms_have_room_for(c_target: Target) -> None:
+    with testing.on(c_target):
+        y = fc.conv2d(np.ones((1, 16, 352, 8), np.float32), np.ones((16, 16, 350, 3), np.float32))
+    np.testing.assert_array_equal(y, np.full((1, 16, 3, 6), 16 * 350 * 3, np.float32))
+
+
 # ---------------------------------------------------------------------------------------------- NaN and infinity
 
 
@@ -540,51 +547,171 @@ def test_one_nan_reaches_its_windows_alone(compiled: Target, dtype: str, family:
             testing.assert_exact(got, a[what], f"{what}, {at}")
 
 
-def _read_for(case: Conv, what: str, result: int, taps: int, points: int) -> range:
-    """Along a dimension, what the tile of a result is made of: by steps of 2 nine inputs, backward-input five."""
-    if case.arguments.get("stride", 1) == 2:
-        first, length = (result // 4 * 8 - 1, 9) if what == "y" else (result // 8 * 4, 5)
-        return range(first, first + length)
-    step = points + 1 - taps if taps > 1 else 1
-    first = result - result % step - taps // 2
-    return range(first, first + step - 1 + taps)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @in_both_layouts
 @pytest.mark.parametrize("family", WINOGRADS)
 @on_compiled
-def test_winograd_spreads_nan_over_the_tiles_that_read_it(
+def test_winograd_keeps_one_nan_to_its_windows(
     compiled: Target, dtype: str, last: bool, family: str, value: float
 ) -> None:
     case = TYPICAL[family]
-    apart = case.arguments.get("dilation", 1)
-    depth = (1,) * (case.ndim - 2)
-    points = int(family.split()[-1]) if "line" in family else 6
-    for what in ("y", "dx"):
+    for what, function in _functions(case.ndim).items():
         for at in ((0, 0), (3, 4), (4, 5), (7, 12), (10, 17)):
-            at = (*depth, *at)
-            problem = _with(case, what, at, value)
-            a, kw, expected = _cast(problem, dtype, last), _arguments(case, last), problem[what]
+            problem = _with(case, what, (*(1,) * (case.ndim - 2), *at), value)
+            a, kw = _cast(problem, dtype, last), _arguments(case, last)
             with testing.on(compiled):
-                got = _ran(
-                    compiled,
-                    ALGORITHMS[family][what][last],
-                    _functions(case.ndim)[what],
-                    *_operands(case, a)[what],
-                    **kw,
-                )
-            got = np.moveaxis(got, -1, 1) if last else got
-            # Dilated, inputs and outputs of one remainder; along a depth each result is made by itself.
-            near = []
-            for axis, (p, n, taps) in enumerate(zip(at, expected.shape[2:], case.kernel, strict=True)):
-                along = axis >= len(depth) and (axis == 1 or case.kernel[1] == 1 or "line" not in family)
-                of = [_read_for(case, what, o // apart, taps, points if along else taps) for o in range(n)]
-                near.append([o % apart == p % apart and p // apart in of[o] for o in range(n)])
-            reads = np.zeros(expected.shape, bool)
-            reads[1] = reduce(np.logical_and.outer, near)
-            assert not np.isfinite(got[~np.isfinite(expected)]).any(), f"{what}, {at}: lost"
-            testing.assert_close(got[~reads], expected[~reads], _NEARLY_WHOLE[dtype], f"{what}, {at}: it went too far")
+                got = _ran(compiled, ALGORITHMS[family][what][last], function, *_operands(case, a)[what], **kw)
+            finite = np.isfinite(a[what])
+            testing.assert_exact(got[~finite], a[what][~finite], f"{what}, {at}: elsewhere")
+            testing.assert_close(got[finite], a[what][finite], _NEARLY_WHOLE[dtype], f"{what}, {at}")
+
+
+# -------------------------------------------------------------------------------------------------- Winograd's reach
+
+
+#: Of the magnitudes of the products that a result is made of.
+_PROMISED = {"float32": 1e-5, "float64": 1e-13}
+
+
+def _with_sizes(what: str, function: Callable[..., Any], operands: tuple[Any, ...], **arguments: Any) -> dict[str, Any]:
+    """The right values, and the sums of the magnitudes of the products that each is made of."""
+    with fc.use_backend("reference"):
+        sizes = (np.abs(v) if isinstance(v, np.ndarray) else v for v in operands)
+        return {what: function(*operands, **arguments), "sizes": function(*sizes, **arguments)}
+
+
+@cache
+def _one_large(case: Conv, what: str, operand: str) -> dict[str, np.ndarray]:
+    """Normal numbers, but one of an operand is far beyond the others: a corner's, which some of its tile do not see."""
+    a = {k: v.copy() for k, v in _solved(case, _normal).items()}
+    a[operand][(0,) * a[operand].ndim] = 1e10
+    return a | _with_sizes(what, _functions(case.ndim)[what], _operands(case, a)[what], **case.arguments)
+
+
+@pytest.mark.parametrize("family", [name for name in WINOGRADS if "by filters" not in name])
+@on_compiled
+def test_one_large_value_spoils_no_other_result(compiled: Target, dtype: str, family: str) -> None:
+    case = TYPICAL[family]
+    for what, operands in {"y": ("x", "w"), "dx": ("w", "dy"), "dw": ("x", "dy")}.items():
+        for last, operand in enumerate(operands):
+            a, kw = _one_large(case, what, operand), _arguments(case, bool(last))
+            own = _operands(case, _cast({k: v for k, v in a.items() if k != "sizes"}, dtype, bool(last)))[what]
+            with testing.on(compiled):
+                got = _ran(compiled, ALGORITHMS[family][what][last], _functions(case.ndim)[what], *own, **kw)
+            got = np.moveaxis(got, -1, 1) if last and what != "dw" else got
+            error = np.max(np.abs(got - a[what]) / a["sizes"])
+            assert error < _PROMISED[dtype], f"{what}, one large value in {operand}: {error}"
+
+
+def _reach(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """x (1, 16, 8, 8) and w (16, 16, 3, 3) of values that no transform of a tile keeps apart, in float32."""
+    x, w = np.ones((1, 16, 8, 8), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    match name:
+        case "one large pixel":
+            x[0, 0, 7, 7] = 1e10
+        case "one pixel among zeros":
+            x *= 0
+            x[0, 0, 3, 3] = 1e10
+        case "an edge":
+            x[:, :, :4] = 1e-8
+        case "a large tap":
+            w[0, 0, 0, 0] = 1e10
+        case "near the largest number":
+            x *= np.float32(1e38)
+            w /= 576
+        case "near the smallest number":
+            x *= np.float32(1e-37)
+            w *= 576
+        case "large filters":
+            x *= np.float32(1e15)
+            w *= np.float32(1e19)
+    return x, w
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "one large pixel",
+        "one pixel among zeros",
+        "an edge",
+        "a large tap",
+        "near the largest number",
+        "near the smallest number",
+        "large filters",
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["winograd_4x4_3x3", "winograd_4x4_3x3_filters"])
+@pytest.mark.parametrize("compiled", [t for t in testing.targets() if t.backend != "reference"], ids=str)
+def test_results_are_right_where_values_lie_far_apart(compiled: Target, algorithm: str, name: str) -> None:
+    x, w = _reach(name)
+    by_filters = algorithm.endswith("filters")
+    if by_filters and compiled.backend != "c":
+        algorithm = "winograd_4x4_3x3"
+    for function, operands in (
+        (fc.conv2d, (x, w)),
+        (fc.conv2d_backward_input, (x, w, x.shape)),
+        (fc.conv2d_backward_weight, (x, x * 0 + 1, w.shape)),
+    ):
+        exact = tuple(v.astype(np.float64) if isinstance(v, np.ndarray) else v for v in operands)
+        right = _with_sizes("right", function, exact, padding=1)
+        if by_filters and function is fc.conv2d_backward_weight:
+            continue
+        with testing.on(compiled), np.errstate(over="ignore"), fc.use_algorithm(algorithm):
+            got = _ran(compiled, algorithm, function, *operands, padding=1)
+            expected = right["right"].astype(np.float32)
+        finite = np.isfinite(expected)
+        testing.assert_exact(got[~finite], expected[~finite], function.__name__)
+        gap = np.abs(got[finite] - right["right"][finite])
+        assert np.all(gap <= _PROMISED["float32"] * right["sizes"][finite]), f"{function.__name__}: {gap.max()}"
+    with testing.on(compiled), np.errstate(over="ignore"), fc.use_algorithm(algorithm):
+        plan = fc.plan_conv2d(x.shape, w, padding=1)
+        testing.assert_exact(plan(x), fc.conv2d(x, w, padding=1), "plan")
+
+
+@on_c
+def test_kernels_of_very_many_rows(c_target: Target, dtype: str) -> None:
+    x, w = np.ones((1, 16, 620, 5), dtype), np.ones((16, 16, 600, 3), dtype)
+    with testing.on(c_target):
+        y = fc.conv2d(x, w)
+    assert np.all(y == 16 * 1800)
+
+
+def _ordinary(name: str) -> np.ndarray:
+    rng = np.random.default_rng(6)
+    shape = (2, 16, 17, 22)
+    match name:
+        case "normal":
+            return rng.standard_normal(shape)
+        case "rectified":
+            return np.maximum(rng.standard_normal(shape) - 1, 0)
+        case "photograph":
+            return rng.integers(0, 256, shape).astype(np.float64)
+        case "heavy tails":
+            return rng.standard_t(3, shape)
+        case "tiny":
+            return 1e-12 * rng.standard_normal(shape)
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("name", ["normal", "rectified", "photograph", "heavy tails", "tiny"])
+@pytest.mark.parametrize("compiled", [t for t in testing.targets() if t.backend != "reference"], ids=str)
+def test_ordinary_values_are_left_to_winograd(compiled: Target, name: str) -> None:
+    """Seen by the bits, which are others where all is computed directly; the error is that which is promised."""
+    x, w = _ordinary(name), np.random.default_rng(7).standard_normal((24, 16, 3, 3))
+    dy = _ordinary(name)[:, :, :, ::-1]
+    x, w, dy = (v.astype(np.float32) for v in (x, w, np.concatenate([dy, dy[:, :8]], axis=1)))
+    for function, operands in (
+        (fc.conv2d, (x, w)),
+        (fc.conv2d_backward_input, (dy, w, x.shape)),
+        (fc.conv2d_backward_weight, (x, dy, w.shape)),
+    ):
+        direct = "implicit_gemm_pixels" if compiled.backend == "c" else "implicit_gemm"
+        with testing.on(compiled):
+            got = _ran(compiled, "winograd_4x4_3x3", function, *operands, padding=1)
+            with fc.use_algorithm(direct):
+                other = function(*operands, padding=1)
+        assert np.mean(got == other) < 0.5, function.__name__
+        assert testing.relative_l2(got, other.astype(np.float64)) < 5e-6, function.__name__
 
 
 # ----------------------------------------------------------------------------------------------------- threads
@@ -639,6 +766,23 @@ def test_the_same_bits_of_a_gradient_over_padded_pixels(c_target: Target, dtype:
             lambda: iter([fc.conv3d_backward_weight(x, dy, (4, 8, 1, 1, 1), padding=1, dilation=4)]),
             [fc.conv3d_backward_weight(x, dy, (4, 8, 1, 1, 1), padding=1, dilation=4)],
         )
+
+
+@in_both_layouts
+@pytest.mark.parametrize("family", ["winograd", "winograd stride 2"])
+@on_compiled
+def test_the_same_bits_where_some_results_are_computed_directly(
+    compiled: Target, dtype: str, family: str, last: bool
+) -> None:
+    case = TYPICAL[family]
+    a = _cast(_solved(case, _normal), dtype, last)
+    for name in ("x", "dy"):
+        a[name][1, 3, 4, 5] = 1e9
+        a[name][0, 0, 0, 0] = np.nan
+    with testing.on(compiled):
+        with fc.threads(1):
+            expected = list(_three(case, a, last))
+        _same_bits(lambda: _three(case, a, last), expected)
 
 
 @on_compiled

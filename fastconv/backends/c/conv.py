@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +34,9 @@ _MOST_PLANS = 16
 
 #: The library begins packed weights at a multiple of this: only from there on are they the same bytes everywhere.
 _ALIGN = 64
+
+#: Taps from which on transforms of whole lines would clearly be faster.
+_MANY_TAPS = 1024
 
 
 class PackedWeights:
@@ -117,15 +121,15 @@ def _descriptor(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, l
     d.strict, d.algorithm, d.limit = spec.precision == "strict", algorithm, min(limit or 0, 2**63 - 1)
     d.n, d.groups = spec.n, spec.groups
     d.icg, d.ocg = spec.ic // spec.groups, spec.oc // spec.groups
-    d.out, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
-    setattr(d, "in", spatial(spec.in_size))
+    d.y_size, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
+    d.x_size = spatial(spec.in_size)
     d.pad = [0] * (3 - spec.ndim) + [lo for lo, _ in spec.pads]
     d.dil = spatial(spec.dilation)
     shapes = spec.x_shape, spec.w_shape, spec.y_shape, spec.result_shape
     x, w, y, add = map(_steps, key or (None,) * 4, shapes, [size] * 4)
-    d.xs, d.ys, d.ws = _order(x, spec), _order(y, spec), five(w, False)
+    d.x_stride, d.y_stride, d.w_stride = _order(x, spec), _order(y, spec), five(w, False)
     if spec.residual:
-        setattr(d, "as", _order(add, spec))
+        d.add_stride = _order(add, spec)
     set_activation(d.act, spec.activation)
     return d
 
@@ -169,6 +173,10 @@ class ConvKernel:
         self.algorithm = self._contiguous.algorithm
         self._form = (spec, isa, self.algorithm)
         self.reason = ffi.string(lib.fc_conv_plan_reason(self._contiguous.pointer)).decode()
+        if prod(spec.kernel) >= _MANY_TAPS:
+            self.reason += (
+                "\nso many taps would take fewer operations by Fourier transforms, of which there are none here"
+            )
 
     @property
     def workspace_bytes(self) -> int:
