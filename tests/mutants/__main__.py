@@ -6,10 +6,10 @@
     python tests/mutants --list       their names
 
 The mutants are the tables of the .toml files beside this one: ``file``, the text ``old`` in it, which stands there
-once, the text ``new`` in its place, and ``tests``, the arguments of the pytest that is to turn red: few tests, so that
-it takes seconds. All happens in a copy of the project. Of the C library only what a mutant touches is compiled anew,
-and of the kernels' bodies only one instruction set (``isa``, scalar unless said), on which the tests then run alone.
-What Numba compiles is kept in the copy.
+once, the text ``new`` in its place, and the files of ``tests`` that are to turn red, ``only`` those of their tests that
+``pytest -k`` finds by it: few, so that it takes seconds. All happens in a copy of the project. Of the C library only
+what a mutant touches is compiled anew, and of the kernels' bodies only one instruction set (``isa``, scalar unless
+said), on which the tests then run alone. What Numba compiles is kept in the copy.
 
 A mutant that no test sees has survived: the exit status is 1 then.
 """
@@ -40,18 +40,27 @@ _PATIENCE = 300
 
 @dataclass(frozen=True)
 class Mutant:
-    """A break: in ``file``, ``new`` instead of ``old``; ``tests`` see it, on ``isa`` alone where that is named."""
+    """In ``file``, ``new`` instead of ``old``; ``only`` these ``tests`` run, on ``isa`` alone where that is named."""
 
     name: str
     file: str
     old: str
     new: str
     tests: str
+    only: str = ""
     isa: str | None = None
 
     @property
     def is_c(self) -> bool:
         return self.file.startswith("csrc/")
+
+    @property
+    def selection(self) -> str:
+        """For ``pytest -k``: what Numba has to compile first is for its own mutants alone."""
+        targets = "numba" if "backends/numba/" in self.file else "not numba"
+        if self.is_c:
+            targets += " and not reference"
+        return f"{targets} and ({self.only})" if self.only else targets
 
     def applied(self, text: str) -> str:
         """``text`` of the file, broken. ValueError if the place is not there, or not the only one."""
@@ -133,11 +142,10 @@ def _red(mutant: Mutant, root: Path) -> str | None:
     """The first test that turned red; None if all are green."""
     caches = {"FASTCONV_CACHE": str(root / "build" / "cache"), "NUMBA_CACHE_DIR": ""}
     given = {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", **caches}
-    if mutant.is_c:
-        given["FASTCONV_BACKEND"] = "c"
     if mutant.isa:
         given["FASTCONV_ISA"] = mutant.isa
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(mutant.tests)]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command += [*mutant.tests.split(), "-k", mutant.selection]
     try:
         ran = subprocess.run(
             command, cwd=root, env=os.environ | given, capture_output=True, text=True, timeout=_PATIENCE
