@@ -20,6 +20,33 @@ static inline int64_t fc_elements(const int64_t *sizes, int n) {
   return product;
 }
 
+/* Elements between the first and the last element of an array at most: what is further away is no memory. A tile's steps
+ * beyond the last still fit into 64 bits, in bytes, too. */
+#define FC_FARTHEST (INT64_C(1) << 50)
+
+/* Do n strides make an array of these sizes, of 0 to FC_MOST? Along a size of 0 or 1 nobody steps: its stride may be anything,
+ * and one that is out of range becomes 0, so that it can be computed with. */
+static inline int fc_settle(int64_t *strides, const int64_t *sizes, int n) {
+  int64_t reach = 0;
+  for (int i = 0; i < n; i++) {
+    int64_t length = 0;
+    if (sizes[i] <= 1) {
+      if (!fc_between(strides[i], -FC_FARTHEST, FC_FARTHEST)) strides[i] = 0;
+    } else if (__builtin_mul_overflow(strides[i], sizes[i] - 1, &length) || !fc_between(length, -FC_FARTHEST, FC_FARTHEST)) {
+      return 0;
+    }
+    reach += length < 0 ? -length : length;
+  }
+  return reach <= FC_FARTHEST;
+}
+
+/* May they be a result's, of which no two elements may share a place? As far as strides of 0 show it. */
+static inline int fc_apart(const int64_t *strides, const int64_t *sizes, int n) {
+  for (int i = 0; i < n; i++)
+    if (sizes[i] > 1 && strides[i] == 0) return 0;
+  return 1;
+}
+
 static inline int fc_act_known(const fc_act *act) { return fc_between(act->kind, FC_ACT_NONE, FC_ACT_GELU); }
 
 #endif

@@ -25,7 +25,7 @@ static int64_t block_elements(const fc_conv_plan *p) { return fc_product3(p->d.k
 /* Whether all taps of a channel lie evenly in the array of weights. */
 static int taps_even(const fc_conv_desc *d) {
   for (int64_t t = 1; t < fc_product3(d->ker); t++)
-    if (fc_tap_stride(d, t) != t * d->ws[4]) return 0;
+    if (fc_tap_stride(d, t) != t * d->w_stride[4]) return 0;
   return 1;
 }
 
@@ -40,7 +40,7 @@ static int64_t packed_elements(const fc_conv_plan *p) { return blocks(p, p->d.gr
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   (void)nthreads;
-  const int64_t *ker = p->d.ker, *ws = p->d.ws, es = p->es, taps = fc_product3(ker), channels = p->d.groups;
+  const int64_t *ker = p->d.ker, *ws = p->d.w_stride, es = p->es, taps = fc_product3(ker), channels = p->d.groups;
   const int vl = p->kn->vl, lanes = (int)fc_min(vl, channels), even = taps_even(&p->d);
   int64_t off[FC_MAX_LANES];
   for (int l = 0; l < vl; l++) off[l] = l * ws[0];
@@ -49,9 +49,13 @@ static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads
     const char *from = (const char *)w + fc_min(i, channels - lanes) * ws[0] * es;
     for (int f = 0; f < p->nphase; f++) {
       const fc_axis *ax = p->phases[f].ax;
-      const int64_t n = phase_taps(&p->phases[f]), run = even && n == taps ? taps : ax[2].ntap;
+      const int64_t n = phase_taps(&p->phases[f]);
+      /* All taps of the kernel in one go: in backward-input from the last to the first, whichever axes they lie along. */
+      const int whole = even && n == taps;
+      const int64_t run = whole ? taps : ax[2].ntap;
       for (int64_t t = 0; t < n; t += run, to += run * vl * es) {
-        const int64_t w0 = ax[2].tap[nth(&ax[2], 0)], step = ax[2].ntap > 1 ? ax[2].tap[nth(&ax[2], 1)] - w0 : 1;
+        const int64_t w0 = ax[2].tap[nth(&ax[2], 0)];
+        const int64_t step = whole ? (p->d.direction == FC_BWD_INPUT ? -1 : 1) : run > 1 ? ax[2].tap[nth(&ax[2], 1)] - w0 : 1;
         const int64_t h = ax[1].tap[nth(&ax[1], t / ax[2].ntap % ax[1].ntap)];
         const int64_t d = ax[0].tap[nth(&ax[0], t / ax[2].ntap / ax[1].ntap)];
         p->kn->pack(to, vl, lanes, from + fc_tap_stride(&p->d, (d * ker[1] + h) * ker[2] + w0) * es, off, step * ws[4], run);
@@ -131,10 +135,11 @@ static fc_depth block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines,
                     .act = &p->d.act};
 }
 
-/* Where row 0 of slice 0 would be, and which rows there are; strides; the column that rows start at, and how many they have. */
+/* Where the first row of the first slice is, which ones these are, and the row behind the last; strides; the column that rows
+ * start at, and how many they have. */
 typedef struct source {
   const char *at;
-  int64_t low, high, slice, row, left, wide;
+  int64_t front, low, high, slice, row, left, wide;
 } source;
 
 /* Lines h to h1 of a phase, slice d: the rows of taps that they see, whose weights are at wei, and where what these read lies
@@ -163,7 +168,7 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
     for (int64_t y = 0; y < height; y++) {
       const int64_t sh = h * ax[1].src_step + low + y;
       const int inside = (uint64_t)sd < (uint64_t)p->src[0] && sh >= src->low && sh < src->high;
-      at[t->sources++] = inside ? src->at + (sd * src->slice + sh * src->row) * es : 0;
+      at[t->sources++] = inside ? src->at + ((sd - src->front) * src->slice + (sh - src->low) * src->row) * es : 0;
     }
   }
   t->first = ax[2].off[nth(&ax[2], 0)] - src->left;
@@ -214,7 +219,7 @@ static int64_t most_together(const fc_conv_plan *p, int64_t channels) {
 /* The rows of an image, at src, that slice d and lines h to h1 of its result see, as they are or copied. */
 static source take_rows(const fc_conv_plan *p, const char *src, int64_t channels, int64_t d, int64_t h, int64_t h1, char *copy) {
   const int64_t es = p->es, *ss = p->ss;
-  if (!p->pixel) return (source){src, 0, p->src[1], ss[2], ss[3], 0, p->src[2]};
+  if (!p->pixel) return (source){src, 0, 0, p->src[1], ss[2], ss[3], 0, p->src[2]};
   const int64_t top = h * p->phases[0].ax[1].src_step + p->low[1], rows = source_rows(p, h1 - h), row = copy_row(p, channels);
   const int64_t front = d * p->phases[0].ax[0].src_step + p->low[0], left = fc_max(0, -p->low[2]);
   const int64_t right = fc_max(left, fc_min(p->columns, p->src[2] - p->low[2])), bytes = channels * es;
@@ -230,7 +235,7 @@ static source take_rows(const fc_conv_plan *p, const char *src, int64_t channels
     for (int64_t x = left; x < right; x++) memcpy(to + x * bytes, from + x * ss[4] * es, (size_t)bytes);
     memset(to + right * bytes, 0, (size_t)((p->columns - right) * bytes));
   }
-  return (source){copy - (front * rows + top) * row * es, top, top + rows, rows * row, row, p->low[2], p->columns};
+  return (source){copy, front, top, top + rows, rows * row, row, p->low[2], p->columns};
 }
 
 /* ---- forward, backward-input: a piece is a block of lines, where these are few of some channels ---- */
@@ -253,7 +258,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, *ss = p->ss, *ds = p->ds, *as = p->d.as, slices = p->phases[0].ax[0].count;
+  const int64_t es = p->es, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride, slices = p->phases[0].ax[0].count;
   const int64_t part = index % j->pieces_n, c0 = part * j->piece_n;
   const int64_t c1 = part == j->pieces_n - 1 ? p->d.groups : c0 + j->piece_n;
   const int64_t m = index / j->pieces_n % j->pieces_m, slice = index / j->pieces_n / j->pieces_m;
@@ -331,7 +336,7 @@ static int64_t strip_pieces(fc_conv_call *j, int nthreads) {
 static void strip_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, vl = p->kn->vl, *ss = p->ss, *ds = p->ds, *as = p->d.as, wide = p->dst[2];
+  const int64_t es = p->es, vl = p->kn->vl, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride, wide = p->dst[2];
   const int64_t m = index % j->pieces_m, block = index / j->pieces_m % j->pieces_n, b = index / j->pieces_m / j->pieces_n;
   const int64_t c = block_channel(p, block), most = most_lines(p);
   const int64_t h0 = most * m / j->pieces_m, h1 = most * (m + 1) / j->pieces_m, step = p->phases[0].ax[1].dst_step;
@@ -339,7 +344,7 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
   char *strip = j->workspace + worker * j->scratch;
   char *out = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src[2]);
   fc_depth t = block_scratch(p, out + strip_bytes(p, j->piece_m * step, wide), j->piece_m, vl, vl);
-  const source src = {strip - top * p->src[2] * vl * es, top, top + rows, 0, p->src[2] * vl, 0, p->src[2]};
+  const source src = {strip, 0, top, top + rows, 0, p->src[2] * vl, 0, p->src[2]};
   const char *wei = j->packed + block * block_elements(p) * es;
   fill_strip(p, strip, j->first + (b * ss[0] + c * ss[1]) * es, ss, p->src[1], p->src[2], top, rows);
   const fc_act none = {FC_ACT_NONE, 0, 0};
@@ -378,7 +383,7 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
 enum { IMAGE_PARTS = 16 };
 
 static int64_t image_parts(const fc_conv_plan *p) {
-  const int64_t most = fc_min(p->d.n, fc_min(IMAGE_PARTS, p->d.n * fc_product3(p->d.out) / SUM_PIXELS));
+  const int64_t most = fc_min(p->d.n, fc_min(IMAGE_PARTS, p->d.n * fc_product3(p->d.y_size) / SUM_PIXELS));
   int64_t parts = 1;
   while (2 * parts <= most) parts *= 2;
   return parts;
@@ -444,10 +449,10 @@ static void count_pixels(const fc_conv_plan *p, sums *s, int64_t pixels) {
 static void put_sums(const fc_conv_call *j, const char *from, int64_t lane, int64_t c, int64_t channels) {
   const fc_conv_desc *d = &j->p->d;
   const int64_t es = j->p->es, vl = j->p->kn->vl, taps = fc_product3(d->ker);
-  char *to = j->result + c * d->ws[0] * es;
+  char *to = j->result + c * d->w_stride[0] * es;
   for (int64_t l = 0; l < channels; l++)
     for (int64_t tap = 0; tap < taps; tap++)
-      copy_element(es, to + (l * d->ws[0] + fc_tap_stride(d, tap)) * es, from + (tap * vl + lane + l) * es);
+      copy_element(es, to + (l * d->w_stride[0] + fc_tap_stride(d, tap)) * es, from + (tap * vl + lane + l) * es);
 }
 
 /* Channels of a range, the last of which has what is left too. */
@@ -469,19 +474,19 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   char *memory = j->workspace + j->shared + worker * j->scratch;
   sums s = place_sums(p, memory, channels);
   char *copy = memory + 2 * s.bytes;
-  fc_depth t = block_scratch(p, copy + copy_bytes(p, lines, channels), lines, p->pixel ? channels : d->xs[4], channels);
+  fc_depth t = block_scratch(p, copy + copy_bytes(p, lines, channels), lines, p->pixel ? channels : d->x_stride[4], channels);
   t.sums = s.now;
-  t.out_step = d->ys[4];
-  t.out_line = d->ys[3];
+  t.out_step = d->y_stride[4];
+  t.out_line = d->y_stride[3];
   for (int64_t b = d->n * part / j->pieces_n; b < d->n * (part + 1) / j->pieces_n; b++)
-    for (int64_t z = 0; z < d->out[0]; z++)
-      for (int64_t h = 0; h < d->out[1]; h += lines) {
-        const int64_t h1 = fc_min(d->out[1], h + lines);
-        const source src = take_rows(p, j->first + (b * d->xs[0] + c) * es, channels, z, h, h1, copy);
+    for (int64_t z = 0; z < d->y_size[0]; z++)
+      for (int64_t h = 0; h < d->y_size[1]; h += lines) {
+        const int64_t h1 = fc_min(d->y_size[1], h + lines);
+        const source src = take_rows(p, j->first + (b * d->x_stride[0] + c) * es, channels, z, h, h1, copy);
         place_block(&t, p, &p->phases[0], &src, s.now, z, h, h1);
-        t.out = (char *)j->second + (b * d->ys[0] + c + z * d->ys[2] + h * d->ys[3]) * es;
+        t.out = (char *)j->second + (b * d->y_stride[0] + c + z * d->y_stride[2] + h * d->y_stride[3]) * es;
         p->kn->depth_weight(&t);
-        count_pixels(p, &s, (h1 - h) * d->out[2]);
+        count_pixels(p, &s, (h1 - h) * d->y_size[2]);
       }
   add_sums(es, s.all, s.now, s.bytes);
   memcpy(kept_sums(j, range, part), s.all, (size_t)s.bytes);
@@ -528,17 +533,19 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
   t.sums = s.now;
   t.out = dy;
   t.out_step = vl;
-  t.out_line = d->out[2] * vl;
+  t.out_line = d->y_size[2] * vl;
   for (int64_t b = 0; b < d->n; b++)
     for (int64_t m = 0; m < j->pieces_m; m++) {
-      const int64_t h0 = d->out[1] * m / j->pieces_m, h1 = d->out[1] * (m + 1) / j->pieces_m;
+      const int64_t h0 = d->y_size[1] * m / j->pieces_m, h1 = d->y_size[1] * (m + 1) / j->pieces_m;
       const int64_t top = h0 * step + p->low[1], rows = source_rows(p, h1 - h0);
-      const source src = {strip - top * d->in[2] * vl * es, top, top + rows, 0, d->in[2] * vl, 0, d->in[2]};
-      fill_strip(p, strip, j->first + (b * d->xs[0] + c * d->xs[1]) * es, d->xs, d->in[1], d->in[2], top, rows);
-      fill_strip(p, dy, j->second + (b * d->ys[0] + c * d->ys[1]) * es, d->ys, d->out[1], d->out[2], h0, h1 - h0);
+      const source src = {strip, 0, top, top + rows, 0, d->x_size[2] * vl, 0, d->x_size[2]};
+      fill_strip(p, strip, j->first + (b * d->x_stride[0] + c * d->x_stride[1]) * es, d->x_stride, d->x_size[1], d->x_size[2],
+                 top, rows);
+      fill_strip(p, dy, j->second + (b * d->y_stride[0] + c * d->y_stride[1]) * es, d->y_stride, d->y_size[1], d->y_size[2], h0,
+                 h1 - h0);
       place_block(&t, p, &p->phases[0], &src, s.now, 0, h0, h1);
       p->kn->depth_weight(&t);
-      count_pixels(p, &s, (h1 - h0) * d->out[2]);
+      count_pixels(p, &s, (h1 - h0) * d->y_size[2]);
     }
   add_sums(es, s.all, s.now, s.bytes);
   put_sums(j, s.all, index * vl - c, index * vl, fc_min(vl, d->groups - index * vl));
@@ -547,8 +554,7 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
 /* ---- */
 
 static const char *shape(const fc_conv_plan *p) {
-  if (p->d.icg != 1 || p->d.ocg != 1 || p->d.groups == 1) return "the layer is not depthwise";
-  return p->ss[1] == 1 && p->ds[1] == 1 && (!p->d.has_add || p->d.as[1] == 1) ? 0 : "the channels are not contiguous";
+  return p->d.icg != 1 || p->d.ocg != 1 || p->d.groups == 1 ? "the layer is not depthwise" : 0;
 }
 
 static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : shape(p); }
@@ -558,6 +564,7 @@ static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction 
 const fc_algorithm fc_conv_depthwise = {
     .name = "depthwise_channels",
     .refuse = refuse,
+    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_ADD_CHANNELS | FC_SOURCE_AHEAD,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack,
@@ -567,6 +574,7 @@ const fc_algorithm fc_conv_depthwise = {
 const fc_algorithm fc_conv_weight_depthwise = {
     .name = "depthwise_channels",
     .refuse = refuse_weight,
+    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_SOURCE_AHEAD,
     .prepare = prepare,
     .pieces = weight_pieces,
     .run = weight_piece,
@@ -582,9 +590,8 @@ static void prepare_strips(fc_conv_plan *p) {
 
 static const char *strip_shape(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  if (d->icg != 1 || d->ocg != 1 || d->groups == 1) return "the layer is not depthwise";
-  if (d->in[0] != 1 || d->out[0] != 1 || d->ker[0] != 1) return "there are slices";
-  return p->ds[4] == 1 && (!d->has_add || d->as[4] == 1) ? 0 : "the pixels of the result are not contiguous";
+  if (d->x_size[0] != 1 || d->y_size[0] != 1 || d->ker[0] != 1) return "there are slices";
+  return shape(p);
 }
 
 static const char *refuse_strips(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : strip_shape(p); }
@@ -598,6 +605,7 @@ static const char *slow_strips(const fc_conv_plan *p) {
 const fc_algorithm fc_conv_depthwise_strips = {
     .name = "depthwise_strips",
     .refuse = refuse_strips,
+    .strides = FC_RESULT_PIXELS,
     .prepare = prepare_strips,
     .packed = packed_elements,
     .pack = pack,
@@ -608,6 +616,7 @@ const fc_algorithm fc_conv_depthwise_strips = {
 const fc_algorithm fc_conv_weight_depthwise_strips = {
     .name = "depthwise_strips",
     .refuse = refuse_weight_strips,
+    .strides = FC_RESULT_PIXELS,
     .prepare = prepare_strips,
     .pieces = strip_weight_pieces,
     .run = strip_weight_piece,

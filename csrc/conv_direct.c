@@ -111,7 +111,7 @@ static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char
 static int64_t place_taps(const fc_conv_plan *p, const direct_sizes *s, const fc_phase *ph, int64_t channels, int64_t *toff,
                           int64_t *woff) {
   const fc_axis *ax = ph->ax;
-  const int64_t *ws = p->d.ws, step = ax[2].src_step, per = p->pitch / step;
+  const int64_t *ws = p->d.w_stride, step = ax[2].src_step, per = p->pitch / step;
   int64_t n = 0;
   for (int64_t c = 0; c < channels; c++)
     for (int td = 0; td < ax[0].ntap; td++)
@@ -154,7 +154,7 @@ static void piece(void *ctx, int64_t index, int worker) {
     for (int64_t m0 = 0; m0 < p->dc; m0 += FC_PLANES) {
       const int64_t m1 = fc_min(p->dc, m0 + FC_PLANES);
       for (int64_t m = m0; m < m1; m++)
-        gather(es, wei + (m - m0) * ntap * es, j->second + (g * d->ocg * d->ws[0] + m * p->wm) * es, woff, ntap);
+        gather(es, wei + (m - m0) * ntap * es, j->second + (g * d->ocg * d->w_stride[0] + m * p->wm) * es, woff, ntap);
       for (int64_t z = d0; z < d1; z++) {
         const fc_plane t = {
             .src = planes + (z - d0) * ax[0].src_step * s.height * p->pitch * es,
@@ -177,7 +177,7 @@ static void piece(void *ctx, int64_t index, int worker) {
         const fc_epilogue ep = {1, 1, j->bias ? bias : 0, 0, d->act.kind, d->act.p0, d->act.p1};
         for (int64_t z = d0; z < d1; z++) {
           const int64_t od = ax[0].dst_base + z * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step, ow = ax[2].dst_base;
-          const int64_t *ds = p->ds, *as = d->as;
+          const int64_t *ds = p->ds, *as = d->add_stride;
           const fc_block t = {
               .m = h1 - h0,
               .n = ax[2].count,
@@ -216,16 +216,18 @@ static void weight_piece(void *ctx, int64_t g, int worker) {
   memset(sums, 0, (size_t)(d->ocg * d->icg * ntap * es));
   place_taps(p, &s, &p->phases[0], 1, toff, toff + s.ntap);
   for (int64_t b = 0; b < d->n; b++)
-    for (int64_t d0 = 0; d0 < d->out[0]; d0 += p->slices)
-      for (int64_t h0 = 0; h0 < d->out[1]; h0 += p->rows) {
-        const int64_t d1 = fc_min(d->out[0], d0 + p->slices), h1 = fc_min(d->out[1], h0 + p->rows);
-        copy_planes(p, &s, j->first + (b * d->xs[0] + g * d->icg * d->xs[1]) * es, d->icg, d0, h0, planes);
+    for (int64_t d0 = 0; d0 < d->y_size[0]; d0 += p->slices)
+      for (int64_t h0 = 0; h0 < d->y_size[1]; h0 += p->rows) {
+        const int64_t d1 = fc_min(d->y_size[0], d0 + p->slices), h1 = fc_min(d->y_size[1], h0 + p->rows);
+        copy_planes(p, &s, j->first + (b * d->x_stride[0] + g * d->icg * d->x_stride[1]) * es, d->icg, d0, h0, planes);
         for (int64_t m = 0; m < d->ocg; m++)
           for (int64_t z = d0; z < d1; z++) {
             memset(rows, 0, (size_t)(p->rows * p->columns * es));
             for (int64_t h = h0; h < h1; h++) {
-              const char *from = j->second + (b * d->ys[0] + (g * d->ocg + m) * d->ys[1] + z * d->ys[2] + h * d->ys[3]) * es;
-              copy_strided(es, rows + (h - h0) * p->columns * es, from, d->ys[4], d->out[2]);
+              const char *from = j->second + (b * d->y_stride[0] + (g * d->ocg + m) * d->y_stride[1] + z * d->y_stride[2] +
+                                              h * d->y_stride[3]) *
+                                                 es;
+              copy_strided(es, rows + (h - h0) * p->columns * es, from, d->y_stride[4], d->y_size[2]);
             }
             for (int64_t c = 0; c < d->icg; c++) {
               fc_plane t = {
@@ -234,7 +236,7 @@ static void weight_piece(void *ctx, int64_t g, int worker) {
                   .ntap = ntap,
                   .wei = sums + (m * d->icg + c) * ntap * es,
                   .rows = h1 - h0,
-                  .cols = d->out[2],
+                  .cols = d->y_size[2],
                   .src_row = ax[1].src_step * p->pitch,
                   .out = rows,
                   .out_row = p->columns,
@@ -246,7 +248,7 @@ static void weight_piece(void *ctx, int64_t g, int worker) {
   for (int64_t m = 0; m < d->ocg; m++)
     for (int64_t c = 0; c < d->icg; c++)
       for (int64_t tap = 0; tap < ntap; tap++)
-        copy_strided(es, j->result + ((g * d->ocg + m) * d->ws[0] + c * d->ws[1] + fc_tap_stride(d, tap)) * es,
+        copy_strided(es, j->result + ((g * d->ocg + m) * d->w_stride[0] + c * d->w_stride[1] + fc_tap_stride(d, tap)) * es,
                      sums + ((m * d->icg + c) * ntap + tap) * es, 1, 1);
 }
 

@@ -15,7 +15,7 @@ static int tile_of(const fc_conv_plan *p) { return by_channel(p) ? p->kn->nr : p
 
 /* Filters are contiguous in most arrays: some are transposed whole into rows of lanes, then the rows go to their places. */
 static int whole_filters(const fc_conv_plan *p) {
-  const int64_t *ws = p->d.ws, *ker = p->d.ker, whole = fc_product3(ker);
+  const int64_t *ws = p->d.w_stride, *ker = p->d.ker, whole = fc_product3(ker);
   return whole > 1 && whole <= FC_FILTER_ROWS && (ker[2] == 1 || ws[4] == 1) && (ker[1] == 1 || ws[3] == ker[2]) &&
          (ker[0] == 1 || ws[2] == ker[2] * ker[1]);
 }
@@ -81,10 +81,10 @@ static void pack_phase(const fc_conv_plan *p, const fc_phase *ph, const char *w,
 /* The same for all phases, which read each filter once. */
 static void pack_panel(const fc_conv_plan *p, int64_t g, const char *w, char *packed, int64_t l0, int64_t c, int64_t c1) {
   const int tile = tile_of(p), filters = whole_filters(p);
-  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
-  if (filters) fc_filter_rows(p, w, tile, l0, c, c1, rows);
+  fc_filter_memory rows;
+  if (filters) fc_filter_rows(p, w, tile, l0, c, c1, &rows);
   for (const fc_phase *ph = p->phases; ph < p->phases + p->nphase; ph++)
-    pack_phase(p, ph, w, filters ? (const char *)rows : 0,
+    pack_phase(p, ph, w, filters ? (const char *)&rows : 0,
                packed + (ph->packed + g * fc_packed_elements(p->dc, tile, ph->k)) * p->es, l0, c, c1);
 }
 
@@ -105,7 +105,7 @@ static void pack_part(void *ctx, int64_t index, int worker) {
   const fc_conv_plan *p = j->p;
   const int tile = tile_of(p);
   const int64_t parts = weight_parts(p), part = index % parts, g = index / parts, step = channel_step(p);
-  const char *w = j->w + g * p->d.ocg * p->d.ws[0] * p->es;
+  const char *w = j->w + g * p->d.ocg * p->d.w_stride[0] * p->es;
   if (p->wm < p->wk)
     for (int64_t l = 0; l < p->dc; l += tile) pack_panel(p, g, w, j->packed, l, part * step, fc_min(p->sc, (part + 1) * step));
   else
@@ -134,9 +134,10 @@ static int64_t even_pixels(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
   const int64_t plane = fc_product3(p->dst), vl = p->kn->vl;
   for (int i = 0; i < 3; i++)
-    if (d->ker[i] != 1 || d->stride[i] != 1 || d->pad[i] != 0 || d->in[i] != d->out[i]) return 0;
+    if (d->ker[i] != 1 || d->stride[i] != 1 || d->pad[i] != 0 || d->x_size[i] != d->y_size[i]) return 0;
   for (int images = 1; images >= 0; images--)
-    if (in_steps(p->dst, p->ss, images) && in_steps(p->dst, p->ds, images) && (!d->has_add || in_steps(p->dst, d->as, images)))
+    if (in_steps(p->dst, p->ss, images) && in_steps(p->dst, p->ds, images) &&
+        (!d->has_add || in_steps(p->dst, d->add_stride, images)))
       return images ? d->n * plane : 100 * fc_round_up(plane, vl) <= 101 * plane ? plane : 0;
   return 0;
 }
@@ -224,7 +225,12 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_phase *ph = &p->phases[0];
   partition_phase(p, ph, nthreads, &j->piece_m, &j->piece_n);
   const int channels = by_channel(p);
-  const int64_t pixels = pixels_of(p, ph);
+  int64_t pixels = pixels_of(p, ph);
+  const int64_t runs = ph->pixels / pixels;
+  if (j->listed[0]) {
+    pixels = 0;
+    for (int f = 0; f < p->nphase; f++) pixels = fc_max(pixels, j->listed[f + 1] - j->listed[f]);
+  }
   j->pieces_m = fc_div_up(channels ? pixels : p->dc, j->piece_m);
   j->pieces_n = fc_div_up(channels ? p->dc : pixels, j->piece_n);
   int64_t deepest = 0;
@@ -232,7 +238,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const int64_t lanes = channels ? j->piece_m : j->piece_n;
   const int64_t operand = reads_rows(p) ? fc_pixels_rows_bytes(p, lanes, p->sc) : lanes * deepest * p->es;
   j->scratch = fc_round_up(operand + fc_pixels_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
-  return p->nphase * p->d.groups * (ph->pixels / pixels) * j->pieces_m * j->pieces_n;
+  return p->nphase * p->d.groups * runs * j->pieces_m * j->pieces_n;
 }
 
 /* The addresses of even pixels. */
@@ -248,13 +254,16 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
-  const int64_t es = p->es, groups = p->d.groups, *ss = p->ss, *ds = p->ds, *as = p->d.as;
+  const int64_t es = p->es, groups = p->d.groups, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride;
   const int64_t runs = p->even ? p->phases[0].pixels / p->even : 1, per = j->pieces_m * j->pieces_n * runs;
-  const fc_phase *ph = &p->phases[index / (per * groups)];
+  const int64_t phase = index / (per * groups);
+  const fc_phase *ph = &p->phases[phase];
+  const int32_t *list = j->listed[0] ? j->listed[phase] : 0;
   const int64_t g = index / per % groups, run = index % per / (j->pieces_m * j->pieces_n),
                 part = index % (j->pieces_m * j->pieces_n);
   const int channels = by_channel(p);
-  const int64_t pixels = pixels_of(p, ph), rows = channels ? pixels : p->dc, cols = channels ? p->dc : pixels;
+  const int64_t pixels = list ? j->listed[phase + 1] - list : pixels_of(p, ph), rows = channels ? pixels : p->dc,
+                cols = channels ? p->dc : pixels;
   const int64_t m0 = part % j->pieces_m * j->piece_m, m1 = fc_min(rows, m0 + j->piece_m);
   const int64_t n0 = part / j->pieces_m * j->piece_n, n1 = fc_min(cols, n0 + j->piece_n);
   if (m0 >= m1 || n0 >= n1) return;
@@ -274,7 +283,7 @@ static void piece(void *ctx, int64_t index, int worker) {
     if (reads_rows(p)) even_rows(&t, p1 - p0, scratch, &patch_rows);
     if (reads_planes(p)) patches = (fc_operand){.at = t.src - p0 * es, .step = ss[1], .in_place = 1};
   } else {
-    fc_pixels_decode(&t, p, ph, p0, p1, scratch, j->add != 0);
+    fc_pixels_decode(&t, p, ph, list, p0, p1, scratch, j->add != 0);
     if (reads_rows(p)) fc_pixels_rows(&t, p1 - p0, p->sc, scratch + fc_round_up(fc_pixels_bytes(p1 - p0), FC_ALIGN), &patch_rows);
   }
   scratch += fc_round_up(fc_pixels_bytes(p1 - p0), FC_ALIGN);

@@ -119,7 +119,7 @@ static void pack_group(void *ctx, int64_t index, int worker) {
   const int64_t es = p->es, groups = p->d.groups, *ker = p->d.ker;
   const fc_phase *ph = &p->phases[index / groups];
   const fc_axis *ax = ph->ax;
-  const char *w = j->w + index % groups * p->d.ocg * p->d.ws[0] * es;
+  const char *w = j->w + index % groups * p->d.ocg * p->d.w_stride[0] * es;
   char *to = j->packed + (ph->packed + index % groups * lanes(p, p->dc) * ph->k) * es;
   int64_t off[FC_MAX_LANES];
   for (int64_t l = 0, tile; l < p->dc; l += tile) {
@@ -177,7 +177,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
-  const int64_t es = p->es, *ds = p->ds, *as = d->as, shares = fc_div_up(d->groups, p->parts);
+  const int64_t es = p->es, *ds = p->ds, *as = d->add_stride, shares = fc_div_up(d->groups, p->parts);
   const int64_t h0 = index % p->chunks_h * p->rows, z = index / p->chunks_h % p->chunks_d;
   const int64_t share = index / p->chunks_h / p->chunks_d % shares, b = index / p->chunks_h / p->chunks_d / shares;
   const int64_t g0 = share * p->parts, g1 = fc_min(d->groups, g0 + p->parts);
@@ -239,11 +239,11 @@ static int64_t sums_bytes(const fc_conv_plan *p) {
   return fc_round_up(p->parts * lanes(p, p->d.ocg) * p->phases[0].k * p->es, FC_ALIGN);
 }
 
-static int64_t dy_bytes(const fc_conv_plan *p) { return fc_round_up(p->rows * p->d.out[2] * p->kn->nr * p->es, FC_ALIGN); }
+static int64_t dy_bytes(const fc_conv_plan *p) { return fc_round_up(p->rows * p->d.y_size[2] * p->kn->nr * p->es, FC_ALIGN); }
 
 /* Without groups the reduction is cut into slices, as many as the layer alone says, so that bits do not depend on the
  * threads; their sums are added in their order. */
-static int64_t weight_blocks(const fc_conv_plan *p) { return p->d.n * p->d.out[0] * p->chunks_h; }
+static int64_t weight_blocks(const fc_conv_plan *p) { return p->d.n * p->d.y_size[0] * p->chunks_h; }
 
 static int64_t weight_slices(const fc_conv_plan *p) { return p->d.groups > 1 ? 1 : fc_min(FC_LINES_SLICES, weight_blocks(p)); }
 
@@ -259,7 +259,7 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
 static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes, const char *source, const char *dy,
                      int64_t dy_pixel, int64_t *a_off, char *sums, int first) {
   const fc_axis *ax = p->phases[0].ax;
-  const int64_t es = p->es, high = copied_rows(p, p->rows), h1 = fc_min(p->d.out[1], h0 + p->rows);
+  const int64_t es = p->es, high = copied_rows(p, p->rows), h1 = fc_min(p->d.y_size[1], h0 + p->rows);
   const int64_t groups = merged(p, &ax[2]) ? 1 : ax[2].ntap;
   const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   int64_t *b_off = a_off + p->rows;
@@ -271,7 +271,7 @@ static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes
         const int64_t sh = h * ax[1].src_step + ax[1].off[th];
         if (sh < 0 || sh >= p->src[1]) continue;
         a_off[n] = ((ax[0].off[td] - p->low[0]) * high + sh - h0 * ax[1].src_step - p->low[1]) * p->pitch;
-        b_off[n++] = (h - h0) * p->d.out[2];
+        b_off[n++] = (h - h0) * p->d.y_size[2];
       }
       if (!n && !first) continue;
       for (int tw = 0; tw < groups; tw++) {
@@ -284,7 +284,7 @@ static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes
             .a_step = ax[2].src_step * p->pixel,
             .b_step = dy_pixel,
             .nrun = n,
-            .run = p->d.out[2],
+            .run = p->d.y_size[2],
             .out = {.m = ax[2].ntap / groups * p->sc,
                     .n = lanes,
                     .ep = &none,
@@ -301,8 +301,8 @@ static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes
 
 /* A panel's lanes of some rows of dy, one pixel after another. */
 static void copy_dy(const fc_conv_plan *p, const char *dy, int64_t h0, int64_t n, int64_t lanes, char *dst) {
-  const int64_t *ys = p->d.ys, wide = p->d.out[2];
-  for (int64_t h = h0; h < fc_min(p->d.out[1], h0 + p->rows); h++)
+  const int64_t *ys = p->d.y_stride, wide = p->d.y_size[2];
+  for (int64_t h = h0; h < fc_min(p->d.y_size[1], h0 + p->rows); h++)
     move(p, dy + h * ys[3] * p->es, ys[4], dst + (h - h0) * wide * lanes * p->es, lanes, n, wide);
 }
 
@@ -315,16 +315,17 @@ static void write_sums(const fc_conv_call *j, int64_t g0, int64_t g1, const char
   int64_t roff[FC_LINES_ROWS];
   for (int64_t i0 = 0, i1; i0 < k; i0 = i1) {
     i1 = fc_min(k, i0 + FC_LINES_ROWS);
-    for (int64_t i = i0; i < i1; i++) roff[i - i0] = fc_tap_stride(d, i / p->sc) + i % p->sc * d->ws[1];
+    for (int64_t i = i0; i < i1; i++) roff[i - i0] = fc_tap_stride(d, i / p->sc) + i % p->sc * d->w_stride[1];
     for (int64_t g = g0; g < g1; g++)
       for (int64_t l = 0, tile; l < d->ocg; l += tile) {
         tile = panel_lanes(p, d->ocg, l);
-        const fc_block to = {.m = i1 - i0,
-                             .n = fc_min(tile, d->ocg - l),
-                             .ep = &none,
-                             .first = 1,
-                             .last = 1,
-                             .out = {.p = j->result + (g * d->ocg + l) * d->ws[0] * es, .roff = roff, .cs = d->ws[0]}};
+        const fc_block to = {
+            .m = i1 - i0,
+            .n = fc_min(tile, d->ocg - l),
+            .ep = &none,
+            .first = 1,
+            .last = 1,
+            .out = {.p = j->result + (g * d->ocg + l) * d->w_stride[0] * es, .roff = roff, .cs = d->w_stride[0]}};
         p->kn->write(sums + (((g - g0) * lanes(p, d->ocg) + l) * k + i0 * tile) * es, tile, &to);
       }
   }
@@ -335,16 +336,17 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
   const int64_t es = p->es, k = p->phases[0].k, slices = weight_slices(p), slice = index % slices, all = weight_blocks(p);
-  const int64_t g0 = index / slices * p->parts, g1 = fc_min(d->groups, g0 + p->parts), *ys = d->ys;
+  const int64_t g0 = index / slices * p->parts, g1 = fc_min(d->groups, g0 + p->parts), *ys = d->y_stride;
   char *source = fc_aligned(j->workspace + j->shared + worker * j->scratch), *dy = source + copy_bytes(p, p->rows);
   int64_t *tables = (int64_t *)(dy + dy_bytes(p));
   char *sums = d->groups > 1 ? (char *)tables + tables_bytes(p->rows) : j->workspace + slice * sums_bytes(p);
   /* A stem has too few taps to pay for a copy of dy. */
-  const int in_place = d->groups == 1 && d->ocg % p->kn->vl == 0 && ys[3] == d->out[2] * ys[4];
+  const int in_place = d->groups == 1 && d->ocg % p->kn->vl == 0 && ys[3] == d->y_size[2] * ys[4];
   const int64_t first = slice * all / slices, last = (slice + 1) * all / slices;
   for (int64_t block = first; block < last; block++) {
-    const int64_t b = block / p->chunks_h / d->out[0], z = block / p->chunks_h % d->out[0], h0 = block % p->chunks_h * p->rows;
-    copy(p, j->first + (b * d->xs[0] + g0 * p->sc * d->xs[1]) * es, g1 - g0, z, h0, source);
+    const int64_t b = block / p->chunks_h / d->y_size[0], z = block / p->chunks_h % d->y_size[0],
+                  h0 = block % p->chunks_h * p->rows;
+    copy(p, j->first + (b * d->x_stride[0] + g0 * p->sc * d->x_stride[1]) * es, g1 - g0, z, h0, source);
     for (int64_t g = g0; g < g1; g++)
       for (int64_t l = 0, tile; l < d->ocg; l += tile) {
         tile = panel_lanes(p, d->ocg, l);
@@ -372,15 +374,9 @@ static int weight_execute(fc_conv_call *j, int nthreads) {
 
 /* ---- which layers ---- */
 
-static const char *refuse(const fc_conv_plan *p) {
-  if (p->d.direction == FC_BWD_WEIGHT) return "";
-  return p->ss[1] == 1 && p->ds[1] == 1 ? 0 : "channels are not contiguous";
-}
+static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
 
-static const char *refuse_weight(const fc_conv_plan *p) {
-  if (p->d.direction != FC_BWD_WEIGHT) return "";
-  return p->d.xs[1] == 1 && p->d.ys[1] == 1 ? 0 : "channels are not contiguous";
-}
+static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
 
 static const char *slow(const fc_conv_plan *p) {
   if (p->dc < FC_LINES_RESULTS) return "a group's channels of the result do not fill vectors";
@@ -391,6 +387,7 @@ static const char *slow(const fc_conv_plan *p) {
 const fc_algorithm fc_conv_lines = {
     .name = "direct_lines",
     .refuse = refuse,
+    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack,
@@ -401,6 +398,7 @@ const fc_algorithm fc_conv_lines = {
 const fc_algorithm fc_conv_weight_lines = {
     .name = "direct_lines",
     .refuse = refuse_weight,
+    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS,
     .prepare = prepare,
     .pieces = weight_pieces,
     .execute = weight_execute,

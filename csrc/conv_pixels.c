@@ -3,8 +3,18 @@
 
 int64_t fc_pixels_bytes(int64_t n) { return n * (int64_t)(3 * sizeof(int64_t) + 5 * sizeof(int32_t)) + FC_ALIGN; }
 
-void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, int64_t p0, int64_t p1, void *memory,
-                      int with_add) {
+/* Where a phase's pixel of this number is. */
+static void place(const fc_axis ax[3], int64_t x, int64_t *w, int64_t *h, int64_t *d, int64_t *b) {
+  *w = x % ax[2].count;
+  x /= ax[2].count;
+  *h = x % ax[1].count;
+  x /= ax[1].count;
+  *d = x % ax[0].count;
+  *b = x / ax[0].count;
+}
+
+void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, const int32_t *list, int64_t p0, int64_t p1,
+                      void *memory, int with_add) {
   const int64_t n = p1 - p0, cap = n;
   t->p = p;
   t->ph = ph;
@@ -16,13 +26,9 @@ void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, i
   t->run = t->pos + 3 * cap;
   t->add_run = t->run + cap;
   const fc_axis *ax = ph->ax;
-  int64_t x = p0;
-  int64_t w = x % ax[2].count;
-  x /= ax[2].count;
-  int64_t h = x % ax[1].count;
-  x /= ax[1].count;
-  int64_t d = x % ax[0].count, b = x / ax[0].count;
-  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.as;
+  int64_t w, h, d, b;
+  place(ax, list ? list[p0] : p0, &w, &h, &d, &b);
+  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.add_stride;
   for (int64_t i = 0; i < n; i++) {
     const int64_t sd = d * ax[0].src_step, sh = h * ax[1].src_step, sw = w * ax[2].src_step;
     const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h * ax[1].dst_step,
@@ -33,6 +39,10 @@ void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, i
     t->pos[3 * i + 2] = (int32_t)sw;
     t->out[i] = b * ds[0] + od * ds[2] + oh * ds[3] + ow * ds[4];
     if (with_add) t->add[i] = b * as[0] + od * as[2] + oh * as[3] + ow * as[4];
+    if (list) {
+      if (i + 1 < n) place(ax, list[p0 + i + 1], &w, &h, &d, &b);
+      continue;
+    }
     if (++w == ax[2].count) {
       w = 0;
       if (++h == ax[1].count) {

@@ -53,14 +53,14 @@ static void pack_channels(const fc_conv_plan *p, const char *from, const int64_t
 static void pack_dy(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const weight_work *t = work;
   const fc_conv_plan *p = t->p;
-  pack_channels(p, t->dy, p->dy_rows, p->d.ys, p->turned ? p->kn->nr : p->kn->mr, dst, l0, l1, k0, k1);
+  pack_channels(p, t->dy, p->dy_rows, p->d.y_stride, p->turned ? p->kn->nr : p->kn->mr, dst, l0, l1, k0, k1);
 }
 
 /* Of a layer that is a matrix product. */
 static void pack_x(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const weight_work *t = work;
   const fc_conv_plan *p = t->p;
-  pack_channels(p, t->x, p->x_rows, p->d.xs, p->kn->nr, dst, l0, l1, k0, k1);
+  pack_channels(p, t->x, p->x_rows, p->d.x_stride, p->kn->nr, dst, l0, l1, k0, k1);
 }
 
 /* A panel; lanes are (tap, input channel). A row is cut where a tap enters or leaves the padding, so that each part of it
@@ -68,7 +68,7 @@ static void pack_x(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, in
 static void pack_patch(const weight_work *t, void *dst, int64_t l, int64_t l1, int64_t k0, int64_t k1) {
   const fc_conv_plan *p = t->p;
   const fc_conv_desc *d = &p->d;
-  const int64_t *xs = d->xs, es = p->es;
+  const int64_t *xs = d->x_stride, es = p->es;
   const int tile = p->kn->nr;
   int64_t lane[FC_MAX_LANES], off[FC_MAX_LANES];
   int64_t at[FC_MAX_LANES][3];
@@ -84,16 +84,16 @@ static void pack_patch(const weight_work *t, void *dst, int64_t l, int64_t l1, i
   }
   row r;
   for (int64_t k = k0; k < k1; k += r.len) {
-    r = row_at(d->out, k, k1);
+    r = row_at(d->y_size, k, k1);
     const int64_t id = r.d * d->stride[0], ih = r.h * d->stride[1], s = d->stride[2];
     for (int64_t from = 0, to; from < r.len; from = to) {
       to = r.len;
       for (int i = 0; i < (together ? 1 : lanes); i++) {
         /* tap i is inside for lo <= o < hi */
         const int64_t lo = at[i][2] < 0 ? fc_div_up(-at[i][2], s) - r.w : -r.w;
-        const int64_t last = d->in[2] - 1 - at[i][2], hi = last < 0 ? -1 : last / s + 1 - r.w;
-        const int inside = (uint64_t)(id + at[i][0]) < (uint64_t)d->in[0] && (uint64_t)(ih + at[i][1]) < (uint64_t)d->in[1] &&
-                           lo <= from && from < hi;
+        const int64_t last = d->x_size[2] - 1 - at[i][2], hi = last < 0 ? -1 : last / s + 1 - r.w;
+        const int inside = (uint64_t)(id + at[i][0]) < (uint64_t)d->x_size[0] &&
+                           (uint64_t)(ih + at[i][1]) < (uint64_t)d->x_size[1] && lo <= from && from < hi;
         off[i] = inside ? lane[i] : FC_PAD;
         if (lo > from) to = fc_min(to, lo);
         if (hi > from) to = fc_min(to, hi);
@@ -107,7 +107,7 @@ static void pack_patch(const weight_work *t, void *dst, int64_t l, int64_t l1, i
 
 static void pack_patches(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const weight_work *t = work;
-  const int64_t step = few_pixels(t->p->d.xs[1], k1 - k0), tile = t->p->kn->nr;
+  const int64_t step = few_pixels(t->p->d.x_stride[1], k1 - k0), tile = t->p->kn->nr;
   for (int64_t k = k0; k < k1; k += step)
     for (int64_t l = l0; l < l1; l += tile)
       pack_patch(t, (char *)dst + ((l - l0) * (k1 - k0) + (k - k0) * tile) * t->p->es, l, l1, k, fc_min(k1, k + step));
@@ -124,8 +124,9 @@ enum { PIXELS_IN_PLACE = 96, BYTES_IN_PLACE = 2048, ROW_IN_PLACE = 1024 };
 
 static int in_place(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  return p->pointwise && pixels_in_row(p, p->x_rows, d->xs) && pixels_in_row(p, p->dy_rows, d->ys) &&
-         fc_whole_vectors(p->kn, d->icg) && d->xs[4] * p->es < ROW_IN_PLACE && (d->xs[4] + d->ys[4]) * p->es <= BYTES_IN_PLACE;
+  return p->pointwise && pixels_in_row(p, p->x_rows, d->x_stride) && pixels_in_row(p, p->dy_rows, d->y_stride) &&
+         fc_whole_vectors(p->kn, d->icg) && d->x_stride[4] * p->es < ROW_IN_PLACE &&
+         (d->x_stride[4] + d->y_stride[4]) * p->es <= BYTES_IN_PLACE;
 }
 
 /* Are a channel's pixels contiguous, image by image, and enough of them for a run? */
@@ -138,17 +139,17 @@ static int planes(const int64_t rows[3], const int64_t strides[5]) {
  * the end of a run costs each tile about 30 cycles. */
 enum { BLOCK_OF_ROWS = 800 };
 
-static int in_rows(const fc_conv_plan *p) { return p->turned || planes(p->dy_rows, p->d.ys); }
+static int in_rows(const fc_conv_plan *p) { return p->turned || planes(p->dy_rows, p->d.y_stride); }
 
 /* Images that the product takes at a time. */
 static int64_t images(const fc_conv_plan *p) {
-  const int64_t n = p->d.n, most = fc_max(1, BLOCK_OF_ROWS / fc_product3(p->d.out));
+  const int64_t n = p->d.n, most = fc_max(1, BLOCK_OF_ROWS / fc_product3(p->d.y_size));
   return in_rows(p) ? fc_div_up(n, fc_div_up(n, most)) : n;
 }
 
 static fc_product weight_product(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  const int64_t k = images(p) * fc_product3(d->out), n = d->icg * fc_product3(d->ker);
+  const int64_t k = images(p) * fc_product3(d->y_size), n = d->icg * fc_product3(d->ker);
   return (fc_product){.kn = p->kn,
                       .es = p->es,
                       .m = p->turned ? n : d->ocg,
@@ -192,39 +193,41 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
   fc_product prod = weight_product(p);
-  const int64_t es = p->es, per = j->pieces_m * j->pieces_n, g = index / per, step = images(p), pixels = fc_product3(d->out);
+  const int64_t es = p->es, per = j->pieces_m * j->pieces_n, g = index / per, step = images(p), pixels = fc_product3(d->y_size);
   const int64_t m0 = index % per % j->pieces_m * j->piece_m, m1 = fc_min(prod.m, m0 + j->piece_m);
   const int64_t n0 = index % per / j->pieces_m * j->piece_n, n1 = fc_min(prod.n, n0 + j->piece_n);
   const weight_sizes s = sizes(j, &prod);
   char *at = j->workspace + worker * j->scratch, *sums = at + s.rows, *scratch = sums + s.sums;
-  char *result = j->result + (g * d->ocg * d->ws[0] + (p->turned ? n0 * d->ws[0] + m0 * d->ws[1] : m0 * d->ws[0])) * es;
+  char *result = j->result +
+                 (g * d->ocg * d->w_stride[0] + (p->turned ? n0 * d->w_stride[0] + m0 * d->w_stride[1] : m0 * d->w_stride[0])) *
+                     es;
   const int64_t ld = j->piece_n;
   const fc_view out = moved(p) ? (fc_view){.p = sums, .rs = ld, .cs = 1}
-                               : (fc_view){.p = result + n0 * d->ws[1] * es, .rs = d->ws[0], .cs = d->ws[1]},
+                               : (fc_view){.p = result + n0 * d->w_stride[1] * es, .rs = d->w_stride[0], .cs = d->w_stride[1]},
                 none = {0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   for (int64_t i = 0; i < d->n; i += step) {
     const int64_t n = fc_min(step, d->n - i);
-    weight_work t = {p, j->first + (i * d->xs[0] + g * d->icg * d->xs[1]) * es,
-                     j->second + (i * d->ys[0] + g * d->ocg * d->ys[1]) * es};
+    weight_work t = {p, j->first + (i * d->x_stride[0] + g * d->icg * d->x_stride[1]) * es,
+                     j->second + (i * d->y_stride[0] + g * d->ocg * d->y_stride[1]) * es};
     const fc_pack_fn pack_columns = p->turned ? pack_dy : p->pointwise ? pack_x : pack_patches;
     fc_operand a = {.pack = pack_dy, .work = &t, .in_place = in_place(p)};
     fc_operand b = {.pack = pack_columns, .work = &t, .in_place = a.in_place};
     const fc_rows rows = {(const void **)at, pixels, m1 - m0};
     if (in_rows(p)) {
-      const int64_t *strides = p->turned ? d->xs : d->ys;
+      const int64_t *strides = p->turned ? d->x_stride : d->y_stride;
       const void **row = (const void **)at;
       for (int64_t x = 0; x < n; x++)
         for (int64_t m = m0; m < m1; m++) *row++ = (p->turned ? t.x : t.dy) + (x * strides[0] + m * strides[1]) * es;
       a.rows = &rows;
     }
-    if (pixels_in_row(p, p->dy_rows, d->ys)) {
+    if (pixels_in_row(p, p->dy_rows, d->y_stride)) {
       a.at = t.dy;
-      a.step = d->ys[4];
+      a.step = d->y_stride[4];
     }
-    if (p->pointwise && pixels_in_row(p, p->x_rows, d->xs)) {
+    if (p->pointwise && pixels_in_row(p, p->x_rows, d->x_stride)) {
       b.at = t.x;
-      b.step = d->xs[4];
+      b.step = d->x_stride[4];
     }
     prod.k = n * pixels;
     prod.sum = i > 0;
@@ -236,11 +239,11 @@ static void piece(void *ctx, int64_t index, int worker) {
                  .ep = &plain,
                  .first = 1,
                  .last = 1,
-                 .out = {.p = result, .rs = d->ws[p->turned], .cs = d->ws[0]}};
+                 .out = {.p = result, .rs = d->w_stride[p->turned], .cs = d->w_stride[0]}};
   if (!p->turned) {
     int64_t *coff = (int64_t *)scratch;
     int32_t *crun = (int32_t *)(coff + ld);
-    for (int64_t l = n0; l < n1; l++) coff[l - n0] = l % d->icg * d->ws[1] + fc_tap_stride(d, l / d->icg);
+    for (int64_t l = n0; l < n1; l++) coff[l - n0] = l % d->icg * d->w_stride[1] + fc_tap_stride(d, l / d->icg);
     fc_runs(coff, crun, n1 - n0);
     to.out.coff = coff;
     to.out.crun = crun;
@@ -250,11 +253,12 @@ static void piece(void *ctx, int64_t index, int worker) {
 
 static void prepare(fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  merge_rows(d->out, d->ys, p->dy_rows);
+  merge_rows(d->y_size, d->y_stride, p->dy_rows);
   p->pointwise = 1;
-  for (int i = 0; i < 3; i++) p->pointwise &= d->ker[i] == 1 && d->stride[i] == 1 && d->in[i] == d->out[i] && d->pad[i] == 0;
-  merge_rows(d->out, d->xs, p->x_rows);
-  p->turned = p->pointwise && planes(p->x_rows, d->xs) && d->icg > d->ocg;
+  for (int i = 0; i < 3; i++)
+    p->pointwise &= d->ker[i] == 1 && d->stride[i] == 1 && d->x_size[i] == d->y_size[i] && d->pad[i] == 0;
+  merge_rows(d->y_size, d->x_stride, p->x_rows);
+  p->turned = p->pointwise && planes(p->x_rows, d->x_stride) && d->icg > d->ocg;
 }
 
 static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }

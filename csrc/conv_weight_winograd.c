@@ -83,15 +83,15 @@ static void transform_patches(const fc_conv_plan *p, const sizes *s, const char 
                           .columns = s->columns,
                           .rows = side(p),
                           .count = step(p) * (r.n - 1) + side(p),
-                          .src = x + (r.image * d->xs[0] + c * d->xs[1] + r.slice * d->xs[2]) * es,
+                          .src = x + (r.image * d->x_stride[0] + c * d->x_stride[1] + r.slice * d->x_stride[2]) * es,
                           .channels = (int)fc_max(0, fc_min(kn->vl, channels - c)),
-                          .high = d->in[1],
-                          .wide = d->in[2],
+                          .high = d->x_size[1],
+                          .wide = d->x_size[2],
                           .top = d->stride[1] * r.row - d->pad[1],
                           .left = d->stride[2] * r.column - d->pad[2],
-                          .channel = d->xs[1],
-                          .row = d->xs[3],
-                          .pixel = d->xs[4]};
+                          .channel = d->x_stride[1],
+                          .row = d->x_stride[3],
+                          .pixel = d->x_stride[4]};
       fc_wino_strip(p, f);
       const int64_t from = c / kn->nr * kn->nr * n + (t - t0) * kn->nr;
       const fc_wino w = {.strip = strip,
@@ -123,15 +123,15 @@ static void transform_results(const fc_conv_plan *p, const sizes *s, const char 
                             .columns = s->columns,
                             .rows = s->grid.step,
                             .count = s->grid.step * r.n,
-                            .src = dy + (r.image * d->ys[0] + (c + l) * d->ys[1] + r.slice * d->ys[2]) * es,
+                            .src = dy + (r.image * d->y_stride[0] + (c + l) * d->y_stride[1] + r.slice * d->y_stride[2]) * es,
                             .channels = (int)fc_max(0, fc_min(kn->vl, channels - c - l)),
-                            .high = d->out[1],
-                            .wide = d->out[2],
+                            .high = d->y_size[1],
+                            .wide = d->y_size[2],
                             .top = r.row,
                             .left = r.column,
-                            .channel = d->ys[1],
-                            .row = d->ys[3],
-                            .pixel = d->ys[4]};
+                            .channel = d->y_stride[1],
+                            .row = d->y_stride[3],
+                            .pixel = d->y_stride[4]};
         fc_wino_strip(p, f);
         const int64_t from = c * n + (t - t0) * kn->mr;
         const fc_wino w = {.strip = strip,
@@ -158,13 +158,13 @@ void fc_wino_write_filters(const fc_conv_plan *p, int64_t taps, char *vectors, i
   }
   fc_runs(coff, crun, taps);
   /* Filters that lie one after another are turned where they belong, unless vectors would reach beyond the last. */
-  const int there = crun[0] == taps && d->ws[1] == taps && 2 * taps >= kn->vl;
+  const int there = crun[0] == taps && d->w_stride[1] == taps && 2 * taps >= kn->vl;
   char *turned = there ? dw : vectors + fc_round_up(channels, kn->vl) * taps * es;
   for (int64_t c = 0; c < channels; c += kn->vl)
     kn->pack(turned + c * taps * es, (int)taps, (int)taps, vectors + c * taps * es, off, 1, fc_min(kn->vl, channels - c));
   if (there) return;
   if (crun[0] == taps) {
-    for (int64_t c = 0; c < channels; c++) memcpy(dw + c * d->ws[1] * es, turned + c * taps * es, (size_t)(taps * es));
+    for (int64_t c = 0; c < channels; c++) memcpy(dw + c * d->w_stride[1] * es, turned + c * taps * es, (size_t)(taps * es));
     return;
   }
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
@@ -173,7 +173,7 @@ void fc_wino_write_filters(const fc_conv_plan *p, int64_t taps, char *vectors, i
                        .ep = &plain,
                        .first = 1,
                        .last = 1,
-                       .out = {.p = dw, .rs = d->ws[1], .coff = coff, .crun = crun}};
+                       .out = {.p = dw, .rs = d->w_stride[1], .coff = coff, .crun = crun}};
   kn->write(turned, taps, &to);
 }
 
@@ -207,7 +207,7 @@ static block block_of(const fc_conv_call *j, int64_t index) {
 /* Where the filters of a block's row go. */
 static char *filters_at(const fc_conv_call *j, const block *b, int64_t group, int64_t tap, int64_t o) {
   const fc_conv_desc *d = &j->p->d;
-  return j->result + ((group * d->ocg + b->m0 + o) * d->ws[0] + b->n0 * d->ws[1] + tap * d->ws[2]) * j->p->es;
+  return j->result + ((group * d->ocg + b->m0 + o) * d->w_stride[0] + b->n0 * d->w_stride[1] + tap * d->w_stride[2]) * j->p->es;
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
@@ -224,14 +224,14 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   /* The results that do not find this tap in the padding. */
   const int64_t shift = tap * d->dil[0] - d->pad[0], first = fc_max(0, -shift) * s.grid.slice,
-                last = fc_min(d->out[0], d->in[0] - shift) * s.grid.slice, all = fc_max(0, last - first);
+                last = fc_min(d->y_size[0], d->x_size[0] - shift) * s.grid.slice, all = fc_max(0, last - first);
   const int64_t from = first + slice * all / s.slices, to = first + (slice + 1) * all / s.slices;
   if (from >= to) memset(sums, 0, (size_t)s.sums);
   for (int64_t t = from, t1; t < to; t = t1) {
     t1 = fc_min(to, t + s.tiles);
-    transform_patches(p, &s, j->first + (g * d->icg + x.n0) * d->xs[1] * es, x.n, t + shift * s.grid.slice,
+    transform_patches(p, &s, j->first + (g * d->icg + x.n0) * d->x_stride[1] * es, x.n, t + shift * s.grid.slice,
                       t1 + shift * s.grid.slice, v, strip);
-    transform_results(p, &s, j->second + (g * d->ocg + x.m0) * d->ys[1] * es, x.m, t, t1, z, strip);
+    transform_results(p, &s, j->second + (g * d->ocg + x.m0) * d->y_stride[1] * es, x.m, t, t1, z, strip);
     for (int f = 0; f < FC_WINO_FREQUENCIES; f++) {
       const fc_wino_values of = fc_wino_values_of(p, f);
       const fc_block b = {.m = x.m,
@@ -289,6 +289,7 @@ const fc_algorithm fc_conv_weight_winograd_3x3 = {
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino_slow,
+    .tile = fc_wino_tile,
 };
 const fc_algorithm fc_conv_weight_winograd_5x5 = {
     .name = "winograd_2x2_5x5",
@@ -296,6 +297,7 @@ const fc_algorithm fc_conv_weight_winograd_5x5 = {
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino_slow,
+    .tile = fc_wino_tile,
 };
 const fc_algorithm fc_conv_weight_winograd_strided = {
     .name = "winograd_4x4_3x3_stride2",
@@ -303,4 +305,5 @@ const fc_algorithm fc_conv_weight_winograd_strided = {
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino2_slow,
+    .tile = fc_wino_tile,
 };

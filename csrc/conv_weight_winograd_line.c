@@ -38,7 +38,7 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   const int points = points_of(p);
   const int64_t most_ic = fc_min(fc_round_up(d->icg, kn->nr), FC_LINE_BLOCK),
                 most_oc = fc_round_up(fc_min(d->ocg, FC_LINE_BLOCK), kn->mr);
-  sizes s = {.grid = fc_line_tiles(p, points, d->out)};
+  sizes s = {.grid = fc_line_tiles(p, points, d->y_size)};
   s.tiles = fc_max(32, FC_LINE_WEIGHT_BYTES / (points * (most_ic + most_oc) * p->es) / 8 * 8);
   s.tiles = fc_min(s.grid.all, fc_div_up(s.grid.all, fc_div_up(s.grid.all, s.tiles)));
   fc_partition(d->ocg, d->icg, kn->mr, kn->nr, most_oc, most_ic, d->groups * rows(p), nthreads, FC_ONE_PIECE, &s.oc, &s.ic);
@@ -116,18 +116,18 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t n0 = index % per / j->pieces_m * j->piece_n, n = fc_min(d->icg - n0, j->piece_n);
   const int64_t whole = fc_round_up(n, kn->vl), point = fc_wino_stride(m * whole, es);
   char *v = j->workspace + worker * j->scratch, *z = v + s.v, *sums = z + s.z, *strip = sums + s.sums;
-  const source x = {.p = j->first + (g * d->icg + n0) * d->xs[1] * es,
-                    .size = d->in,
-                    .strides = d->xs,
+  const source x = {.p = j->first + (g * d->icg + n0) * d->x_stride[1] * es,
+                    .size = d->x_size,
+                    .strides = d->x_stride,
                     .channels = n,
                     .low = -d->pad[s.grid.axis],
                     .shift = s.grid.axis == 2 ? row * d->dil[1] - d->pad[1] : 0,
                     .lanes = kn->nr,
                     .count = points,
                     .matrix = FC_LINE_PATCHES};
-  const source dy = {.p = j->second + (g * d->ocg + m0) * d->ys[1] * es,
-                     .size = d->out,
-                     .strides = d->ys,
+  const source dy = {.p = j->second + (g * d->ocg + m0) * d->y_stride[1] * es,
+                     .size = d->y_size,
+                     .strides = d->y_stride,
                      .channels = m,
                      .lanes = kn->mr,
                      .count = (int)s.grid.step,
@@ -162,7 +162,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                        .points = points,
                        .count = taps};
     kn->line_from(&w);
-    const int64_t to = (g * d->ocg + m0 + o) * d->ws[0] + n0 * d->ws[1] + fc_tap_stride(d, row * taps);
+    const int64_t to = (g * d->ocg + m0 + o) * d->w_stride[0] + n0 * d->w_stride[1] + fc_tap_stride(d, row * taps);
     fc_wino_write_filters(p, taps, strip, n, j->result + to * es);
   }
 }
@@ -174,16 +174,18 @@ static const char *refuse(const fc_conv_plan *p, int points) {
 }
 
 /* The same for each number of points. */
-#define FC_LINE_ALGORITHM(number)                                                               \
-  static const char *refuse_##number(const fc_conv_plan *p) { return refuse(p, number); }       \
-  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }   \
-  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                 \
-  const fc_algorithm fc_conv_weight_winograd_line_##number = {.name = "winograd_line_" #number, \
-                                                              .refuse = refuse_##number,        \
-                                                              .prepare = prepare_##number,      \
-                                                              .pieces = pieces,                 \
-                                                              .run = piece,                     \
-                                                              .slow = slow_##number};
+#define FC_LINE_ALGORITHM(number)                                                                        \
+  static const char *refuse_##number(const fc_conv_plan *p) { return refuse(p, number); }                \
+  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }            \
+  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                          \
+  static fc_tile_side tile_##number(const fc_conv_plan *p, int i) { return fc_line_tile(p, i, number); } \
+  const fc_algorithm fc_conv_weight_winograd_line_##number = {.name = "winograd_line_" #number,          \
+                                                              .refuse = refuse_##number,                 \
+                                                              .prepare = prepare_##number,               \
+                                                              .pieces = pieces,                          \
+                                                              .run = piece,                              \
+                                                              .slow = slow_##number,                     \
+                                                              .tile = tile_##number};
 FC_LINE_ALGORITHM(6)
 FC_LINE_ALGORITHM(8)
 FC_LINE_ALGORITHM(10)

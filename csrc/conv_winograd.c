@@ -87,7 +87,7 @@ void fc_wino_patches(const fc_conv_call *j, const fc_wino *w, const fc_wino_run 
 
 void fc_wino_write(const fc_conv_call *j, const fc_wino *w, const fc_wino_run *r, int64_t group, int64_t channel) {
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, *ds = p->ds, *as = p->d.as, *dil = p->d.dil, c = group * p->dc + channel, x = r->column;
+  const int64_t es = p->es, *ds = p->ds, *as = p->d.add_stride, *dil = p->d.dil, c = group * p->dc + channel, x = r->column;
   const int64_t to = r->image * ds[0] + c * ds[1] + r->slice * ds[2], more = r->image * as[0] + c * as[1] + r->slice * as[2];
   const int64_t columns = fc_min(w->step * r->n, fc_div_up(p->dst[2] - x, dil[2])),
                 rows = fc_min(w->step, fc_div_up(p->dst[1] - r->row, dil[1]));
@@ -202,11 +202,13 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   const int64_t es = p->es, plane = p->d.ker[1] * p->d.ker[2], taps = fc_product3(p->d.ker), step = fc_filter_step(p),
                 parts = fc_div_up(p->sc, step), together = fc_wino_together(p);
   const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step);
-  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
+  fc_filter_memory rows;
   int order[FC_WINO_TAPS];
   fc_wino_order(p, order);
+  void *part = fc_range_open(p, fc_range_packed(p, j->packed), index);
   for (int64_t l = 0; l < p->dc; l += nr) {
-    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, rows);
+    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.w_stride[0] * es, nr, l, c0, c1, &rows);
+    fc_range_filters(p, &rows, c1 - c0, part);
     for (int64_t i = 0; i < p->d.ker[0]; i++) {
       const int64_t block = i / together * together, k = (fc_min(p->d.ker[0], block + together) - block) * p->sc,
                     kstep = fc_product_kstep(p->kn, k), k_of = (i - block) * p->sc;
@@ -215,7 +217,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
         run = fc_min(c1, k1 - k_of) - c;
         const int64_t at = g * FC_WINO_FREQUENCIES * frequency_elements(p) + block * p->sc * fc_round_up(p->dc, nr) +
                            fc_packed_at(p->dc, nr, l, k0, k1 - k0) + (k_of + c - k0) * nr;
-        const fc_wino t = {.strip = (char *)rows + ((c - c0) * taps + fc_wino_tap(p, i) * plane) * nr * es,
+        const fc_wino t = {.strip = (char *)&rows + ((c - c0) * taps + fc_wino_tap(p, i) * plane) * nr * es,
                            .plane = j->packed + at * es,
                            .columns = taps,
                            .step = fc_wino_step(p),
@@ -226,6 +228,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
       }
     }
   }
+  fc_range_close(p, part);
 }
 
 int fc_wino_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
@@ -310,6 +313,7 @@ const fc_algorithm fc_conv_winograd_3x3 = {
     .pieces = pieces,
     .run = piece,
     .slow = fc_wino_slow,
+    .tile = fc_wino_tile,
 };
 const fc_algorithm fc_conv_winograd_5x5 = {
     .name = "winograd_2x2_5x5",
@@ -319,4 +323,5 @@ const fc_algorithm fc_conv_winograd_5x5 = {
     .pieces = pieces,
     .run = piece,
     .slow = fc_wino_slow,
+    .tile = fc_wino_tile,
 };

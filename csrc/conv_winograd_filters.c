@@ -44,17 +44,18 @@ static int64_t panel_elements(const fc_conv_plan *p) {
 
 static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * fc_div_up(p->dc, p->kn->nr) * panel_elements(p); }
 
-/* The filters of the result channels from l on, to u. */
-static void transform_filters(const fc_conv_plan *p, const char *w, int64_t group, int64_t l, char *u) {
+/* The filters of the result channels from l on, to u; the sums of their magnitudes, to part. */
+static void transform_filters(const fc_conv_plan *p, const char *w, int64_t group, int64_t l, char *u, void *part) {
   const int64_t es = p->es, nr = p->kn->nr, taps = fc_product3(p->d.ker), step = fc_filter_step(p);
-  double rows[FC_FILTER_ROWS * FC_MAX_LANES];
+  fc_filter_memory rows;
   int order[FC_WINO_TAPS];
   fc_wino_order(p, order);
   for (int64_t c = 0; c < p->sc; c += step) {
     const int64_t c1 = fc_min(p->sc, c + step);
-    fc_filter_rows(p, w + group * p->d.ocg * p->d.ws[0] * es, (int)nr, l, c, c1, rows);
+    fc_filter_rows(p, w + group * p->d.ocg * p->d.w_stride[0] * es, (int)nr, l, c, c1, &rows);
+    fc_range_filters(p, &rows, c1 - c, part);
     for (int64_t i = 0; i < p->d.ker[0]; i++) {
-      const fc_wino t = {.strip = (char *)rows + fc_wino_tap(p, i) * p->d.ker[1] * p->d.ker[2] * nr * es,
+      const fc_wino t = {.strip = (char *)&rows + fc_wino_tap(p, i) * p->d.ker[1] * p->d.ker[2] * nr * es,
                          .plane = u + (i * p->sc + c) * nr * es,
                          .columns = taps,
                          .step = fc_wino_step(p),
@@ -64,6 +65,7 @@ static void transform_filters(const fc_conv_plan *p, const char *w, int64_t grou
       p->kn->wino_weights(&t, order);
     }
   }
+  fc_range_close(p, part);
 }
 
 typedef struct pack_call {
@@ -76,7 +78,8 @@ static void pack_piece(void *ctx, int64_t index, int worker) {
   (void)worker;
   const pack_call *j = ctx;
   const int64_t nr = j->p->kn->nr, panels = fc_div_up(j->p->dc, nr);
-  transform_filters(j->p, j->w, index / panels, index % panels * nr, j->packed + index * panel_elements(j->p) * j->p->es);
+  transform_filters(j->p, j->w, index / panels, index % panels * nr, j->packed + index * panel_elements(j->p) * j->p->es,
+                    fc_range_open(j->p, fc_range_packed(j->p, j->packed), index));
 }
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
@@ -125,7 +128,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   if (j->packed)
     u = (char *)j->packed + (t->group * fc_div_up(p->dc, nr) + index) * panel_elements(p) * es;
   else
-    transform_filters(p, j->second, t->group, l, u);
+    transform_filters(p, j->second, t->group, l, u, fc_range_open(p, j->filters, t->group * fc_range_parts(p) + index));
   memset(zeros, 0, (size_t)s->zeros);
   const fc_wino_product product = {.w = t->window,
                                    .t0 = t->t0,
@@ -161,7 +164,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const sizes s = size(j->p, 0);
   (void)nthreads;
   j->scratch = s.strip + s.u + s.m + s.zeros + s.tables;
-  j->shared = FC_WINO_FREQUENCIES * s.patches * j->p->es;
+  j->shared = FC_WINO_FREQUENCIES * s.patches * j->p->es + fc_range_parts_bytes(j->p);
   return fc_div_up(j->p->dc, j->p->kn->nr);
 }
 
@@ -169,6 +172,7 @@ static int execute(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   const int64_t n = pieces(j, nthreads);
   job t = {.call = j, .s = size(p, j->packed != 0)};
+  if (!j->packed) j->filters = (j->workspace + FC_WINO_FREQUENCIES * t.s.patches * p->es);
   int status = FC_OK;
   for (t.group = 0; t.group < p->d.groups; t.group++)
     for (t.t0 = 0; t.t0 < t.s.grid.all && !status; t.t0 = t.t1) {
@@ -201,6 +205,7 @@ const fc_algorithm fc_conv_winograd_filters_3x3 = {
     .pack = pack,
     .pieces = pieces,
     .slow = slow,
+    .tile = fc_wino_tile,
     .execute = execute,
 };
 const fc_algorithm fc_conv_winograd_filters_5x5 = {
@@ -210,5 +215,6 @@ const fc_algorithm fc_conv_winograd_filters_5x5 = {
     .pack = pack,
     .pieces = pieces,
     .slow = slow,
+    .tile = fc_wino_tile,
     .execute = execute,
 };

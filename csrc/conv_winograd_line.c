@@ -16,9 +16,10 @@ const char *fc_line_refuse(const fc_conv_plan *p, int points) {
   const fc_conv_desc *d = &p->d;
   const int axis = fc_line_axis(d);
   if (axis < 0 || d->ker[axis] > points - 1) return "";
+  if (fc_product3(d->ker) > FC_FILTER_ROWS) return "its transform takes kernels of at most 128 taps"; /* see fc_filter_memory */
   for (int i = 0; i < 3; i++) {
     if (i == axis) continue;
-    if (d->stride[i] != 1 || (d->ker[i] == 1 && (d->pad[i] != 0 || d->in[i] != d->out[i]))) return "";
+    if (d->stride[i] != 1 || (d->ker[i] == 1 && (d->pad[i] != 0 || d->x_size[i] != d->y_size[i]))) return "";
   }
   if (d->stride[axis] != 1 || d->dil[axis] != 1) return "stride or dilation is not 1";
   if (d->strict) return "strict precision takes direct algorithms only";
@@ -189,9 +190,11 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   const int64_t all = p->phases[0].k / taps, kstep = fc_product_kstep(kn, all);
   const fc_axis *a = &p->phases[0].ax[axis], *rows = rows_of(p);
   const int turned = a->off[0] > a->off[1];
-  double filters[FC_FILTER_ROWS * FC_MAX_LANES];
+  fc_filter_memory filters;
+  void *part = fc_range_open(p, fc_range_packed(p, j->packed), index);
   for (int64_t l = 0; l < p->dc; l += nr) {
-    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.ws[0] * es, nr, l, c0, c1, filters);
+    fc_filter_rows(p, j->w + g * p->d.ocg * p->d.w_stride[0] * es, nr, l, c0, c1, &filters);
+    fc_range_filters(p, &filters, c1 - c0, part);
     for (int y = 0; y < rows->ntap; y++)
       for (int64_t c = c0, run; c < c1; c += run) {
         const int64_t k = y * p->sc + c, k0 = k / kstep * kstep, k1 = fc_min(all, k0 + kstep);
@@ -199,7 +202,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
         const int64_t at = g * points * point_elements(p) + fc_packed_at(p->dc, nr, l, k0, k1 - k0) + (k - k0) * nr;
         const int64_t first = ((c - c0) * whole + rows->tap[y] * taps + (turned ? taps - 1 : 0)) * nr;
         for (int64_t v = 0; v < nr; v += kn->vl) {
-          const fc_line t = {.from = (char *)filters + (first + v) * es,
+          const fc_line t = {.from = (char *)&filters + (first + v) * es,
                              .matrix = fc_line_matrix(p, FC_LINE_FILTERS),
                              .to = j->packed + (at + v) * es,
                              .from_element = turned ? -nr : nr,
@@ -213,6 +216,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
         }
       }
   }
+  fc_range_close(p, part);
 }
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
@@ -249,7 +253,7 @@ static void results(const fc_conv_call *j, const sizes *s, const fc_line_run *r,
                     int64_t apart, char *strip) {
   const fc_conv_plan *p = j->p;
   const fc_line_grid *g = &s->grid;
-  const int64_t es = p->es, vl = p->kn->vl, c = group * p->dc + channel, *ds = p->ds, *as = p->d.as;
+  const int64_t es = p->es, vl = p->kn->vl, c = group * p->dc + channel, *ds = p->ds, *as = p->d.add_stride;
   const fc_line t = {.from = m,
                      .matrix = fc_line_matrix(p, FC_LINE_RESULTS),
                      .to = strip,
@@ -356,20 +360,22 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
 }
 
 /* The same for each number of points. */
-#define FC_LINE_ALGORITHM(number)                                                             \
-  static const char *refuse_##number(const fc_conv_plan *p) {                                 \
-    return p->d.direction == FC_BWD_WEIGHT ? "" : fc_line_refuse(p, number);                  \
-  }                                                                                           \
-  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); } \
-  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }               \
-  const fc_algorithm fc_conv_winograd_line_##number = {.name = "winograd_line_" #number,      \
-                                                       .refuse = refuse_##number,             \
-                                                       .prepare = prepare_##number,           \
-                                                       .packed = packed_elements,             \
-                                                       .pack = pack,                          \
-                                                       .pieces = pieces,                      \
-                                                       .run = piece,                          \
-                                                       .slow = slow_##number};
+#define FC_LINE_ALGORITHM(number)                                                                        \
+  static const char *refuse_##number(const fc_conv_plan *p) {                                            \
+    return p->d.direction == FC_BWD_WEIGHT ? "" : fc_line_refuse(p, number);                             \
+  }                                                                                                      \
+  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }            \
+  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                          \
+  static fc_tile_side tile_##number(const fc_conv_plan *p, int i) { return fc_line_tile(p, i, number); } \
+  const fc_algorithm fc_conv_winograd_line_##number = {.name = "winograd_line_" #number,                 \
+                                                       .refuse = refuse_##number,                        \
+                                                       .prepare = prepare_##number,                      \
+                                                       .packed = packed_elements,                        \
+                                                       .pack = pack,                                     \
+                                                       .pieces = pieces,                                 \
+                                                       .run = piece,                                     \
+                                                       .slow = slow_##number,                            \
+                                                       .tile = tile_##number};
 FC_LINE_ALGORITHM(6)
 FC_LINE_ALGORITHM(8)
 FC_LINE_ALGORITHM(10)

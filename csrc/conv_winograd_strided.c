@@ -42,12 +42,6 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   return s;
 }
 
-/* Where along an axis the pixels start that the results from one on see. */
-static int64_t source(const fc_conv_plan *p, int axis, int64_t result) {
-  const int64_t pad = p->d.pad[axis], odd = pad & 1;
-  return p->d.direction == FC_BWD_INPUT ? result / 2 + (pad - odd) / 2 - !odd : 2 * result - pad;
-}
-
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
@@ -71,7 +65,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   fc_wino_run r;
   for (int64_t t = t0; t < t1; t += r.n) {
     r = fc_wino_run_at(&s.grid, t, t1);
-    const fc_wino_run from = {r.slice, r.image, source(p, 1, r.row), source(p, 2, r.column), r.n};
+    const fc_wino_run from = {r.slice, r.image, fc_wino2_source(p, 1, r.row), fc_wino2_source(p, 2, r.column), r.n};
     w.from = (t - t0) * s.sc;
     w.tiles = r.n;
     for (int64_t c = 0; c < p->sc; c += kn->vl) {
@@ -139,4 +133,5 @@ const fc_algorithm fc_conv_winograd_strided = {
     .pieces = pieces,
     .run = piece,
     .slow = fc_wino2_slow,
+    .tile = fc_wino_tile,
 };

@@ -18,6 +18,8 @@ static const struct {
 #undef FC_ISA
 };
 
+int fc_version(void) { return FC_VERSION; }
+
 int fc_isa_count(void) { return (int)(sizeof isas / sizeof isas[0]); }
 
 const char *fc_isa_name(int isa) { return isa < 0 || isa >= fc_isa_count() ? 0 : isas[isa].name; }
@@ -33,13 +35,16 @@ const fc_kernels *fc_kernels_of(int isa, int dtype) {
 
 double fc_fma_peak(int isa, int dtype, int64_t count, double *flops) {
   const fc_kernels *kn = fc_kernels_of(isa, dtype);
-  *flops = 0;
-  if (!kn) return -1;
-  double sink[2 * FC_MAX_LANES] = {0};
+  if (flops) *flops = 0;
+  if (!kn || count < 0) return -1;
+  union {
+    float f32[2 * FC_MAX_LANES];
+    double f64[2 * FC_MAX_LANES];
+  } sink = {{0}};
   struct timespec from, to;
   clock_gettime(CLOCK_MONOTONIC, &from);
-  kn->peak(count, sink);
+  kn->peak(count, &sink);
   clock_gettime(CLOCK_MONOTONIC, &to);
-  *flops = 2.0 * (double)count * kn->mr * (kn->nr / kn->vl) * kn->vl;
+  if (flops) *flops = 2.0 * (double)count * kn->mr * (kn->nr / kn->vl) * kn->vl;
   return (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
 }

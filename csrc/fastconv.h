@@ -1,29 +1,55 @@
-/* fastconv: convolution and GEMM kernels. The public C ABI, usable from any language; cffi reads exactly this file.
+/* fastconv: convolution, pooling and GEMM kernels. The public C ABI, usable from any language; cffi reads exactly this file.
  *
- * Nothing here prints, aborts, or keeps mutable state besides the thread pool. Functions that can fail return a status.
- * Sizes and strides are in elements. Arrays of three run over d, h, w: lower ranks have size 1 in front.
+ * Nothing here prints, aborts, or keeps mutable state besides the thread pool. Functions that can fail return a status; a
+ * description (desc) that is none, and an array or a workspace missing where there must be one, are FC_ERROR_ARGUMENT.
+ *
+ * Sizes and strides are in elements. Arrays of three run over d, h, w: lower ranks have size 1 in front. A pointer to an array
+ * is to its first element, the one of index 0 in each dimension, whatever the signs of the strides. Strides of what is read
+ * may be anything, 0 too; no two elements of a result may share a place, and none may lie in an operand. The library cannot
+ * know how long arrays are: that they have the elements which sizes and strides speak of is the caller's to answer for.
+ *
+ * nthreads is the number of threads that a call may use, the caller's among them: below 1 counts as 1, above 256 as 256. A
+ * workspace has the bytes that the function of that name returned for the same number, and any alignment; its contents are
+ * undefined before and after. A plan is not changed by its calls: threads may share it. All functions may be called at any time
+ * from any thread.
  */
 #ifndef FASTCONV_H
 #define FASTCONV_H
 
 #include <stdint.h>
 
+/* Goes up when this file changes so that programs must be compiled again. fc_version: of the library that is loaded. */
+enum { FC_VERSION = 1 };
+int fc_version(void);
+
 enum { FC_OK = 0, FC_ERROR_MEMORY = 1, FC_ERROR_ARGUMENT = 2, FC_ERROR_REFUSED = 3 };
 enum { FC_F32 = 0, FC_F64 = 1 };
 enum { FC_FWD = 0, FC_BWD_INPUT = 1, FC_BWD_WEIGHT = 2 };
 
-/* Instruction sets compiled in, best first. reason is NULL where this CPU runs it. */
+/* Instruction sets compiled in, best first. The name is NULL if there is none of this number; the reason why this CPU cannot
+ * run it is NULL where it can. */
 int fc_isa_count(void);
 const char *fc_isa_name(int isa);
 const char *fc_isa_reason(int isa);
 
-/* The epilogue act(alpha result + beta add + bias); activations are numbered as in fastconv.spec.ACTIVATIONS. */
+/* The epilogue act(alpha result + beta add + bias). p0 is the slope of FC_ACT_LEAKY_RELU; p0 and p1 the limits of FC_ACT_CLIP. */
+enum {
+  FC_ACT_NONE = 0,
+  FC_ACT_RELU = 1,
+  FC_ACT_LEAKY_RELU = 2,
+  FC_ACT_CLIP = 3,
+  FC_ACT_SIGMOID = 4,
+  FC_ACT_TANH = 5,
+  FC_ACT_SILU = 6,
+  FC_ACT_HARDSWISH = 7,
+  FC_ACT_GELU = 8
+};
 typedef struct fc_act {
   int kind;
   double p0, p1;
 } fc_act;
 
-/* One convolution problem. x (n, g icg, in), y (n, g ocg, out), w (g ocg, icg, ker), whatever the direction:
+/* One convolution problem. x (n, g icg, x_size), y (n, g ocg, y_size), w (g ocg, icg, ker), whatever the direction:
  * FC_FWD makes y of x and w, FC_BWD_INPUT makes x of y and w, FC_BWD_WEIGHT makes w of x and y.
  * Strides: x, y and add over (n, channel, d, h, w), w over (out channel, in channel, d, h, w). add is NULL or has the
  * shape of the result; bias is NULL or has one element a channel of the result. */
@@ -35,22 +61,26 @@ typedef struct fc_conv_desc {
   int algorithm;              /* 0: the library chooses; else 1 + the number of the one that runs, however slow it is */
   int64_t limit;              /* 0, or the bytes of scratch that a call on one thread is to stay within */
   int64_t n, groups, icg, ocg;
-  int64_t in[3], out[3], ker[3], stride[3], pad[3], dil[3];
-  int64_t xs[5], ys[5], ws[5], as[5];
+  int64_t x_size[3], y_size[3], ker[3], stride[3], pad[3], dil[3];
+  int64_t x_stride[5], y_stride[5], w_stride[5], add_stride[5];
   fc_act act;
 } fc_conv_desc;
 
 typedef struct fc_conv_plan fc_conv_plan;
 
-/* The algorithms, in the order in which they are asked. One name may stand for several, of different directions. */
+/* The algorithms, in the order in which they are asked. One name may stand for several, of different directions; it is NULL if
+ * there is none of this number. */
 int fc_conv_algorithm_count(void);
 const char *fc_conv_algorithm_name(int algorithm);
 /* NULL if it can compute this, fast or slowly, else why not; empty where it is of another direction. */
 const char *fc_conv_algorithm_refusal(const fc_conv_desc *desc, int algorithm);
 
-/* FC_ERROR_REFUSED: desc names an algorithm that cannot compute it. */
+/* Makes a plan, which knows nothing of desc any more; *plan is NULL where the status is not FC_OK. FC_ERROR_REFUSED: desc names
+ * an algorithm that cannot compute it. */
 int fc_conv_plan_create(const fc_conv_desc *desc, fc_conv_plan **plan);
+/* plan may be NULL. */
 void fc_conv_plan_destroy(fc_conv_plan *plan);
+/* The name of the algorithm that was chosen. */
 const char *fc_conv_plan_algorithm(const fc_conv_plan *plan);
 /* Why this algorithm: one line a candidate, the chosen one last. */
 const char *fc_conv_plan_reason(const fc_conv_plan *plan);
@@ -58,31 +88,37 @@ const char *fc_conv_plan_reason(const fc_conv_plan *plan);
 int64_t fc_conv_plan_workspace(const fc_conv_plan *plan, int nthreads, int packed);
 /* Bytes of the packed weights; 0 where this plan takes them as they are. */
 int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *plan);
-/* The number of threads that are worth waking, at most nthreads. */
+/* The number of threads that are worth waking, at most nthreads and at least 1. */
 int fc_conv_plan_threads(const fc_conv_plan *plan, int nthreads);
+/* Packs weights into memory of fc_conv_plan_packed_bytes, of any alignment, which later calls on any thread only read. */
 int fc_conv_pack(const fc_conv_plan *plan, const void *w, void *packed, int nthreads);
-/* first, second: (x, w), (dy, w) or (x, dy). packed: NULL, or what fc_conv_pack filled (then second is not read). */
+/* Computes the result. first, second: (x, w), (dy, w) or (x, dy). packed: NULL, or what fc_conv_pack filled (then second is not
+ * read). */
 int fc_conv_run(const fc_conv_plan *plan, const void *first, const void *second, const void *packed, const void *bias,
                 const void *add, void *result, void *workspace, int nthreads);
 
 /* out[i] = act(alpha a[i] b[i] + beta c[i] + bias) for batch matrices; a (m, k), b (k, n), c and out (m, n), all with
- * strides over (batch, row, column); bias has n elements. c and bias may be NULL. */
+ * strides over (batch, row, column); bias has n elements, one after another. Sizes are at most 2^31 - 1, and so are the elements
+ * of out; all but k are at least 1. */
 typedef struct fc_gemm_desc {
   int dtype, isa;
   int64_t batch, m, n, k;
-  int64_t as[3], bs[3], cs[3], os[3];
+  int64_t a_stride[3], b_stride[3], c_stride[3], out_stride[3];
   double alpha, beta;
   fc_act act;
 } fc_gemm_desc;
 
+/* Bytes of scratch that run needs with this many threads; -1: desc is not a description. */
 int64_t fc_gemm_workspace(const fc_gemm_desc *desc, int nthreads);
+/* The number of threads that are worth waking, at most nthreads and at least 1. */
 int fc_gemm_threads(const fc_gemm_desc *desc, int nthreads);
+/* c and bias may be NULL; so may a and b where k is 0. */
 int fc_gemm_run(const fc_gemm_desc *desc, const void *a, const void *b, const void *bias, const void *c, void *out,
                 void *workspace, int nthreads);
 
 enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
 
-/* One pooling problem, x (n, c, in) to y (n, c, out): FC_FWD makes y of x; FC_BWD_INPUT makes dx of y, which then is dy,
+/* One pooling problem, x (n, c, x_size) to y (n, c, y_size): FC_FWD makes y of x; FC_BWD_INPUT makes dx of y, which then is dy,
  * and for FC_MAX of x or indices. Along each dimension output o pools the positions o stride - pad + t dil of x, t below ker,
  * as far as they are inside; of each window one has to be. adaptive: it pools those from floor(o in / out) to
  * ceil((o + 1) in / out) instead. FC_AVG divides by divisor or, if that is 0, by the product of the counts: the positions of
@@ -91,7 +127,7 @@ enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
  * Where maxima are located, FC_F32 has at most 2^24 positions in a plane. No array has more than 2^31 - 1 elements. */
 typedef struct fc_pool_desc {
   int kind, direction, dtype, isa, indices, adaptive, count_pad;
-  int64_t n, c, in[3], out[3], ker[3], stride[3], pad[3], pad_end[3], dil[3];
+  int64_t n, c, x_size[3], y_size[3], ker[3], stride[3], pad[3], pad_end[3], dil[3];
   double divisor;
 } fc_pool_desc;
 
@@ -102,9 +138,12 @@ typedef struct fc_pool_strides {
 
 typedef struct fc_pool_plan fc_pool_plan;
 
+/* As for convolutions. */
 int fc_pool_plan_create(const fc_pool_desc *desc, fc_pool_plan **plan);
 void fc_pool_plan_destroy(fc_pool_plan *plan);
+/* Bytes of scratch that run needs with these strides and this many threads. */
 int64_t fc_pool_plan_workspace(const fc_pool_plan *plan, const fc_pool_strides *strides, int nthreads);
+/* The number of threads that are worth waking, at most nthreads and at least 1. */
 int fc_pool_plan_threads(const fc_pool_plan *plan, int nthreads);
 /* Arrays that the direction does not have are NULL. FC_ERROR_ARGUMENT if one that it has is; also, and then with some dx, if
  * given indices are not all inside a channel plane. */
@@ -116,16 +155,16 @@ void fc_set_flush_denormals(int on);
 int fc_get_flush_denormals(void);
 
 /* Threads that the pool has started and not lost. */
-int fc_pool_size(void);
+int fc_worker_count(void);
 
 /* Runs npieces pieces of about work steps on the pool, each of which, down to depth, runs as many inside it. calls[i]
- * counts the runs of piece i, *threads the workers that joined, *flushed the pieces that saw denormals flushed. Returns
- * how often a promise of the pool was broken. */
+ * counts the runs of piece i, *threads the workers that joined, *flushed the pieces that saw denormals flushed; each of the
+ * three may be NULL. Returns how often a promise of the pool was broken. */
 int64_t fc_selftest_threads(int nthreads, int64_t npieces, int64_t work, int depth, int32_t *calls, int64_t *threads,
                             int64_t *flushed);
 
 /* Seconds for count register-only fused multiply-adds on this thread's core, for the peak that benchmarks quote;
- * flops receives how many floating-point operations they were. */
+ * flops, if not NULL, receives how many floating-point operations they were. -1, and 0, if isa, dtype or count are none. */
 double fc_fma_peak(int isa, int dtype, int64_t count, double *flops);
 
 #endif

@@ -16,19 +16,10 @@
 /* The largest tile of any ISA and dtype: what fixed-size tables on the stack are made for. */
 #define FC_MAX_LANES 64
 
-#define FC_ALIGN 64
+/* The most bytes that the lanes of a panel take at one depth. */
+#define FC_MAX_TILE 128
 
-enum {
-  FC_ACT_NONE,
-  FC_ACT_RELU,
-  FC_ACT_LEAKY,
-  FC_ACT_CLIP,
-  FC_ACT_SIGMOID,
-  FC_ACT_TANH,
-  FC_ACT_SILU,
-  FC_ACT_HARDSWISH,
-  FC_ACT_GELU
-};
+#define FC_ALIGN 64
 
 /* A matrix in memory: element (i, j) at p[(roff ? roff[i] : i rs) + (coff ? coff[j] : j cs)], in elements.
  * With coff, crun[j] says how many columns from j on lie next to each other. */
@@ -62,9 +53,10 @@ typedef struct fc_block {
   fc_view out, add;          /* add.p may be NULL */
   const fc_epilogue *ep;     /* bias pointers at this block's first row / column */
   int first, last;           /* first: out is not read; last: the epilogue is applied */
-  /* dots, mix: a and b as they are, rows so far apart; a's elements (of mix) by steps. block: if not 0, lanes of a (b) lie
+  /* dots, mix: a and b as they are, rows so far apart; a's elements (of mix) by steps. block: of a and b in place lanes lie
    * next to each other instead of in panels, and the next k's a_step (b_row) further. */
   int64_t a_row, a_step, b_row;
+  int a_in_place, b_in_place;
   const char *next[2];       /* block: what of a and b is read after this block, so many bytes; NULL and 0 if unknown */
   int64_t ahead[2];
 } fc_block;
@@ -181,6 +173,41 @@ typedef struct fc_wino {
 
 /* Points of a one-dimensional Winograd transform, at most. */
 #define FC_LINE_POINTS 10
+
+/* Pixels, pixel elements apart: to[i] is the sum of the magnitudes of so many channels, channel elements apart. */
+typedef struct fc_norms {
+  const void *src;
+  int64_t pixel, channel, count, channels;
+  void *to;
+} fc_norms;
+
+/* Results of a tile along a side, at most. */
+#define FC_LOOK_STEP 9
+
+/* A side of a tile: step results of side pixels, spread apart. Pixel k is read by the results whose bits readers[k] has;
+ * middle: of each result's pixels one. */
+typedef struct fc_look_side {
+  int64_t step, side, spread;
+  int readers[FC_LINE_POINTS], middle[FC_LOOK_STEP];
+} fc_look_side;
+
+/* Tiles of one row, the first one's pixels from column first on, then hop columns further for each. whole, most: of each column
+ * the sum over the tile's rows, of which so many were read, and the largest; windows: for each row of results the sum over the
+ * rows that it reads, row elements apart. Where the sum over a tile is not within low and high, or one pixel holds more than 8
+ * parts in 9 of it, all its results are flagged; else those that hold less than a part of 1 / ratio. left: columns of results
+ * that exist. count: of flags that are new.
+ */
+typedef struct fc_look {
+  const fc_look_side *side;
+  const void *whole, *most, *windows;
+  int64_t read, row, size, first, hop, tiles, left;
+  int rows;
+  double low, high, ratio;
+  unsigned char *flags;
+  const int64_t *flag_at;     /* of each row of results; flag_step from column to column */
+  int64_t flag_step;
+  int64_t *count;
+} fc_look;
 
 /* Tiles of count values of vectors, and their values at the points, by a matrix of a row a point, FC_LINE_POINTS apart:
  * element i of tile n is at from[i from_element + n from_tile], to likewise. */

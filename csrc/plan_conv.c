@@ -5,6 +5,7 @@
  * same taps, and among themselves form a dense convolution. A transposed convolution is backward-input. */
 #include <stdio.h>
 
+#include "check.h"
 #include "conv.h"
 
 /* The algorithms, in the order in which they are asked; the last of a direction neither refuses nor is slow. */
@@ -36,90 +37,135 @@ static const fc_algorithm *const candidates[] = {
     &fc_conv_weight_pixels,
 };
 
-static int floor_mod(int64_t a, int64_t b) { return (int)(((a % b) + b) % b); }
+/* What lies between the elements of an array, by padding, stride and dilation, is limited as in fastconv.spec. */
+enum { MOST_PADDED = 1 << 18, MOST_PHASES = 1 << 18 };
 
-/* Forward: one phase, which has every tap. */
-static void forward_axis(fc_axis *a, const fc_conv_desc *d, int i) {
-  a->count = d->out[i];
-  a->src_step = d->stride[i];
-  a->dst_base = 0;
-  a->dst_step = 1;
-  a->ntap = 0;
-  for (int64_t t = 0; t < d->ker[i]; t++) {
-    a->tap[a->ntap] = (int32_t)t;
-    a->off[a->ntap++] = (int32_t)(t * d->dil[i] - d->pad[i]);
-  }
+/* Phases along an axis, and of all. */
+static int64_t axis_phases(const fc_conv_desc *d, int i) {
+  return d->direction == FC_BWD_INPUT ? fc_min(d->stride[i], d->x_size[i]) : 1;
 }
 
-/* Backward-input, remainder r: input position r + s j is read by output position j + (r + pad - t dil) / s. */
-static void phase_axis(fc_axis *a, const fc_conv_desc *d, int i, int64_t r) {
-  const int64_t s = d->stride[i];
-  a->count = r < d->in[i] ? (d->in[i] - r + s - 1) / s : 0;
-  a->src_step = 1;
-  a->dst_base = r;
-  a->dst_step = s;
-  a->ntap = 0;
-  for (int64_t t = 0; t < d->ker[i]; t++) {
-    const int64_t o = r + d->pad[i] - t * d->dil[i];
-    if (floor_mod(o, s)) continue;
-    a->tap[a->ntap] = (int32_t)t;
-    a->off[a->ntap++] = (int32_t)((o - floor_mod(o, s)) / s);
+static int64_t all_phases(const fc_conv_desc *d) { return axis_phases(d, 0) * axis_phases(d, 1) * axis_phases(d, 2); }
+
+/* The phases of an axis and their taps, of which each is in one phase at most. Forward there is one, which has every tap.
+ * Backward-input, position r + s j is read by output position j + (r + pad - t dil) / s for each tap t that leaves no rest. */
+static void make_axis(fc_axis *phases, int32_t *taps, const fc_conv_desc *d, int i) {
+  const int back = d->direction == FC_BWD_INPUT;
+  const int64_t count = axis_phases(d, i), s = back ? d->stride[i] : 1, pad = d->pad[i], dil = d->dil[i];
+  for (int64_t r = 0; r < count; r++)
+    phases[r] = back ? (fc_axis){.count = fc_div_up(d->x_size[i] - r, s), .src_step = 1, .dst_base = r, .dst_step = s}
+                     : (fc_axis){.count = d->y_size[i], .src_step = d->stride[i], .dst_step = 1};
+  /* First only counted. */
+  for (int place = 0; place < 2; place++) {
+    for (int64_t t = 0; t < d->ker[i]; t++) {
+      const int64_t at = t * dil - pad, r = (at % s + s) % s;
+      if (r >= count) continue;
+      fc_axis *a = &phases[r];
+      if (place) {
+        a->tap[a->ntap] = (int32_t)t;
+        a->off[a->ntap] = (int32_t)(back ? (r - at) / s : at);
+      }
+      a->ntap++;
+    }
+    for (int64_t r = 0; r < count && !place; r++) {
+      phases[r].tap = taps;
+      phases[r].off = taps + phases[r].ntap;
+      taps += 2 * phases[r].ntap;
+      phases[r].ntap = 0;
+    }
   }
 }
 
 static int make_phases(fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  const int back = d->direction == FC_BWD_INPUT;
-  const int64_t most = back ? fc_product3(d->stride) : 1, taps = 2 * (d->ker[0] + d->ker[1] + d->ker[2]);
-  p->phases = calloc((size_t)most, sizeof(fc_phase));
-  p->taps = malloc((size_t)(most * taps) * sizeof(int32_t));
-  if (!p->phases || !p->taps) return FC_ERROR_MEMORY;
-  for (int64_t r = 0; r < most; r++) {
-    fc_phase *ph = &p->phases[p->nphase];
-    int32_t *list = p->taps + p->nphase * taps;
-    const int64_t rest[3] = {r / (d->stride[1] * d->stride[2]), r / d->stride[2] % d->stride[1], r % d->stride[2]};
-    ph->pixels = d->n;
-    ph->k = p->sc;
-    for (int i = 0; i < 3; i++) {
-      fc_axis *a = &ph->ax[i];
-      a->tap = list;
-      a->off = list + d->ker[i];
-      list += 2 * d->ker[i];
-      if (back)
-        phase_axis(a, d, i, rest[i]);
-      else
-        forward_axis(a, d, i);
-      ph->pixels *= a->count;
-      ph->k *= a->ntap;
-    }
-    if (!ph->pixels) continue;
-    p->nphase++;
+  const int64_t *ker = d->ker, high = axis_phases(d, 1), wide = axis_phases(d, 2), deep = axis_phases(d, 0);
+  fc_axis *axes = malloc((size_t)(deep + high + wide) * sizeof *axes);
+  p->phases = malloc((size_t)all_phases(d) * sizeof *p->phases);
+  p->taps = malloc((size_t)(2 * (ker[0] + ker[1] + ker[2])) * sizeof *p->taps);
+  if (!axes || !p->phases || !p->taps) {
+    free(axes);
+    return FC_ERROR_MEMORY;
   }
+  make_axis(axes, p->taps, d, 0);
+  make_axis(axes + deep, p->taps + 2 * ker[0], d, 1);
+  make_axis(axes + deep + high, p->taps + 2 * (ker[0] + ker[1]), d, 2);
+  for (p->nphase = 0; p->nphase < all_phases(d); p->nphase++) {
+    fc_phase *ph = &p->phases[p->nphase];
+    *ph = (fc_phase){
+        .ax = {axes[p->nphase / wide / high], axes[deep + p->nphase / wide % high], axes[deep + high + p->nphase % wide]},
+        .k = p->sc,
+        .pixels = d->n};
+    for (int i = 0; i < 3; i++) {
+      ph->pixels *= ph->ax[i].count;
+      ph->k *= ph->ax[i].ntap;
+    }
+  }
+  free(axes);
   return FC_OK;
 }
 
 static double macs(const fc_conv_desc *d) {
-  return (double)d->n * d->groups * d->icg * d->ocg * fc_product3(d->ker) *
-         fc_product3(d->direction == FC_BWD_INPUT ? d->in : d->out) / (d->direction == FC_BWD_INPUT ? fc_product3(d->stride) : 1);
+  const int back = d->direction == FC_BWD_INPUT;
+  const double all = (double)d->n * d->groups * d->icg * d->ocg * fc_product3(d->ker) * fc_product3(back ? d->x_size : d->y_size);
+  return back ? all / ((double)d->stride[0] * d->stride[1] * d->stride[2]) : all;
+}
+
+static int number_of(const fc_algorithm *a) {
+  int i = 0;
+  while (candidates[i] != a) i++;
+  return 1 + i;
 }
 
 enum { ALGORITHMS = sizeof candidates / sizeof candidates[0] };
+
+/* Whether the arrays' strides are such as an algorithm asks for: why not, or NULL. */
+static const char *refuse_strides(const fc_conv_plan *p, int asked) {
+  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.has_add ? p->d.add_stride : ds;
+  if (asked & FC_SOURCE_CHANNELS && ss[1] != 1) return "the channels are not contiguous";
+  if (asked & FC_RESULT_CHANNELS && ds[1] != 1) return "the channels are not contiguous";
+  if (asked & FC_ADD_CHANNELS && as[1] != 1) return "the channels are not contiguous";
+  if (asked & FC_RESULT_PIXELS && (ds[4] != 1 || as[4] != 1)) return "the pixels of the result are not contiguous";
+  if (asked & FC_SOURCE_AHEAD && !fc_between(ss[4], 0, FC_PIXELS_APART)) return "pixels run backwards or lie far apart";
+  return 0;
+}
+
+/* Why an algorithm cannot compute this plan, or NULL. */
+static const char *refusal(const fc_algorithm *a, const fc_conv_plan *p) {
+  const char *reason = a->refuse(p);
+  return reason ? reason : refuse_strides(p, a->strides);
+}
+
+/* The plan that a tile's results are computed by where its values are too far apart. Its form of the weights must not depend
+ * on strides, as they may come packed. */
+static int make_direct(const fc_conv_desc *d, fc_conv_plan **direct) {
+  fc_conv_desc to = *d;
+  to.algorithm = number_of(d->direction == FC_BWD_WEIGHT ? &fc_conv_weight_pixels : &fc_conv_pixels);
+  return fc_conv_plan_create(&to, direct);
+}
 
 /* Gives the plan its algorithm: the one asked for by name, or the first that can, should, and keeps within the limit; if
  * none does, the last that can and should. */
 static int choose(fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
+  fc_conv_plan *direct = 0;
   char *why = p->reason;
   size_t left = sizeof p->reason;
   for (int i = 0; i < ALGORITHMS; i++) {
     const fc_algorithm *a = candidates[i];
     if (d->algorithm && d->algorithm != i + 1) continue;
-    const char *reason = a->refuse(p);
+    const char *reason = refusal(a, p);
     if (!reason && a->slow && !d->algorithm) reason = a->slow(p);
     int n = 0;
     if (!reason) {
       p->algorithm = a;
+      p->direct = 0;
       if (a->prepare) a->prepare(p);
+      if (a->tile) {
+        const int status = direct ? FC_OK : make_direct(d, &direct);
+        if (status) return status;
+        p->direct = direct;
+        fc_range_prepare(p);
+      }
       const int64_t bytes = fc_conv_plan_workspace(p, 1, d->packed);
       if (d->algorithm || !d->limit || bytes <= d->limit) break;
       n = snprintf(why, left, "%s: refused, it takes %lld bytes of scratch and the limit is %lld\n", a->name, (long long)bytes,
@@ -131,42 +177,93 @@ static int choose(fc_conv_plan *p) {
     why += wrote;
     left -= wrote;
   }
+  if (p->direct != direct) fc_conv_plan_destroy(direct);
   if (!p->algorithm) return FC_ERROR_REFUSED;
   snprintf(why, left, "%s%s", p->algorithm->name, d->algorithm ? ": asked for by name" : "");
   return FC_OK;
 }
 
-/* All that does not need memory. */
+/* Whether a step or tap along an axis goes nowhere that 32 bits cannot say: positions of the padded source, offsets of taps,
+ * and what is between any two of them. */
+static int axis_known(const fc_conv_desc *d, int i) {
+  const int64_t numbers[] = {d->x_size[i], d->y_size[i], d->ker[i], d->stride[i], d->dil[i]};
+  for (int k = 0; k < 5; k++)
+    if (!fc_between(numbers[k], 1, FC_MOST)) return 0;
+  if (!fc_between(d->pad[i], -FC_MOST, FC_MOST)) return 0;
+  /* Two products of two numbers below 2^31, and less. */
+  return d->x_size[i] + llabs(d->pad[i]) + (d->y_size[i] - 1) * d->stride[i] + (d->ker[i] - 1) * d->dil[i] <= FC_MOST;
+}
+
+/* Whether copies of the padded source, and tables for it, are in proportion to the arrays: they may have so many positions. */
+static int in_proportion(const fc_conv_desc *d) {
+  double padded = 1, arrays = (double)fc_product3(d->x_size) + (double)fc_product3(d->y_size);
+  for (int i = 0; i < 3; i++) padded *= (double)((d->y_size[i] - 1) * d->stride[i] + (d->ker[i] - 1) * d->dil[i] + 1);
+  return padded <= MOST_PADDED + 16 * arrays && all_phases(d) <= MOST_PHASES;
+}
+
+/* Whether the address of every position that taps of an array name, in the padding or not, is a sum that 64 bits hold. */
+static int strides_known(const int64_t strides[5], const int64_t reach[5]) {
+  double far = 0;
+  for (int i = 0; i < 5; i++) far += fabs((double)strides[i]) * (double)reach[i];
+  return far < 0x1p59;
+}
+
+/* All that does not need memory; a description is looked at whole, before it is computed with. */
 static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
   memset(p, 0, sizeof *p);
+  if (!d) return FC_ERROR_ARGUMENT;
   const fc_kernels *kn = fc_kernels_of(d->isa, d->dtype);
-  if (!kn || d->n < 1 || d->groups < 1 || d->icg < 1 || d->ocg < 1 || d->direction < FC_FWD || d->direction > FC_BWD_WEIGHT)
+  const int weight = d->direction == FC_BWD_WEIGHT;
+  if (!kn || !fc_between(d->direction, FC_FWD, FC_BWD_WEIGHT) || !fc_between(d->algorithm, 0, ALGORITHMS) || d->limit < 0 ||
+      !fc_act_known(&d->act) || (weight && (d->has_bias || d->has_add || d->act.kind != FC_ACT_NONE)))
     return FC_ERROR_ARGUMENT;
-  if (d->algorithm < 0 || d->algorithm > ALGORITHMS) return FC_ERROR_ARGUMENT;
   for (int i = 0; i < 3; i++)
-    if (d->in[i] < 1 || d->out[i] < 1 || d->ker[i] < 1 || d->stride[i] < 1 || d->dil[i] < 1) return FC_ERROR_ARGUMENT;
+    if (!axis_known(d, i)) return FC_ERROR_ARGUMENT;
+  const int64_t x[] = {d->n, d->groups, d->icg, d->x_size[0], d->x_size[1], d->x_size[2]};
+  const int64_t y[] = {d->n, d->groups, d->ocg, d->y_size[0], d->y_size[1], d->y_size[2]};
+  const int64_t w[] = {d->groups, d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
+  if (!fc_elements(x, 6) || !fc_elements(y, 6) || !fc_elements(w, 6) || !in_proportion(d)) return FC_ERROR_ARGUMENT;
+  const int back = d->direction == FC_BWD_INPUT;
+  const int64_t x5[] = {d->n, d->groups * d->icg, d->x_size[0], d->x_size[1], d->x_size[2]};
+  const int64_t y5[] = {d->n, d->groups * d->ocg, d->y_size[0], d->y_size[1], d->y_size[2]};
+  const int64_t w5[] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
   p->d = *d;
+  if (!d->has_add) memset(p->d.add_stride, 0, sizeof p->d.add_stride);
+  d = &p->d;
+  if (!fc_settle(p->d.x_stride, x5, 5) || !fc_settle(p->d.y_stride, y5, 5) || !fc_settle(p->d.w_stride, w5, 5) ||
+      !fc_settle(p->d.add_stride, back ? x5 : y5, 5) ||
+      !(weight ? fc_apart(d->w_stride, w5, 5)
+        : back ? fc_apart(d->x_stride, x5, 5)
+               : fc_apart(d->y_stride, y5, 5)))
+    return FC_ERROR_ARGUMENT;
+  const int64_t image[] = {d->n, d->groups * fc_max(d->icg, d->ocg), FC_MOST, FC_MOST, FC_MOST};
+  const int64_t filters[] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
+  if (!strides_known(d->x_stride, image) || !strides_known(d->y_stride, image) || !strides_known(d->w_stride, filters) ||
+      (d->has_add && !strides_known(d->add_stride, image)))
+    return FC_ERROR_REFUSED;
   p->kn = kn;
   p->es = d->dtype == FC_F32 ? 4 : 8;
-  const int back = d->direction == FC_BWD_INPUT;
   p->sc = back ? d->ocg : d->icg;
   p->dc = back ? d->icg : d->ocg;
-  p->wm = d->ws[back ? 1 : 0];
-  p->wk = d->ws[back ? 0 : 1];
-  memcpy(p->src, back ? d->out : d->in, sizeof p->src);
-  memcpy(p->dst, back ? d->in : d->out, sizeof p->dst);
-  memcpy(p->ss, back ? d->ys : d->xs, sizeof p->ss);
-  memcpy(p->ds, back ? d->xs : d->ys, sizeof p->ds);
+  p->wm = d->w_stride[back ? 1 : 0];
+  p->wk = d->w_stride[back ? 0 : 1];
+  memcpy(p->src, back ? d->y_size : d->x_size, sizeof p->src);
+  memcpy(p->dst, back ? d->x_size : d->y_size, sizeof p->dst);
+  memcpy(p->ss, back ? d->y_stride : d->x_stride, sizeof p->ss);
+  memcpy(p->ds, back ? d->x_stride : d->y_stride, sizeof p->ds);
   return FC_OK;
 }
 
 int fc_conv_algorithm_count(void) { return ALGORITHMS; }
 
-const char *fc_conv_algorithm_name(int algorithm) { return candidates[algorithm]->name; }
+const char *fc_conv_algorithm_name(int algorithm) {
+  return fc_between(algorithm, 0, ALGORITHMS - 1) ? candidates[algorithm]->name : 0;
+}
 
 const char *fc_conv_algorithm_refusal(const fc_conv_desc *d, int algorithm) {
   fc_conv_plan p;
-  return describe(&p, d) ? "the description is not one" : candidates[algorithm]->refuse(&p);
+  if (!fc_between(algorithm, 0, ALGORITHMS - 1)) return "there is no such algorithm";
+  return describe(&p, d) ? "the description is not one" : refusal(candidates[algorithm], &p);
 }
 
 int fc_conv_plan_create(const fc_conv_desc *d, fc_conv_plan **out) {
@@ -185,6 +282,7 @@ int fc_conv_plan_create(const fc_conv_desc *d, fc_conv_plan **out) {
 
 void fc_conv_plan_destroy(fc_conv_plan *p) {
   if (!p) return;
+  fc_conv_plan_destroy(p->direct);
   free(p->phases);
   free(p->taps);
   free(p);
@@ -194,39 +292,68 @@ const char *fc_conv_plan_algorithm(const fc_conv_plan *p) { return p->algorithm-
 
 const char *fc_conv_plan_reason(const fc_conv_plan *p) { return p->reason; }
 
-int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *p) {
-  return p->algorithm->packed ? p->algorithm->packed(p) * p->es + FC_ALIGN : 0;
+int64_t fc_conv_own_packed_bytes(const fc_conv_plan *p) {
+  if (!p->algorithm->packed) return 0;
+  return fc_round_up(p->algorithm->packed(p) * p->es, FC_ALIGN) + (p->direct ? fc_range_parts_bytes(p) : 0) + FC_ALIGN;
 }
 
-int fc_conv_plan_threads(const fc_conv_plan *p, int nthreads) { return macs(&p->d) < FC_SERIAL_MACS ? 1 : nthreads; }
+int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *p) {
+  return fc_conv_own_packed_bytes(p) + (p->direct ? fc_conv_own_packed_bytes(p->direct) : 0);
+}
+
+int fc_conv_plan_threads(const fc_conv_plan *p, int nthreads) {
+  return macs(&p->d) < FC_SERIAL_MACS ? 1 : fc_usable_threads(nthreads);
+}
+
+int64_t fc_conv_own_workspace(const fc_conv_plan *p, int nthreads, int packed) {
+  fc_conv_call call = {.p = p};
+  nthreads = fc_usable_threads(nthreads);
+  p->algorithm->pieces(&call, nthreads);
+  const int64_t weights = packed || p->algorithm->execute ? 0 : fc_round_up(fc_conv_own_packed_bytes(p), FC_ALIGN);
+  return weights + call.shared + nthreads * call.scratch + 2 * FC_ALIGN;
+}
 
 int64_t fc_conv_plan_workspace(const fc_conv_plan *p, int nthreads, int packed) {
-  fc_conv_call call = {.p = p};
-  p->algorithm->pieces(&call, nthreads);
-  const int64_t weights = packed || p->algorithm->execute ? 0 : fc_round_up(fc_conv_plan_packed_bytes(p), FC_ALIGN);
-  return weights + call.shared + fc_max(1, nthreads) * call.scratch + 2 * FC_ALIGN;
+  const int64_t own = fc_conv_own_workspace(p, nthreads, packed);
+  if (!p->direct) return own;
+  return fc_range_workspace(p, nthreads) + fc_max(own, fc_conv_own_workspace(p->direct, nthreads, packed));
 }
 
 int fc_conv_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
-  return p->algorithm->pack ? p->algorithm->pack(p, w, fc_aligned(packed), nthreads) : FC_OK;
+  if (!p->algorithm->pack) return FC_OK;
+  if (!w || !packed) return FC_ERROR_ARGUMENT;
+  nthreads = fc_usable_threads(nthreads);
+  const int status = p->algorithm->pack(p, w, fc_aligned(packed), nthreads);
+  return status || !p->direct ? status : fc_conv_pack(p->direct, w, (char *)packed + fc_conv_own_packed_bytes(p), nthreads);
+}
+
+int fc_conv_own_run(fc_conv_call *call, const void *packed, int nthreads) {
+  const fc_conv_plan *p = call->p;
+  if (p->algorithm->execute) {
+    call->packed = packed ? fc_aligned((void *)packed) : 0;
+    if (packed && p->direct) call->filters = fc_range_packed(p, call->packed);
+    return p->algorithm->execute(call, nthreads);
+  }
+  if (p->algorithm->packed) {
+    if (!packed) {
+      packed = call->workspace;
+      const int status = p->algorithm->pack(p, call->second, call->workspace, nthreads);
+      if (status) return status;
+      call->workspace += fc_round_up(fc_conv_own_packed_bytes(p), FC_ALIGN);
+    }
+    call->packed = fc_aligned((void *)packed);
+    if (p->direct) call->filters = fc_range_packed(p, call->packed);
+  }
+  return fc_parallel_for(nthreads, p->algorithm->pieces(call, nthreads), p->algorithm->run, call);
 }
 
 int fc_conv_run(const fc_conv_plan *p, const void *first, const void *second, const void *packed, const void *bias,
                 const void *add, void *result, void *workspace, int nthreads) {
+  if (!first || !(second || (packed && p->algorithm->packed)) || (p->d.has_bias && !bias) || (p->d.has_add && !add) || !result ||
+      !workspace)
+    return FC_ERROR_ARGUMENT;
+  nthreads = fc_usable_threads(nthreads);
   fc_conv_call call = {
       .p = p, .first = first, .second = second, .bias = bias, .add = add, .result = result, .workspace = fc_aligned(workspace)};
-  if (p->algorithm->execute) {
-    call.packed = packed ? fc_aligned((void *)packed) : 0;
-    return p->algorithm->execute(&call, nthreads);
-  }
-  if (p->algorithm->packed) {
-    if (!packed) {
-      packed = call.workspace;
-      int status = fc_conv_pack(p, second, call.workspace, nthreads);
-      if (status) return status;
-      call.workspace += fc_round_up(fc_conv_plan_packed_bytes(p), FC_ALIGN);
-    }
-    call.packed = fc_aligned((void *)packed);
-  }
-  return fc_parallel_for(nthreads, p->algorithm->pieces(&call, nthreads), p->algorithm->run, &call);
+  return (p->direct ? fc_range_run : fc_conv_own_run)(&call, packed, nthreads);
 }

@@ -5,7 +5,9 @@
 #include "threads.h"
 
 /* Below this many elements on the larger side a second thread costs more than it brings. */
+#ifndef FC_SERIAL_POOL
 #define FC_SERIAL_POOL (64 * 1024)
+#endif
 
 /* Elements on the larger side of a piece. */
 #define FC_PIECE_POOL (32 * 1024)
@@ -76,7 +78,7 @@ static int64_t larger(const fc_pool_plan *p, int axis) { return fc_max(p->axis[a
 
 /* Window o along dimension i: the positions that it pools are in [from, to). Returns how many count. */
 static inline int64_t window(const fc_pool_desc *d, int i, int64_t o, int64_t *from, int64_t *to) {
-  const int64_t in = d->in[i], out = d->out[i], dil = d->dil[i];
+  const int64_t in = d->x_size[i], out = d->y_size[i], dil = d->dil[i];
   if (d->adaptive) {
     *from = o * in / out;
     *to = fc_div_up((o + 1) * in, out);
@@ -90,7 +92,7 @@ static inline int64_t window(const fc_pool_desc *d, int i, int64_t o, int64_t *f
 
 /* Every window has an element. */
 static int windows_hold(const fc_pool_desc *d, int i) {
-  for (int64_t o = 0; o < d->out[i]; o++) {
+  for (int64_t o = 0; o < d->y_size[i]; o++) {
     int64_t from, to;
     window(d, i, o, &from, &to);
     if (from >= to) return 0;
@@ -100,10 +102,10 @@ static int windows_hold(const fc_pool_desc *d, int i) {
 
 /* The outputs that each input position is in: those that end after it, up to the last that starts before. dil is 1. */
 static void find_around(const fc_pool_desc *d, int i, int64_t *from, int64_t *to) {
-  const int64_t out = d->out[i];
+  const int64_t out = d->y_size[i];
   int64_t first = 0, last = 0, end, start, unused;
   window(d, i, 0, &start, &end);
-  for (int64_t at = 0; at < d->in[i]; at++) {
+  for (int64_t at = 0; at < d->x_size[i]; at++) {
     while (first < out && end <= at)
       if (++first < out) window(d, i, first, &unused, &end);
     while (last < out && start <= at)
@@ -115,7 +117,8 @@ static void find_around(const fc_pool_desc *d, int i, int64_t *from, int64_t *to
 
 static int valid(const fc_pool_desc *d) {
   const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT;
-  const int64_t x[] = {d->n, d->c, d->in[0], d->in[1], d->in[2]}, y[] = {d->n, d->c, d->out[0], d->out[1], d->out[2]};
+  const int64_t x[] = {d->n, d->c, d->x_size[0], d->x_size[1], d->x_size[2]},
+                y[] = {d->n, d->c, d->y_size[0], d->y_size[1], d->y_size[2]};
   if (!fc_between(d->kind, FC_MAX, FC_SUM) || (!backward && d->direction != FC_FWD) || !fc_elements(x, 5) || !fc_elements(y, 5) ||
       !fc_kernels_of(d->isa, d->dtype) || (d->indices && !max))
     return 0;
@@ -123,7 +126,7 @@ static int valid(const fc_pool_desc *d) {
                            fabs(d->divisor) <= (d->dtype == FC_F32 ? FLT_MAX : DBL_MAX)))
     return 0;
   /* Kernels count positions in numbers of the arrays' type. */
-  if (max && (d->indices || backward) && d->dtype == FC_F32 && fc_elements(d->in, 3) > 1 << 24) return 0;
+  if (max && (d->indices || backward) && d->dtype == FC_F32 && fc_elements(d->x_size, 3) > 1 << 24) return 0;
   for (int i = 0; i < 3; i++) {
     if (!fc_between(d->dil[i], 1, max ? FC_MOST : 1)) return 0;
     if (!d->adaptive && !(fc_between(d->ker[i], 1, FC_MOST) && fc_between(d->stride[i], 1, FC_MOST) &&
@@ -138,7 +141,7 @@ static int valid(const fc_pool_desc *d) {
 /* The tables of dimension i, in one piece of memory, which is returned; NULL if there is none. */
 static void *make_axis(const fc_pool_desc *d, int i, fc_pool_axis *a, fc_pool_around *around) {
   const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT, turned = backward && !max;
-  const int64_t in = d->in[i], out = d->out[i], targets = turned ? in : out;
+  const int64_t in = d->x_size[i], out = d->y_size[i], targets = turned ? in : out;
   const int64_t divisors = d->kind == FC_AVG ? targets : 0, shares = turned && divisors ? out : 0;
   const int64_t arounds = backward && max && d->indices && d->dil[i] == 1 ? in : 0;
   char *memory = malloc((size_t)(2 * targets + 2 * arounds) * sizeof(int64_t) + (size_t)(divisors + shares) * sizeof(double));
@@ -181,15 +184,16 @@ static int64_t longest(const fc_pool_axis *a) {
 static int64_t around_rows(const fc_pool_plan *p) {
   const fc_pool_desc *d = &p->d;
   int64_t most[3] = {0};
-  if (d->in[0] * d->out[0] != 1 || d->in[1] * d->in[2] >= 1 << 24 || !p->around[1].from || !p->around[2].from) return 0;
+  if (d->x_size[0] * d->y_size[0] != 1 || d->x_size[1] * d->x_size[2] >= 1 << 24 || !p->around[1].from || !p->around[2].from)
+    return 0;
   for (int i = 1; i < 3; i++)
-    for (int64_t j = 0; j < d->in[i]; j++) most[i] = fc_max(most[i], p->around[i].to[j] - p->around[i].from[j]);
+    for (int64_t j = 0; j < d->x_size[i]; j++) most[i] = fc_max(most[i], p->around[i].to[j] - p->around[i].from[j]);
   return most[1] * most[2] <= FC_POOL_GROUP ? most[1] : 0;
 }
 
 /* Windows that lie evenly, if no more padding comes with them than the source has room for. */
 static fc_pool_even even_axis(const fc_pool_desc *d, int i, int turned) {
-  const int64_t source = turned ? d->out[i] : d->in[i];
+  const int64_t source = turned ? d->y_size[i] : d->x_size[i];
   if (d->adaptive || (turned && d->stride[i] != 1) || (d->ker[i] - 1) * d->dil[i] > 2 * source) return (fc_pool_even){0};
   return turned ? (fc_pool_even){1, d->ker[i] - 1 - d->pad[i], d->ker[i]} : (fc_pool_even){d->stride[i], d->pad[i], d->ker[i]};
 }
@@ -212,7 +216,8 @@ static int is_partition(const fc_pool_axis *a) {
 }
 
 int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
-  if (!valid(d)) return FC_ERROR_ARGUMENT;
+  *plan = 0;
+  if (!d || !valid(d)) return FC_ERROR_ARGUMENT;
   const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT, turned = backward && !max;
   fc_pool_plan *p = calloc(1, sizeof *p);
   if (!p) return FC_ERROR_MEMORY;
@@ -233,7 +238,7 @@ int fc_pool_plan_create(const fc_pool_desc *d, fc_pool_plan **plan) {
     /* One divisor for all can wait until the sum is there; else every dy is divided first. */
     double product = 1;
     for (int i = 0; i < 3; i++) {
-      p->divide &= same(p->axis[i].share, d->out[i]);
+      p->divide &= same(p->axis[i].share, d->y_size[i]);
       product *= p->axis[i].share[0];
     }
     if (!p->divide) p->op = FC_POOL_SHARES;
@@ -280,8 +285,8 @@ static int large_windows(const fc_pool_plan *p) {
 /* A gradient of maxima of x whose channels lie next to each other: every piece makes some rows of dx, out of all windows
  * that reach them. Neighbours so look at some windows twice: rows are cut only where units are too few for the threads. */
 static pool_cut cut_gradient(const fc_pool_plan *p, int nthreads) {
-  const int64_t rows = p->d.in[0] * p->d.in[1], row = p->d.in[2] * p->d.c;
-  const int few = p->d.n < 2 * nthreads && nthreads > 1, flat = p->d.in[0] == 1;
+  const int64_t rows = p->d.x_size[0] * p->d.x_size[1], row = p->d.x_size[2] * p->d.c;
+  const int few = p->d.n < 2 * nthreads && nthreads > 1, flat = p->d.x_size[0] == 1;
   pool_cut c = {
       .gradient = p->kn->pool_gradient, .lanes = few && !flat ? fc_min(p->d.c, FC_POOL_LANES / p->es) : p->d.c, .rows = rows};
   memcpy(c.axis, p->axis, sizeof c.axis);
@@ -297,10 +302,10 @@ static pool_cut cut_gradient(const fc_pool_plan *p, int nthreads) {
 
 /* A gradient of maxima of which the positions are given: a piece makes some rows of dx out of all windows that reach them. */
 static pool_cut cut_gather(const fc_pool_plan *p, int nthreads) {
-  const int64_t rows = p->d.in[1], row = p->d.in[2] * p->d.c;
+  const int64_t rows = p->d.x_size[1], row = p->d.x_size[2] * p->d.c;
   pool_cut c = {.gradient = p->kn->pool_gather, .lanes = p->d.c, .blocks = 1, .units = p->d.n, .rows = rows};
   memcpy(c.axis, p->axis, sizeof c.axis);
-  c.columns = p->d.out[2];
+  c.columns = p->d.y_size[2];
   c.most_rows = p->most_around;
   c.span = c.most_rows * c.columns * c.lanes + p->kn->vl;
   c.units_per_piece = fc_max(1, FC_PIECE_POOL / (rows * row));
@@ -362,7 +367,7 @@ static pool_cut cut_boxes(const fc_pool_plan *p, int channels) {
 
 /* The same problem of `lanes` channels of one image, which lie next to each other in arrays of their own. */
 static fc_pool_plan strip_plan(const fc_pool_plan *p, int64_t lanes, fc_pool_strides *s) {
-  const int64_t *in = p->d.in, *out = p->d.out;
+  const int64_t *in = p->d.x_size, *out = p->d.y_size;
   const int64_t x[] = {0, 1, in[1] * in[2] * lanes, in[2] * lanes, lanes},
                 y[] = {0, 1, out[1] * out[2] * lanes, out[2] * lanes, lanes};
   memcpy(s->x, x, sizeof x);
@@ -385,14 +390,14 @@ static int strips_pay(const fc_pool_plan *p, const fc_pool_strides *s) {
   if (d->c < 2 || fc_round_up(d->c, p->kn->vl) > 2 * d->c || p->plane || p->spread || s->y[4] != 1 || s->y[1] == 1) return 0;
   if (backward ? s->dx[4] != 1 || s->dx[1] == 1 || (max && d->indices) : d->indices && s->indices[1] == 1) return 0;
   if ((!backward || (max && !d->indices)) && (s->x[4] != 1 || s->x[1] == 1)) return 0;
-  return positions(d->in) <= (backward || boxes_pay(p) ? FC_POOL_LARGE : FC_POOL_SMALL);
+  return positions(d->x_size) <= (backward || boxes_pay(p) ? FC_POOL_LARGE : FC_POOL_SMALL);
 }
 
 static pool_cut cut_call(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads);
 
 /* Channels come next to each other in strips: a piece is some channels of an image. */
 static pool_cut cut_strips(const fc_pool_plan *p) {
-  const int64_t vl = p->kn->vl, es = p->es, x = positions(p->d.in), y = positions(p->d.out);
+  const int64_t vl = p->kn->vl, es = p->es, x = positions(p->d.x_size), y = positions(p->d.y_size);
   pool_cut c = {.strips = 1, .rows = 1, .units_per_piece = 1, .rows_per_piece = 1};
   c.lanes = fc_min(fc_round_up(p->d.c, vl), vl * fc_max(1, fc_min(FC_POOL_STRIP_VECTORS, FC_POOL_STRIP / es / (vl * x))));
   c.blocks = fc_div_up(p->d.c, c.lanes);
@@ -431,7 +436,7 @@ static pool_cut cut_rows(const fc_pool_plan *p, const fc_pool_strides *s, int nt
   if (boxes_pay(p) && !p->spread) return cut_boxes(p, ss[1] == 1 && ss[4] != 1);
   static const int64_t zero = 0, one = 1;
   memcpy(c.axis, p->axis, sizeof c.axis);
-  const int64_t *in = p->d.in, *dx = s->dx;
+  const int64_t *in = p->d.x_size, *dx = s->dx;
   if (p->spread && dx[4] == 1 && (in[1] == 1 || dx[3] == in[2]) && (in[0] == 1 || dx[2] == in[1] * in[2])) {
     c.form = FC_POOL_SPREAD;
     c.axis[2].target *= c.axis[0].target * c.axis[1].target;
@@ -492,21 +497,39 @@ static pool_cut cut_rows(const fc_pool_plan *p, const fc_pool_strides *s, int nt
   return c;
 }
 
-int64_t fc_pool_plan_workspace(const fc_pool_plan *p, const fc_pool_strides *s, int nthreads) {
-  int64_t scratch = cut_call(p, s, nthreads).scratch;
-  if (gathers(p, s)) scratch = fc_max(scratch, cut_rows(p, s, nthreads).scratch);
-  return fc_max(1, nthreads) * scratch + FC_ALIGN;
+/* Strides in a form of their own, if they are such. Those of arrays that the direction does not have mean nothing. */
+static int settle(const fc_pool_plan *p, fc_pool_strides *s, const fc_pool_strides *given) {
+  const fc_pool_desc *d = &p->d;
+  const int backward = d->direction == FC_BWD_INPUT;
+  const int64_t x[5] = {d->n, d->c, d->x_size[0], d->x_size[1], d->x_size[2]},
+                y[5] = {d->n, d->c, d->y_size[0], d->y_size[1], d->y_size[2]};
+  *s = *given;
+  if (backward && (d->kind != FC_MAX || d->indices)) memset(s->x, 0, sizeof s->x);
+  if (!backward) memset(s->dx, 0, sizeof s->dx);
+  if (!d->indices) memset(s->indices, 0, sizeof s->indices);
+  const int found = d->indices && !backward;
+  return fc_settle(s->x, x, 5) && fc_settle(s->y, y, 5) && fc_settle(s->dx, x, 5) && fc_settle(s->indices, y, 5) &&
+         (backward ? fc_apart(s->dx, x, 5) : fc_apart(s->y, y, 5)) && (!found || fc_apart(s->indices, y, 5));
+}
+
+int64_t fc_pool_plan_workspace(const fc_pool_plan *p, const fc_pool_strides *strides, int nthreads) {
+  fc_pool_strides s;
+  if (!settle(p, &s, strides)) return -1;
+  nthreads = fc_usable_threads(nthreads);
+  int64_t scratch = cut_call(p, &s, nthreads).scratch;
+  if (gathers(p, &s)) scratch = fc_max(scratch, cut_rows(p, &s, nthreads).scratch);
+  return nthreads * scratch + FC_ALIGN;
 }
 
 int fc_pool_plan_threads(const fc_pool_plan *p, int nthreads) {
-  return p->d.n * p->d.c * larger(p, 0) * larger(p, 1) * larger(p, 2) < FC_SERIAL_POOL ? 1 : nthreads;
+  return p->d.n * p->d.c * larger(p, 0) * larger(p, 1) * larger(p, 2) < FC_SERIAL_POOL ? 1 : fc_usable_threads(nthreads);
 }
 
 /* ------------------------------------------------------------------------------------------------- running */
 
 /* Zeros in `lanes` channels of an array of the shape of x. */
 static void clear(char *p, const fc_pool_desc *d, const int64_t s[5], int64_t lanes, int64_t es) {
-  const int64_t *in = d->in;
+  const int64_t *in = d->x_size;
   const int dense = lanes == 1 ? s[4] == 1 : s[1] == 1 && s[4] == lanes;
   if (dense && (in[1] == 1 || s[3] == in[2] * s[4]) && (in[0] == 1 || s[2] == in[1] * in[2] * s[4])) {
     memset(p, 0, (size_t)(in[0] * in[1] * in[2] * lanes * es));
@@ -547,7 +570,7 @@ static void strip_piece(pool_job *j, int64_t index, int worker) {
   const pool_cut *c = &j->cut;
   const fc_pool_strides *s = j->strides;
   const int backward = p->d.direction == FC_BWD_INPUT, indices = !backward && p->d.indices;
-  const int64_t n = index / c->blocks, c0 = index % c->blocks * c->lanes, es = p->es, *in = p->d.in, *out = p->d.out;
+  const int64_t n = index / c->blocks, c0 = index % c->blocks * c->lanes, es = p->es, *in = p->d.x_size, *out = p->d.y_size;
   fc_pool_strip strip = {.lanes = fc_min(c->lanes, p->d.c - c0)};
   strip.pitch = fc_round_up(strip.lanes, p->kn->vl);
   fc_pool_strides strides;
@@ -651,17 +674,21 @@ static void piece(void *ctx, int64_t index, int worker) {
 static int streams(const fc_pool_plan *p, const fc_pool_strides *s, const void *dx) {
   int64_t bits = (int64_t)(uintptr_t)dx;
   for (int i = 0; i < 5; i++) bits |= i == 1 ? 0 : s->dx[i] * p->es;
-  return s->dx[1] == 1 && bits % 16 == 0 && p->d.n * p->d.c * p->d.in[0] * p->d.in[1] * p->d.in[2] * p->es >= FC_POOL_STREAM;
+  return s->dx[1] == 1 && bits % 16 == 0 &&
+         p->d.n * p->d.c * p->d.x_size[0] * p->d.x_size[1] * p->d.x_size[2] * p->es >= FC_POOL_STREAM;
 }
 
-int fc_pool_run(const fc_pool_plan *p, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
+int fc_pool_run(const fc_pool_plan *p, const fc_pool_strides *given, const void *x, void *y, int64_t *indices, void *dx,
                 void *workspace, int nthreads) {
   const int backward = p->d.direction == FC_BWD_INPUT, max = p->d.kind == FC_MAX;
-  if (!y || (backward ? !dx : !x) || (p->d.indices ? !indices : backward && max && !x)) return FC_ERROR_ARGUMENT;
+  fc_pool_strides own, *strides = &own;
+  if (!y || (backward ? !dx : !x) || (p->d.indices ? !indices : backward && max && !x) || !workspace || !settle(p, &own, given))
+    return FC_ERROR_ARGUMENT;
+  nthreads = fc_usable_threads(nthreads);
   pool_job j = {p, strides, cut_call(p, strides, nthreads), x, y, dx, fc_aligned(workspace), indices, streams(p, strides, dx),
                 0, 0};
   int status = fc_parallel_for(nthreads, j.cut.pieces, piece, &j);
-  if (status == FC_OK && !j.wrong && gathers(p, strides) && j.givers < p->d.n * p->d.c * positions(p->d.out)) {
+  if (status == FC_OK && !j.wrong && gathers(p, strides) && j.givers < p->d.n * p->d.c * positions(p->d.y_size)) {
     /* Not all indices are of their own windows: what they give has to be scattered. */
     j.cut = cut_rows(p, strides, nthreads);
     status = fc_parallel_for(nthreads, j.cut.pieces, piece, &j);

@@ -5,7 +5,9 @@
 #include "kernels.h"
 
 /* Below this many multiply-adds a second thread costs more than it brings. */
+#ifndef FC_SERIAL_MACS
 #define FC_SERIAL_MACS 1000000
+#endif
 
 /* Packs lanes l0..l1 over k0..k1 as panels into dst. work: what the caller of fc_product_piece handed in. */
 typedef void (*fc_pack_fn)(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1);

@@ -24,7 +24,6 @@
 #include "fastconv.h"
 
 enum {
-  MAX_THREADS = 256,
   SLOTS = 16, /* jobs at once; a caller that finds none free runs its pieces alone */
   CACHE_LINE = 64,
   STACK_BYTES = 2 << 20,
@@ -48,25 +47,27 @@ typedef struct {
   pthread_cond_t finished;
 } job_slot;
 
-/* A worker, as those see it who wake it; under the pool's lock. */
+/* What the pool knows of a worker. While it is asleep all of this is the lock's, else its own. */
 typedef struct {
   pthread_t thread;
-  int cpu; /* where it sleeps; -1: it is awake, or nobody knows */
+  pthread_cond_t wake; /* `asleep` is false, and there is work */
+  bool asleep;
 #ifdef __linux__
-  bool away; /* it may not wake on `cpu` */
+  int core;            /* on which it fell asleep */
+  bool restricted;     /* to all of the `allowed` cores but one */
   cpu_set_t allowed;
 #endif
-} bed;
+} worker;
 
 static struct {
   _Alignas(CACHE_LINE) atomic_uint epoch; /* jobs begun */
   _Alignas(CACHE_LINE) atomic_int workers;
   atomic_int idle;   /* workers that watch `epoch` */
-  atomic_int asleep; /* workers that wait for `begun` */
+  atomic_int asleep; /* workers that wait to be woken */
+  bool survives_fork;
   pthread_mutex_t lock;
-  pthread_cond_t begun;
   job_slot slots[SLOTS];
-  bed beds[MAX_THREADS];
+  worker all[FC_MOST_THREADS];
 } pool;
 
 static atomic_bool flush_denormals = true;
@@ -127,37 +128,51 @@ static bool spin(int64_t *deadline) {
   return now < *deadline;
 }
 
-/* A worker is not to wake on the caller's core, for the caller computes on: on virtual machines Linux takes a core that
-   sleeps for one that is busy, and leaves the two together for milliseconds. Of many workers only those that fell asleep
-   there are sent away: the others cost more than one in their place. */
+/* A worker that is woken must not start on the caller's core, since the caller goes on computing there: on virtual machines
+   Linux prefers a busy core that is awake to a free one that sleeps, and leaves both threads on it for milliseconds. Where
+   many are woken, this is done only for those that fell asleep on the caller's core: for all of them it would cost more
+   than one wrong place. A worker may use all of its cores again as soon as it is awake. */
 #ifdef __linux__
-static void lie_down(bed *own) { own->cpu = sched_getcpu(); }
+static void note_core(worker *own) { own->core = sched_getcpu(); }
 
-static void send_away(int workers) {
+static void keep_off_core(worker *w, bool many) {
   const int here = sched_getcpu();
-  for (bed *b = pool.beds; b < pool.beds + workers; b++) {
-    if (b->cpu < 0 || b->away || (workers > FEW_WORKERS && b->cpu != here) ||
-        pthread_getaffinity_np(b->thread, sizeof b->allowed, &b->allowed))
-      continue;
-    cpu_set_t others = b->allowed;
-    CPU_CLR(here, &others);
-    b->away = CPU_COUNT(&others) > 0 && pthread_setaffinity_np(b->thread, sizeof others, &others) == 0;
-  }
+  if ((many && w->core != here) || pthread_getaffinity_np(w->thread, sizeof w->allowed, &w->allowed)) return;
+  cpu_set_t others = w->allowed;
+  CPU_CLR(here, &others);
+  w->restricted = CPU_COUNT(&others) > 0 && pthread_setaffinity_np(w->thread, sizeof others, &others) == 0;
 }
 
-static void get_up(bed *own) {
-  if (own->away) pthread_setaffinity_np(own->thread, sizeof own->allowed, &own->allowed);
-  own->away = false;
-  own->cpu = -1;
+static void restore_affinity(worker *own) {
+  if (own->restricted) pthread_setaffinity_np(own->thread, sizeof own->allowed, &own->allowed);
+  own->restricted = false;
 }
 #else
-static void lie_down(bed *own) { (void)own; }
-static void send_away(int workers) { (void)workers; }
-static void get_up(bed *own) { (void)own; }
+static void note_core(worker *own) { (void)own; }
+static void keep_off_core(worker *w, bool many) { (void)w, (void)many; }
+static void restore_affinity(worker *own) { (void)own; }
 #endif
 
+/* Wakes `count` of the workers that are asleep, or all if there are fewer; the others are left alone. */
+static void wake_workers(int count) {
+  worker *woken[FC_MOST_THREADS];
+  int n = 0;
+  pthread_mutex_lock(&pool.lock);
+  const worker *end = pool.all + atomic_load(&pool.workers);
+  for (worker *w = pool.all; w < end && n < count; w++) {
+    if (!w->asleep) continue;
+    keep_off_core(w, count > FEW_WORKERS);
+    w->asleep = false;
+    atomic_fetch_sub(&pool.asleep, 1);
+    woken[n++] = w;
+  }
+  pthread_mutex_unlock(&pool.lock);
+  /* Without the lock, which is the first thing that they take. */
+  for (int i = 0; i < n; i++) pthread_cond_signal(&woken[i]->wake);
+}
+
 /* Until a job has begun after `seen` was read. */
-static void await_job(unsigned seen, bed *own) {
+static void await_job(unsigned seen, worker *own) {
   int64_t deadline = 0;
   atomic_fetch_add(&pool.idle, 1);
   for (int spins = 1; atomic_load(&pool.epoch) == seen && spin(&deadline); spins++)
@@ -165,12 +180,16 @@ static void await_job(unsigned seen, bed *own) {
   atomic_fetch_sub(&pool.idle, 1);
   if (atomic_load(&pool.epoch) != seen) return;
   pthread_mutex_lock(&pool.lock);
-  lie_down(own);
+  own->asleep = true;
+  note_core(own);
   atomic_fetch_add(&pool.asleep, 1); /* before the look at epoch: begin_job advances it, then looks at asleep */
-  while (atomic_load(&pool.epoch) == seen) pthread_cond_wait(&pool.begun, &pool.lock);
-  atomic_fetch_sub(&pool.asleep, 1);
-  get_up(own);
+  while (own->asleep && atomic_load(&pool.epoch) == seen) pthread_cond_wait(&own->wake, &pool.lock);
+  if (own->asleep) { /* nobody woke it: a job has begun in between */
+    own->asleep = false;
+    atomic_fetch_sub(&pool.asleep, 1);
+  }
   pthread_mutex_unlock(&pool.lock);
+  restore_affinity(own);
 }
 
 /* Until workers have finished `count` pieces. They hold them already, so spinning is short or sleeping is right. */
@@ -242,8 +261,10 @@ static void reset(void) {
   atomic_store(&pool.idle, 0);
   atomic_store(&pool.asleep, 0);
   pthread_mutex_init(&pool.lock, NULL);
-  pthread_cond_init(&pool.begun, NULL);
-  for (bed *b = pool.beds; b < pool.beds + MAX_THREADS; b++) *b = (bed){.cpu = -1};
+  for (worker *w = pool.all; w < pool.all + FC_MOST_THREADS; w++) {
+    *w = (worker){.asleep = false};
+    pthread_cond_init(&w->wake, NULL);
+  }
   for (job_slot *slot = pool.slots; slot < pool.slots + SLOTS; slot++) {
     atomic_store(&slot->open, 0);
     atomic_store(&slot->waiting, false);
@@ -252,12 +273,14 @@ static void reset(void) {
   }
 }
 
-static void start(void) {
+/* When the library is loaded, and not in the first call: no other thread can be inside of it yet, so that no fork finds this
+   half done. */
+__attribute__((constructor)) static void start(void) {
   reset();
-  pthread_atfork(NULL, NULL, reset);
+  pool.survives_fork = pthread_atfork(NULL, NULL, reset) == 0;
 }
 
-static bool start_worker(bed *own) {
+static bool start_worker(worker *own) {
   pthread_attr_t attr;
   if (pthread_attr_init(&attr)) return false;
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -267,16 +290,23 @@ static bool start_worker(bed *own) {
   return started;
 }
 
+/* Blocks the signals that others send, which are the business of the program's own threads. Those that an instruction
+   raises stay: blocked, they would end the process without a word to its handler (Python's faulthandler). */
+static void block_signals(sigset_t *before) {
+  static const int raised[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+  sigset_t all;
+  sigfillset(&all);
+  for (size_t i = 0; i < sizeof raised / sizeof *raised; i++) sigdelset(&all, raised[i]);
+  pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
 /* Sees to it that there are `wanted` workers, or as many as the system grants; returns how many there are. */
 static int grow(int wanted) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, start);
-  if (atomic_load(&pool.workers) < wanted) {
-    sigset_t all, before; /* signals are the business of the program's own threads */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+  if (atomic_load(&pool.workers) < wanted && pool.survives_fork) {
+    sigset_t before; /* a new thread has the mask of the one that starts it */
+    block_signals(&before);
     pthread_mutex_lock(&pool.lock);
-    while (atomic_load(&pool.workers) < wanted && start_worker(&pool.beds[atomic_load(&pool.workers)]))
+    while (atomic_load(&pool.workers) < wanted && start_worker(&pool.all[atomic_load(&pool.workers)]))
       atomic_fetch_add(&pool.workers, 1);
     pthread_mutex_unlock(&pool.lock);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -285,7 +315,7 @@ static int grow(int wanted) {
 }
 
 /* The one symbol that the library exports: threadpoolctl knows it by this. */
-__attribute__((visibility("default"))) int fc_pool_size(void) { return atomic_load(&pool.workers); }
+__attribute__((visibility("default"))) int fc_worker_count(void) { return atomic_load(&pool.workers); }
 
 /* A slot of one's own, or NULL. */
 static job_slot *take_slot(void) {
@@ -298,20 +328,13 @@ static job_slot *take_slot(void) {
 static void begin_job(job_slot *slot, int seats) {
   atomic_store(&slot->open, (uint64_t)seats * SEAT + (uint64_t)slot->npieces);
   atomic_fetch_add(&pool.epoch, 1);
-  int wake = seats - atomic_load(&pool.idle), asleep = atomic_load(&pool.asleep);
-  if (wake <= 0 || asleep == 0) return;
-  pthread_mutex_lock(&pool.lock);
-  send_away(atomic_load(&pool.workers));
-  if (wake >= asleep)
-    pthread_cond_broadcast(&pool.begun);
-  else
-    while (wake-- > 0) pthread_cond_signal(&pool.begun);
-  pthread_mutex_unlock(&pool.lock);
+  int wake = seats - atomic_load(&pool.idle);
+  if (wake > 0 && atomic_load(&pool.asleep) > 0) wake_workers(wake);
 }
 
 int fc_parallel_for(int nthreads, int64_t npieces, fc_piece_fn fn, void *ctx) {
-  int64_t most = npieces < MAX_THREADS ? npieces : MAX_THREADS;
-  int seats = (int)(nthreads < most ? nthreads : most) - 1;
+  nthreads = fc_usable_threads(nthreads);
+  const int seats = npieces > nthreads ? nthreads - 1 : npieces > 1 ? (int)npieces - 1 : 0;
   uint64_t callers = fp_get(), mode = fp_mode_of_job(callers);
   fp_set(mode);
   bool shared = seats > 0 && (uint64_t)npieces <= PIECES && grow(seats) > 0;
@@ -341,14 +364,14 @@ typedef struct {
   int64_t npieces, work;
   int32_t *calls;
   _Atomic int64_t ran, wrong, flushed;
-  atomic_bool inside[MAX_THREADS], joined[MAX_THREADS];
+  atomic_bool inside[FC_MOST_THREADS], joined[FC_MOST_THREADS];
 } trial;
 
 static void trial_run(trial *t);
 
 static void trial_piece(void *ctx, int64_t piece, int worker) {
   trial *t = ctx;
-  bool valid = worker >= 0 && worker < t->nthreads && worker < MAX_THREADS && piece >= 0 && piece < t->npieces;
+  bool valid = worker >= 0 && worker < t->nthreads && piece >= 0 && piece < t->npieces;
   if (!valid || atomic_exchange(&t->inside[worker], true)) {
     atomic_fetch_add(&t->wrong, 1);
     return;
@@ -369,15 +392,16 @@ static void trial_piece(void *ctx, int64_t piece, int worker) {
 
 static void trial_run(trial *t) {
   fc_parallel_for(t->nthreads, t->npieces, trial_piece, t);
-  if (t->ran != t->npieces) atomic_fetch_add(&t->wrong, 1);
+  if (t->ran != (t->npieces > 0 ? t->npieces : 0)) atomic_fetch_add(&t->wrong, 1);
 }
 
 int64_t fc_selftest_threads(int nthreads, int64_t npieces, int64_t work, int depth, int32_t *calls, int64_t *threads,
                             int64_t *flushed) {
-  trial t = {.nthreads = nthreads > 1 ? nthreads : 1, .depth = depth, .npieces = npieces, .work = work, .calls = calls};
+  trial t = {.nthreads = fc_usable_threads(nthreads), .depth = depth, .npieces = npieces, .work = work, .calls = calls};
   trial_run(&t);
-  *threads = 0;
-  for (int i = 0; i < MAX_THREADS; i++) *threads += t.joined[i];
-  *flushed = t.flushed;
+  int64_t joined = 0;
+  for (int i = 0; i < FC_MOST_THREADS; i++) joined += t.joined[i];
+  if (threads) *threads = joined;
+  if (flushed) *flushed = t.flushed;
   return t.wrong;
 }

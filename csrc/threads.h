@@ -4,6 +4,14 @@
 
 #include <stdint.h>
 
+/* Threads that a job has at most, however many it may use. */
+#define FC_MOST_THREADS 256
+
+/* How many of so many threads a job can use: what scratch memory is sized and work is cut for. */
+static inline int fc_usable_threads(int nthreads) {
+  return nthreads < 1 ? 1 : nthreads > FC_MOST_THREADS ? FC_MOST_THREADS : nthreads;
+}
+
 /* One piece of a job. `worker`, in [0, nthreads), is unique among the threads that are inside the job at once: it
    indexes the thread's own part of the workspace. */
 typedef void (*fc_piece_fn)(void *ctx, int64_t piece, int worker);

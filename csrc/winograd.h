@@ -17,6 +17,18 @@ static inline int64_t fc_wino_step(const fc_conv_plan *p) {
   return p->d.stride[1] == 2 && p->d.direction == FC_BWD_INPUT ? 8 : FC_WINO_SIDE + 1 - p->d.ker[1];
 }
 
+/* Along a dimension; its pixels from one result of a stride of 2 on. */
+static inline fc_tile_side fc_wino_tile(const fc_conv_plan *p, int dimension) {
+  if (dimension == 0) return (fc_tile_side){1, p->d.ker[0]};
+  const int64_t back = p->d.direction == FC_BWD_INPUT, side = p->d.stride[1] == 1 ? FC_WINO_SIDE : back ? 5 : FC_WINO2_SIDE;
+  return (fc_tile_side){fc_wino_step(p), side};
+}
+
+static inline int64_t fc_wino2_source(const fc_conv_plan *p, int dimension, int64_t result) {
+  const int64_t pad = p->d.pad[dimension], odd = pad & 1;
+  return p->d.direction == FC_BWD_INPUT ? result / 2 + (pad - odd) / 2 - !odd : 2 * result - pad;
+}
+
 /* Elements from one frequency of so many to the next: an odd number of lines, so that what a transform reads or writes at a
  * time, one line a frequency, does not meet in a few sets of the caches. */
 static inline int64_t fc_wino_stride(int64_t elements, int64_t es) {
@@ -112,7 +124,7 @@ static inline fc_wino_run fc_wino_run_at(const fc_wino_grid *g, int64_t tile, in
 /* Why taps x taps filters are not applied so, by steps of stride; 0 where they can be. */
 static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps, int64_t stride) {
   const fc_conv_desc *d = &p->d;
-  const int slice = d->ker[0] == 1 && d->in[0] == 1 && d->out[0] == 1 && d->pad[0] == 0;
+  const int slice = d->ker[0] == 1 && d->x_size[0] == 1 && d->y_size[0] == 1 && d->pad[0] == 0;
   if (d->ker[0] > FC_WINO_DEPTH || d->ker[1] != taps || d->ker[2] != taps || (stride == 2 && !slice))
     return taps == 3 && stride == 1 ? "the kernel is not 3x3" : "";
   if ((d->stride[0] != 1 && !slice) || d->stride[1] != stride || d->stride[2] != stride)

@@ -34,6 +34,12 @@ static inline fc_line_grid fc_line_tiles(const fc_conv_plan *p, int points, cons
   return g;
 }
 
+/* Along a dimension, of an algorithm of so many points. */
+static inline fc_tile_side fc_line_tile(const fc_conv_plan *p, int dimension, int points) {
+  const int64_t taps = p->d.ker[dimension];
+  return dimension == fc_line_axis(&p->d) ? (fc_tile_side){points + 1 - taps, points} : (fc_tile_side){1, taps};
+}
+
 /* Tiles that lie beside each other: n of them from (row, column) of a line. */
 typedef struct fc_line_run {
   int64_t image, line[2], row, column, n;

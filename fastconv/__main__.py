@@ -1,4 +1,4 @@
-"""The command line: ``fastconv info``, ``fastconv demo``, ``fastconv bench``."""
+"""The command line: ``fastconv info``, ``fastconv demo``, ``fastconv check``, ``fastconv bench``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def _parser(asked: Sequence[str]) -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=_count(1), help="of the training (default: as many as 98 %% accuracy needs)")
     demo.set_defaults(run=_demo)
 
+    check = commands.add_parser("check", help="random calls on every backend, compared with the reference")
+    if "check" in asked:
+        from .testing.check import add_to
+
+        add_to(check)
     if "bench" in asked:
         from .bench import cli as bench
 

@@ -170,7 +170,7 @@ def register_threadpoolctl() -> None:
         user_api = "fastconv"
         internal_api = "fastconv"
         filename_prefixes = ("_c.",)
-        check_symbols = ("fc_pool_size",)
+        check_symbols = ("fc_worker_count",)
 
         def get_num_threads(self) -> int:
             return get_num_threads()

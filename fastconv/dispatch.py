@@ -196,7 +196,8 @@ def workspace_limit(nbytes: int | None) -> Iterator[None]:
 def precision(level: str) -> Iterator[None]:
     """Within this context algorithms keep this much accuracy.
 
-    ``"strict"``: direct algorithms only. ``"default"``: float32 algorithms whose relative L2 error stays below 5e-6.
+    ``"strict"``: direct algorithms only. ``"default"``: float32 algorithms whose relative L2 error stays below 5e-6;
+    results whose windows hold values that are too small for that beside their neighbours are computed directly.
     ``"fast"``: whatever is fastest in the dtype of the arrays.
     """
     token = _precision.set(word("precision", level, PRECISIONS))

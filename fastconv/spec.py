@@ -44,6 +44,10 @@ INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32
 #: More elements than this in one array are refused: offsets inside a kernel stay below 2^31 by design.
 MAX_ELEMENTS = 2**31 - 1
 
+#: Compiled backends copy and tabulate the padded input of a convolution, if it has no more positions than these and 16
+#: times as many as both arrays; and of a strided backward-input they treat by itself each remainder of positions.
+MAX_PADDED, MAX_PHASES = 2**18, 2**18
+
 _LAYOUTS = {
     1: {"NCL": False, "NCHW": False, "NLC": True, "NHWC": True},
     2: {"NCHW": False, "NHWC": True},
@@ -86,7 +90,7 @@ class Activation:
     beta: float = 0.0
 
 
-#: name -> (number of parameters, their defaults). The order is the number that the C kernels know them by.
+#: name -> the defaults of its parameters.
 ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "identity": (),
     "relu": (),
@@ -184,6 +188,21 @@ def conv_pads(
     return pairs
 
 
+def _canonical(
+    in_size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(stride, dilation) that say the same without numbers that mean nothing, which may be of any size.
+
+    Longer than the padded input are only strides by which no step is taken; a single tap has no dilation.
+    """
+    padded = (max(1, size + lo + hi) for size, (lo, hi) in zip(in_size, pads, strict=True))
+    return tuple(map(min, stride, padded)), tuple(d if k > 1 else 1 for k, d in zip(kernel, dilation, strict=True))
+
+
 @dataclass(frozen=True)
 class ConvSpec:
     """One convolution problem, in one of its three directions.
@@ -256,6 +275,27 @@ class ConvSpec:
     def empty(self) -> bool:
         """Whether nothing is to be multiplied (a size is zero)."""
         return self.macs == 0 or prod(self.x_shape) == 0
+
+    @cached_property
+    def beyond(self) -> str | None:
+        """Why no compiled backend takes this: numbers too large, or out of proportion to the arrays; None if they do.
+
+        Along an axis, ``size + |lo| + (out - 1) stride + dilation (kernel - 1)`` is more than any position in the
+        padded input, any offset of a tap and any sum of two of these.
+        """
+        axes = zip(self.in_size, self.out_size, self.kernel, self.stride, self.pads, self.dilation, strict=True)
+        padded = phases = 1
+        for axis, (size, out, k, s, (lo, _), d) in enumerate(axes):
+            reach = (out - 1) * s + d * (k - 1)
+            if max(s, size + abs(lo) + reach) > MAX_ELEMENTS:
+                return f"stride, padding or dilation reach beyond 32 bits along spatial axis {axis}"
+            padded *= reach + 1
+            phases *= min(s, size)
+        if padded > MAX_PADDED + 16 * (prod(self.in_size) + prod(self.out_size)):
+            return f"stride, padding and dilation make {padded} positions of {self.in_size}"
+        if self.direction == "bwd_input" and phases > MAX_PHASES:
+            return f"the strides part the input, padding aside, into {phases} sets of results"
+        return None
 
     @property
     def macs(self) -> int:
@@ -338,6 +378,7 @@ def conv_spec(
                 f"kernel size {kernel} with dilation {dilation} is larger than the input {in_size} padded by {pads}"
             )
         out_size.append(conv_out_size(size, k, s, (lo, hi), d))
+    stride, dilation = _canonical(in_size, kernel, stride, pads, dilation)
     spec = ConvSpec(
         direction, dtype, last, n, ic, oc, groups, in_size, tuple(out_size), kernel, stride, pads, dilation,
         bias, residual, activation, precision, packed,
@@ -399,6 +440,7 @@ def conv_transpose_spec(
         raise ValueError(f"padding={padding!r} leaves an output of size {big}; every size must be >= 1")
     # An output_padding of a stride or more leaves room for outputs that are not there: the convolution does not see it.
     pads = tuple((lo, hi - e if e >= s else hi) for (lo, hi), e, s in zip(pads, extra, stride, strict=True))
+    stride, dilation = _canonical(big, kernel, stride, pads, dilation)
     spec = ConvSpec(
         "bwd_input", dtype, last, n, ocg * groups, channels, groups, big, size, kernel, stride, pads, dilation,
         bias, False, activation, precision,

@@ -208,13 +208,14 @@ static void convolve(const fc_conv_desc *d, const array *x, const array *w, cons
     EACH(g, d->groups)
       EACH(o, d->ocg)
         EACH(c, d->icg)
-          EACH_PIXEL(d->out, a, b, e) {
-            const int64_t yi = offset(d->ys, n, g * d->ocg + o, a, b, e);
+          EACH_PIXEL(d->y_size, a, b, e) {
+            const int64_t yi = offset(d->y_stride, n, g * d->ocg + o, a, b, e);
             EACH_PIXEL(d->ker, i, j, k) {
               const int64_t p = a * d->stride[0] - d->pad[0] + i * d->dil[0], q = b * d->stride[1] - d->pad[1] + j * d->dil[1];
               const int64_t r = e * d->stride[2] - d->pad[2] + k * d->dil[2];
-              if (p < 0 || q < 0 || r < 0 || p >= d->in[0] || q >= d->in[1] || r >= d->in[2]) continue;
-              const int64_t xi = offset(d->xs, n, g * d->icg + c, p, q, r), wi = offset(d->ws, g * d->ocg + o, c, i, j, k);
+              if (p < 0 || q < 0 || r < 0 || p >= d->x_size[0] || q >= d->x_size[1] || r >= d->x_size[2]) continue;
+              const int64_t xi = offset(d->x_stride, n, g * d->icg + c, p, q, r),
+                            wi = offset(d->w_stride, g * d->ocg + o, c, i, j, k);
               if (d->direction == FC_FWD)
                 result[yi] += get(x, xi) * get(w, wi);
               else if (d->direction == FC_BWD_INPUT)
@@ -228,20 +229,26 @@ static void convolve(const fc_conv_desc *d, const array *x, const array *w, cons
 static void check_conv(const conv *v, int layout, int w_layout, int direction, int act, int extras, int nthreads) {
   fc_conv_desc d = {.dtype = dtype, .direction = direction, .isa = isa, .n = v->n, .groups = v->g, .icg = v->icg, .ocg = v->ocg};
   EACH(i, 3) {
-    d.in[i] = v->in[i];
+    d.x_size[i] = v->in[i];
     d.ker[i] = v->ker[i];
     d.stride[i] = v->stride[i];
     d.pad[i] = v->lo[i];
     d.dil[i] = v->dil[i];
-    d.out[i] = (v->in[i] + v->lo[i] + v->hi[i] - v->dil[i] * (v->ker[i] - 1) - 1) / v->stride[i] + 1;
+    d.y_size[i] = (v->in[i] + v->lo[i] + v->hi[i] - v->dil[i] * (v->ker[i] - 1) - 1) / v->stride[i] + 1;
   }
   const int to_weight = direction == FC_BWD_WEIGHT, to_input = direction == FC_BWD_INPUT;
-  const int64_t nx = lay_out(layout, d.n, d.groups * d.icg, d.in, d.xs), ny = lay_out(layout, d.n, d.groups * d.ocg, d.out, d.ys);
-  const int64_t nw = lay_out(w_layout, d.groups * d.ocg, d.icg, d.ker, d.ws);
+  const int64_t nx = lay_out(layout, d.n, d.groups * d.icg, d.x_size, d.x_stride),
+                ny = lay_out(layout, d.n, d.groups * d.ocg, d.y_size, d.y_stride);
+  const int64_t nw = lay_out(w_layout, d.groups * d.ocg, d.icg, d.ker, d.w_stride);
   const int64_t size = to_weight ? nw : to_input ? nx : ny, channels = d.groups * (to_input ? d.icg : d.ocg);
-  const int64_t *rs = to_weight ? d.ws : to_input ? d.xs : d.ys, *dims = to_weight ? d.ker : to_input ? d.in : d.out;
+  const int64_t *rs = to_weight  ? d.w_stride
+                      : to_input ? d.x_stride
+                                 : d.y_stride,
+                *dims = to_weight  ? d.ker
+                        : to_input ? d.x_size
+                                   : d.y_size;
   const int64_t outer = to_weight ? d.groups * d.ocg : d.n, rows = to_weight ? d.icg : channels;
-  memcpy(d.as, rs, sizeof d.as);
+  memcpy(d.add_stride, rs, sizeof d.add_stride);
   d.act = activation(act);
   d.has_bias = d.has_add = extras;
   array x = numbers(nx), w = numbers(nw), y = numbers(ny), bias = {0}, add = {0};
@@ -344,10 +351,10 @@ static void check_product(const product *v, int a_t, int b_t, int out_t, int act
       .m = m,
       .n = n,
       .k = k,
-      .as = {m * k, a_t ? 1 : k, a_t ? m : 1},
-      .bs = {k * n, b_t ? 1 : n, b_t ? k : 1},
-      .cs = {m * n, n, 1},
-      .os = {m * n, out_t ? 1 : n, out_t ? m : 1},
+      .a_stride = {m * k, a_t ? 1 : k, a_t ? m : 1},
+      .b_stride = {k * n, b_t ? 1 : n, b_t ? k : 1},
+      .c_stride = {m * n, n, 1},
+      .out_stride = {m * n, out_t ? 1 : n, out_t ? m : 1},
       .alpha = extras ? 2 : 1,
       .beta = extras ? -3 : 0,
       .act = activation(act),
@@ -362,9 +369,11 @@ static void check_product(const product *v, int a_t, int b_t, int out_t, int act
     EACH(i, m)
       EACH(j, n) {
         double sum = 0;
-        EACH(x, k) sum += get(&a, t * d.as[0] + i * d.as[1] + x * d.as[2]) * get(&b, t * d.bs[0] + x * d.bs[1] + j * d.bs[2]);
-        if (extras) sum = 2 * sum - 3 * get(&c, t * d.cs[0] + i * d.cs[1] + j * d.cs[2]) + get(&bias, j);
-        expected[t * d.os[0] + i * d.os[1] + j * d.os[2]] = activate(&d.act, sum);
+        EACH(x, k)
+          sum += get(&a, t * d.a_stride[0] + i * d.a_stride[1] + x * d.a_stride[2]) *
+                 get(&b, t * d.b_stride[0] + x * d.b_stride[1] + j * d.b_stride[2]);
+        if (extras) sum = 2 * sum - 3 * get(&c, t * d.c_stride[0] + i * d.c_stride[1] + j * d.c_stride[2]) + get(&bias, j);
+        expected[t * d.out_stride[0] + i * d.out_stride[1] + j * d.out_stride[2]] = activate(&d.act, sum);
       }
   char what[200];
   snprintf(what, sizeof what, "%lld x (%lld x %lld x %lld), transposed %d %d %d, activation %d, extras %d, %d threads",
@@ -410,15 +419,15 @@ static void check_pool(const pool *v, int layout, int kind, int direction, int i
   fc_pool_desc d = {.kind = kind, .direction = direction, .dtype = dtype, .isa = isa, .indices = indices, .n = v->n, .c = v->c};
   int64_t *windows[3];
   EACH(i, 3) {
-    d.in[i] = v->in[i];
+    d.x_size[i] = v->in[i];
     d.dil[i] = v->dil[i];
     d.ker[i] = v->ker[i];
     d.stride[i] = v->stride[i];
     d.pad[i] = v->pad[i];
-    d.out[i] = (v->in[i] + 2 * v->pad[i] - v->dil[i] * (v->ker[i] - 1) - 1) / v->stride[i] + 1;
+    d.y_size[i] = (v->in[i] + 2 * v->pad[i] - v->dil[i] * (v->ker[i] - 1) - 1) / v->stride[i] + 1;
     d.pad_end[i] = v->pad[i];
-    windows[i] = allocate((size_t)d.out[i] * 3 * sizeof **windows);
-    EACH(o, d.out[i]) {
+    windows[i] = allocate((size_t)d.y_size[i] * 3 * sizeof **windows);
+    EACH(o, d.y_size[i]) {
       int64_t start = o * v->stride[i] - v->pad[i], end = start + v->dil[i] * (v->ker[i] - 1) + 1, count = 0;
       while (start < 0) start += v->dil[i];
       if (end > v->in[i]) end = v->in[i];
@@ -427,7 +436,7 @@ static void check_pool(const pool *v, int layout, int kind, int direction, int i
     }
   }
   fc_pool_strides s;
-  const int64_t nx = lay_out(layout, d.n, d.c, d.in, s.x), ny = lay_out(layout, d.n, d.c, d.out, s.y);
+  const int64_t nx = lay_out(layout, d.n, d.c, d.x_size, s.x), ny = lay_out(layout, d.n, d.c, d.y_size, s.y);
   memcpy(s.dx, s.x, sizeof s.dx);
   memcpy(s.indices, s.y, sizeof s.indices);
   array x = numbers(nx), y = direction == FC_FWD ? unknown(ny) : numbers(ny), dx = unknown(nx);
@@ -436,10 +445,10 @@ static void check_pool(const pool *v, int layout, int kind, int direction, int i
   double *up = blank(ny), *down = blank(nx);
   EACH(n, d.n)
     EACH(c, d.c)
-      EACH_PIXEL(d.in, i, j, k) down[offset(s.x, n, c, i, j, k)] = 0;
+      EACH_PIXEL(d.x_size, i, j, k) down[offset(s.x, n, c, i, j, k)] = 0;
   EACH(n, d.n)
     EACH(c, d.c)
-      EACH_PIXEL(d.out, i, j, k) {
+      EACH_PIXEL(d.y_size, i, j, k) {
         const int64_t *a = windows[0] + 3 * i, *b = windows[1] + 3 * j, *e = windows[2] + 3 * k, o = offset(s.y, n, c, i, j, k);
         const double share = kind == FC_AVG ? (double)(a[2] * b[2] * e[2]) : 1;
         double sum = 0, most = -INFINITY;
@@ -452,7 +461,7 @@ static void check_pool(const pool *v, int layout, int kind, int direction, int i
               if (get(&x, at_x) > most) {
                 most = get(&x, at_x);
                 best = at_x;
-                places[o] = (p * d.in[1] + q) * d.in[2] + r;
+                places[o] = (p * d.x_size[1] + q) * d.x_size[2] + r;
               }
               if (direction != FC_FWD && kind != FC_MAX) down[at_x] += get(&y, o) / share;
             }

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, reduce
+from functools import cache
 from importlib import import_module
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -197,6 +198,54 @@ def test_below_what_pays_winograd_is_not_taken(compiled: Target, dtype: str, las
                 assert chosen in _named(compiled, ALGORITHMS["product"][what][last]), f"{case}: {what}"
 
 
+_BEYOND = (-(2**63), -(2**31), -1, 0, 2**31, 2**62, 2**63 - 1)
+
+#: field of a C descriptor -> what it is not to hold; of arrays the last element.
+_NOT_ALLOWED: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("n", "groups", "icg", "ocg", "in", "out", "ker", "stride", "dil"), _BEYOND),
+    "pad": (-(2**63), -(2**31), 2**31, 2**63 - 1),
+    "limit": (-1,),
+    **dict.fromkeys(("dtype", "direction", "isa", "algorithm"), (-(2**31), -1, 99, 2**31 - 1)),
+    "act": (-1, 9),
+}
+
+
+@pytest.mark.parametrize("field", _NOT_ALLOWED)
+@on_c
+def test_the_library_checks_a_description_before_it_computes_with_it(c_target: Target, field: str) -> None:
+    c = import_module("fastconv.backends.c.conv")
+    plan = c.ffi.new("fc_conv_plan **")
+    for direction, value in product(_DIRECTIONS.values(), _NOT_ALLOWED[field]):
+        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        old = getattr(d, field)
+        if field == "act":
+            d.act.kind = value
+        elif isinstance(old, int):
+            setattr(d, field, value)
+        else:
+            old[2] = value
+        assert c.lib.fc_conv_plan_create(d, plan) == c.lib.FC_ERROR_ARGUMENT, f"{field} {value}"
+        assert plan[0] == c.ffi.NULL
+        assert c.ffi.string(c.lib.fc_conv_algorithm_refusal(d, 0)) == b"the description is not one"
+
+
+@on_c
+def test_the_library_checks_numbers_that_are_too_large_together(c_target: Target) -> None:
+    c = import_module("fastconv.backends.c.conv")
+    far, many = {"dil": 2**29, "ker": 5}, {"stride": 2**10, "in": 2**10}
+    for direction, fields in (("fwd", far), ("bwd_weight", {"stride": 2**30, "out": 4}), ("bwd_input", many)):
+        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        for field, value in fields.items():
+            getattr(d, field)[1] = getattr(d, field)[2] = value
+        assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_ARGUMENT
+    d = c._descriptor(conv_spec("fwd", (2, 4, 5, 6), (8, 4, 3, 3), "float32"), c_target.isa)
+    d.xs[4] = -(2**63)
+    assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_REFUSED
+    for number in (-1, c.lib.fc_conv_algorithm_count(), 99999, -(2**31)):
+        assert c.lib.fc_conv_algorithm_name(number) == c.ffi.NULL
+        assert c.ffi.string(c.lib.fc_conv_algorithm_refusal(d, number)) == b"there is no such algorithm"
+
+
 # -------------------------------------------------------------------------------------------------- exactness
 
 
@@ -294,6 +343,139 @@ def test_any_strides_of_every_array(compiled: Target, dtype: str, family: str, l
                 testing.assert_close(out, expected["y"], bounds["y"], f"plan, out {out.strides}")
 
 
+def _checked(target: Target, function: Callable[..., Any], *args: Any, what: str = "", **kwargs: Any) -> None:
+    """The same result as the reference's, into an array of NaN."""
+    with fc.use_backend("reference"):
+        expected = function(*args, **kwargs)
+    out = testing.nan_filled(expected.shape, expected.dtype)
+    with testing.on(target):
+        testing.proven(target, function, *args, **kwargs, out=out)
+    testing.assert_exact(out, expected, what)
+
+
+def _far_apart(x: np.ndarray) -> np.ndarray:
+    """Memory between the pixels is never touched, and so is none."""
+    far = np.zeros((*x.shape[:-1], 5000, x.shape[-1]), x.dtype)[..., 0, :]
+    far[...] = x
+    return far
+
+
+#: What a caller may do to an array before the call.
+_VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "rows backwards": lambda x: x[:, ::-1],
+    "pixels backwards": lambda x: x[:, :, ::-1],
+    "channels backwards": lambda x: x[..., ::-1],
+    "images of the other layout": lambda x: np.ascontiguousarray(np.moveaxis(x, -1, 1)).transpose(0, 2, 3, 1),
+    "rows and columns exchanged": lambda x: x.swapaxes(1, 2).copy().swapaxes(1, 2),
+    "every third pixel": lambda x: np.repeat(x, 3, axis=2)[:, :, ::3],
+    "pixels far apart": _far_apart,
+    "one pixel for all": lambda x: np.broadcast_to(x[:1, :1, :1], x.shape),
+    "one channel for all": lambda x: np.broadcast_to(x[..., :1], x.shape),
+    "windows that overlap": lambda x: np.lib.stride_tricks.as_strided(
+        np.ascontiguousarray(x), x.shape, (x.strides[0], x.strides[2], x.strides[2], x.strides[3])
+    ),
+}
+
+
+@pytest.mark.parametrize("view", _VIEWS)
+@on_c
+def test_depthwise_layers_of_any_view(c_target: Target, dtype: str, view: str) -> None:
+    rng, change = np.random.default_rng(30), _VIEWS[view]
+    x = change(testing.integers(rng, (1, 5, 6, 16), dtype))
+    for kernel, kw in ((3, {"padding": 1}), (2, {"padding": 1}), (3, {"padding": 1, "stride": 2}), ((3, 1), {})):
+        w = testing.integers(rng, (16, 1, *(kernel if isinstance(kernel, tuple) else (kernel,) * 2)), dtype)
+        kw = {**kw, "groups": 16, "layout": "NHWC"}
+        _checked(c_target, fc.conv2d, x, w, **kw, what=f"{kernel}, y")
+        dy = testing.integers(rng, fc.conv2d(x, w, **kw).shape, dtype)
+        _checked(c_target, fc.conv2d_backward_weight, x, change(dy), w.shape, **kw, what=f"{kernel}, dw")
+        _checked(c_target, fc.conv2d_backward_input, change(dy), w, x.shape, **kw, what=f"{kernel}, dx")
+        with testing.on(c_target):
+            plan = fc.plan_conv2d(x.shape, w, **kw)
+            testing.assert_exact(plan(x), fc.conv2d(x.copy(), w, **kw), f"{kernel}, plan")
+
+
+@pytest.mark.parametrize("view", [view for view in _VIEWS if view != "pixels far apart"])
+@on_c
+def test_products_of_any_view(c_target: Target, dtype: str, view: str) -> None:
+    """Layers of 1x1 read their operands where they are, if strides are such that they can."""
+    rng, change = np.random.default_rng(31), _VIEWS[view]
+    w = testing.integers(rng, (16, 32, 1, 1), dtype)
+    for last in (False, True):
+        kw = {"layout": layouts.name(last, 2)}
+        x, dy = (layouts.to(testing.integers(rng, (2, c, 8, 12), dtype), last) for c in (32, 16))
+        if last:
+            x, dy = change(x), change(dy)
+        else:
+            x, dy = (np.moveaxis(change(np.moveaxis(a, 1, -1)), -1, 1) for a in (x, dy))
+        _checked(c_target, fc.conv2d, x, w, **kw, what=f"{kw}, y")
+        _checked(c_target, fc.conv2d_backward_weight, x, dy, w.shape, **kw, what=f"{kw}, dw")
+        _checked(c_target, fc.conv2d_backward_input, dy, w, x.shape, **kw, what=f"{kw}, dx")
+
+
+def test_strides_of_axes_with_one_position_mean_nothing(target: Target) -> None:
+    x = np.arange(48, dtype="float32").reshape(1, 1, 3, 16)
+    w = np.ones((16, 1, 1, 3), "float32")
+    far = np.lib.stride_tricks.as_strided(x, strides=(2**62, -(2**62), *x.strides[2:]))
+    kw = {"groups": 16, "padding": (0, 1), "layout": "NHWC"}
+    with testing.on(target):
+        testing.assert_exact(testing.proven(target, fc.conv2d, far, w, **kw), fc.conv2d(x, w, **kw))
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("kernel", [(2, 1), (3, 1), (2, 2, 1), (3, 1, 1), (1, 3, 1)], ids=str)
+@on_c
+def test_gradients_of_depthwise_columns(c_target: Target, dtype: str, last: bool, kernel: tuple[int, ...]) -> None:
+    """Of kernels with one tap along W the others run backwards all the same."""
+    rng, ndim = np.random.default_rng(32), len(kernel)
+    w = testing.integers(rng, (17, 1, *kernel), dtype)
+    dy = layouts.to(testing.integers(rng, (1, 17, 2, 3, 4)[: ndim + 2], dtype), last)
+    size = tuple(n + k - 1 for n, k in zip((2, 3, 4), kernel, strict=False))
+    shape = (1, *size, 17) if last else (1, 17, *size)
+    _checked(c_target, _functions(ndim)["dx"], dy, w, shape, groups=17, layout=layouts.name(last, ndim))
+    _checked(c_target, getattr(fc, f"conv_transpose{ndim}d"), dy, w, groups=17, layout=layouts.name(last, ndim))
+
+
+@on_c
+def test_the_gradient_of_a_depthwise_column(c_target: Target, dtype: str) -> None:
+    w, dy = np.arange(1, 9, dtype=dtype).reshape(4, 1, 2, 1), np.ones((1, 4, 1, 1), dtype)
+    expected = np.arange(1, 9, dtype=dtype).reshape(1, 4, 2, 1)
+    with testing.on(c_target):
+        testing.assert_exact(fc.conv2d_backward_input(dy, w, (1, 4, 2, 1), groups=4), expected)
+        dx = fc.conv2d_backward_input(np.moveaxis(dy, 1, -1), w, (1, 2, 1, 4), groups=4, layout="NHWC")
+    testing.assert_exact(np.moveaxis(dx, -1, 1), expected)
+
+
+@in_both_layouts
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 5)], ids=str)
+@on_c
+def test_epilogues_of_every_group_block_and_piece(
+    c_target: Target, dtype: str, last: bool, kernel: tuple[int, int]
+) -> None:
+    """More rows than a block has, more channels than a group, more tiles than a thread's: each has its own."""
+    case = conv(f"groups and blocks {kernel}", 1, 16, 352, (13, 14), kernel, 2, padding="same")
+    a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+    b, db = a["b"], a["b"][: case.ic]
+    bias, input_bias = (v if last else v.reshape(-1, 1, 1) for v in (b, db))
+    y, dx = fc.activate(a["y"] + a["residual"] + bias, "relu"), a["dx"] + input_bias
+    backwards = {**kw, "padding": (kernel[0] // 2, kernel[1] // 2)}
+    for name, reason in dispatch.backend("c").algorithms(_spec(case, "fwd", dtype, last)).items():
+        bound = _NEARLY_WHOLE[dtype] if "winograd" in name else 0
+        # One thread has many blocks in a piece, three have many pieces.
+        for threads in (1, 3) if reason is None else ():
+            with testing.on(c_target), fc.use_algorithm(name), fc.threads(threads):
+                got = fc.conv2d(a["x"], a["w"], b, **kw, residual=a["residual"], activation="relu")
+                back = fc.conv_transpose2d(a["dy"], a["w"], db, **backwards)
+            testing.assert_close(got, y, bound, f"{name}: y, {threads} threads")
+            testing.assert_close(back, dx, bound, f"{name}: dx, {threads} threads")
+
+
+@on_c
+def test_depthwise_gradients_of_parts_of_the_images(c_target: Target, dtype: str) -> None:
+    rng = np.random.default_rng(33)
+    x, dy = (testing.integers(rng, (5, 20, 21, 16), dtype) for _ in range(2))
+    _checked(c_target, fc.conv2d_backward_weight, x, dy, (16, 1, 3, 3), padding=1, groups=16, layout="NHWC")
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -315,6 +497,13 @@ def test_pixels_so_far_apart_that_they_are_copied(c_target: Target, dtype: str, 
         with testing.on(c_target), _asked_for(c_target, "depthwise_channels"):
             _ran(c_target, "depthwise_channels", function, wide, *others, **kw, out=out)
         testing.assert_close(out, a[what], 0, what)
+
+
+@on_c
+def test_a_kernel_of_more_taps_than_the_transforms_have_room_for(c_target: Target) -> None:
+    with testing.on(c_target):
+        y = fc.conv2d(np.ones((1, 16, 352, 8), np.float32), np.ones((16, 16, 350, 3), np.float32))
+    np.testing.assert_array_equal(y, np.full((1, 16, 3, 6), 16 * 350 * 3, np.float32))
 
 
 # ---------------------------------------------------------------------------------------------- NaN and infinity
@@ -358,51 +547,171 @@ def test_one_nan_reaches_its_windows_alone(compiled: Target, dtype: str, family:
             testing.assert_exact(got, a[what], f"{what}, {at}")
 
 
-def _read_for(case: Conv, what: str, result: int, taps: int, points: int) -> range:
-    """Along a dimension, what the tile of a result is made of: by steps of 2 nine inputs, backward-input five."""
-    if case.arguments.get("stride", 1) == 2:
-        first, length = (result // 4 * 8 - 1, 9) if what == "y" else (result // 8 * 4, 5)
-        return range(first, first + length)
-    step = points + 1 - taps if taps > 1 else 1
-    first = result - result % step - taps // 2
-    return range(first, first + step - 1 + taps)
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @in_both_layouts
 @pytest.mark.parametrize("family", WINOGRADS)
 @on_compiled
-def test_winograd_spreads_nan_over_the_tiles_that_read_it(
+def test_winograd_keeps_one_nan_to_its_windows(
     compiled: Target, dtype: str, last: bool, family: str, value: float
 ) -> None:
     case = TYPICAL[family]
-    apart = case.arguments.get("dilation", 1)
-    depth = (1,) * (case.ndim - 2)
-    points = int(family.split()[-1]) if "line" in family else 6
-    for what in ("y", "dx"):
+    for what, function in _functions(case.ndim).items():
         for at in ((0, 0), (3, 4), (4, 5), (7, 12), (10, 17)):
-            at = (*depth, *at)
-            problem = _with(case, what, at, value)
-            a, kw, expected = _cast(problem, dtype, last), _arguments(case, last), problem[what]
+            problem = _with(case, what, (*(1,) * (case.ndim - 2), *at), value)
+            a, kw = _cast(problem, dtype, last), _arguments(case, last)
             with testing.on(compiled):
-                got = _ran(
-                    compiled,
-                    ALGORITHMS[family][what][last],
-                    _functions(case.ndim)[what],
-                    *_operands(case, a)[what],
-                    **kw,
-                )
-            got = np.moveaxis(got, -1, 1) if last else got
-            # Dilated, inputs and outputs of one remainder; along a depth each result is made by itself.
-            near = []
-            for axis, (p, n, taps) in enumerate(zip(at, expected.shape[2:], case.kernel, strict=True)):
-                along = axis >= len(depth) and (axis == 1 or case.kernel[1] == 1 or "line" not in family)
-                of = [_read_for(case, what, o // apart, taps, points if along else taps) for o in range(n)]
-                near.append([o % apart == p % apart and p // apart in of[o] for o in range(n)])
-            reads = np.zeros(expected.shape, bool)
-            reads[1] = reduce(np.logical_and.outer, near)
-            assert not np.isfinite(got[~np.isfinite(expected)]).any(), f"{what}, {at}: lost"
-            testing.assert_close(got[~reads], expected[~reads], _NEARLY_WHOLE[dtype], f"{what}, {at}: it went too far")
+                got = _ran(compiled, ALGORITHMS[family][what][last], function, *_operands(case, a)[what], **kw)
+            finite = np.isfinite(a[what])
+            testing.assert_exact(got[~finite], a[what][~finite], f"{what}, {at}: elsewhere")
+            testing.assert_close(got[finite], a[what][finite], _NEARLY_WHOLE[dtype], f"{what}, {at}")
+
+
+# -------------------------------------------------------------------------------------------------- Winograd's reach
+
+
+#: Of the magnitudes of the products that a result is made of.
+_PROMISED = {"float32": 1e-5, "float64": 1e-13}
+
+
+def _with_sizes(what: str, function: Callable[..., Any], operands: tuple[Any, ...], **arguments: Any) -> dict[str, Any]:
+    """The right values, and the sums of the magnitudes of the products that each is made of."""
+    with fc.use_backend("reference"):
+        sizes = (np.abs(v) if isinstance(v, np.ndarray) else v for v in operands)
+        return {what: function(*operands, **arguments), "sizes": function(*sizes, **arguments)}
+
+
+@cache
+def _one_large(case: Conv, what: str, operand: str) -> dict[str, np.ndarray]:
+    """Normal numbers, but one of an operand is far beyond the others: a corner's, which some of its tile do not see."""
+    a = {k: v.copy() for k, v in _solved(case, _normal).items()}
+    a[operand][(0,) * a[operand].ndim] = 1e10
+    return a | _with_sizes(what, _functions(case.ndim)[what], _operands(case, a)[what], **case.arguments)
+
+
+@pytest.mark.parametrize("family", [name for name in WINOGRADS if "by filters" not in name])
+@on_compiled
+def test_one_large_value_spoils_no_other_result(compiled: Target, dtype: str, family: str) -> None:
+    case = TYPICAL[family]
+    for what, operands in {"y": ("x", "w"), "dx": ("w", "dy"), "dw": ("x", "dy")}.items():
+        for last, operand in enumerate(operands):
+            a, kw = _one_large(case, what, operand), _arguments(case, bool(last))
+            own = _operands(case, _cast({k: v for k, v in a.items() if k != "sizes"}, dtype, bool(last)))[what]
+            with testing.on(compiled):
+                got = _ran(compiled, ALGORITHMS[family][what][last], _functions(case.ndim)[what], *own, **kw)
+            got = np.moveaxis(got, -1, 1) if last and what != "dw" else got
+            error = np.max(np.abs(got - a[what]) / a["sizes"])
+            assert error < _PROMISED[dtype], f"{what}, one large value in {operand}: {error}"
+
+
+def _reach(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """x (1, 16, 8, 8) and w (16, 16, 3, 3) of values that no transform of a tile keeps apart, in float32."""
+    x, w = np.ones((1, 16, 8, 8), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    match name:
+        case "one large pixel":
+            x[0, 0, 7, 7] = 1e10
+        case "one pixel among zeros":
+            x *= 0
+            x[0, 0, 3, 3] = 1e10
+        case "an edge":
+            x[:, :, :4] = 1e-8
+        case "a large tap":
+            w[0, 0, 0, 0] = 1e10
+        case "near the largest number":
+            x *= np.float32(1e38)
+            w /= 576
+        case "near the smallest number":
+            x *= np.float32(1e-37)
+            w *= 576
+        case "large filters":
+            x *= np.float32(1e15)
+            w *= np.float32(1e19)
+    return x, w
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "one large pixel",
+        "one pixel among zeros",
+        "an edge",
+        "a large tap",
+        "near the largest number",
+        "near the smallest number",
+        "large filters",
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["winograd_4x4_3x3", "winograd_4x4_3x3_filters"])
+@pytest.mark.parametrize("compiled", [t for t in testing.targets() if t.backend != "reference"], ids=str)
+def test_results_are_right_where_values_lie_far_apart(compiled: Target, algorithm: str, name: str) -> None:
+    x, w = _reach(name)
+    by_filters = algorithm.endswith("filters")
+    if by_filters and compiled.backend != "c":
+        algorithm = "winograd_4x4_3x3"
+    for function, operands in (
+        (fc.conv2d, (x, w)),
+        (fc.conv2d_backward_input, (x, w, x.shape)),
+        (fc.conv2d_backward_weight, (x, x * 0 + 1, w.shape)),
+    ):
+        exact = tuple(v.astype(np.float64) if isinstance(v, np.ndarray) else v for v in operands)
+        right = _with_sizes("right", function, exact, padding=1)
+        if by_filters and function is fc.conv2d_backward_weight:
+            continue
+        with testing.on(compiled), np.errstate(over="ignore"), fc.use_algorithm(algorithm):
+            got = _ran(compiled, algorithm, function, *operands, padding=1)
+            expected = right["right"].astype(np.float32)
+        finite = np.isfinite(expected)
+        testing.assert_exact(got[~finite], expected[~finite], function.__name__)
+        gap = np.abs(got[finite] - right["right"][finite])
+        assert np.all(gap <= _PROMISED["float32"] * right["sizes"][finite]), f"{function.__name__}: {gap.max()}"
+    with testing.on(compiled), np.errstate(over="ignore"), fc.use_algorithm(algorithm):
+        plan = fc.plan_conv2d(x.shape, w, padding=1)
+        testing.assert_exact(plan(x), fc.conv2d(x, w, padding=1), "plan")
+
+
+@on_c
+def test_kernels_of_very_many_rows(c_target: Target, dtype: str) -> None:
+    x, w = np.ones((1, 16, 620, 5), dtype), np.ones((16, 16, 600, 3), dtype)
+    with testing.on(c_target):
+        y = fc.conv2d(x, w)
+    assert np.all(y == 16 * 1800)
+
+
+def _ordinary(name: str) -> np.ndarray:
+    rng = np.random.default_rng(6)
+    shape = (2, 16, 17, 22)
+    match name:
+        case "normal":
+            return rng.standard_normal(shape)
+        case "rectified":
+            return np.maximum(rng.standard_normal(shape) - 1, 0)
+        case "photograph":
+            return rng.integers(0, 256, shape).astype(np.float64)
+        case "heavy tails":
+            return rng.standard_t(3, shape)
+        case "tiny":
+            return 1e-12 * rng.standard_normal(shape)
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("name", ["normal", "rectified", "photograph", "heavy tails", "tiny"])
+@pytest.mark.parametrize("compiled", [t for t in testing.targets() if t.backend != "reference"], ids=str)
+def test_ordinary_values_are_left_to_winograd(compiled: Target, name: str) -> None:
+    """Seen by the bits, which are others where all is computed directly; the error is that which is promised."""
+    x, w = _ordinary(name), np.random.default_rng(7).standard_normal((24, 16, 3, 3))
+    dy = _ordinary(name)[:, :, :, ::-1]
+    x, w, dy = (v.astype(np.float32) for v in (x, w, np.concatenate([dy, dy[:, :8]], axis=1)))
+    for function, operands in (
+        (fc.conv2d, (x, w)),
+        (fc.conv2d_backward_input, (dy, w, x.shape)),
+        (fc.conv2d_backward_weight, (x, dy, w.shape)),
+    ):
+        direct = "implicit_gemm_pixels" if compiled.backend == "c" else "implicit_gemm"
+        with testing.on(compiled):
+            got = _ran(compiled, "winograd_4x4_3x3", function, *operands, padding=1)
+            with fc.use_algorithm(direct):
+                other = function(*operands, padding=1)
+        assert np.mean(got == other) < 0.5, function.__name__
+        assert testing.relative_l2(got, other.astype(np.float64)) < 5e-6, function.__name__
 
 
 # ----------------------------------------------------------------------------------------------------- threads
@@ -442,6 +751,34 @@ def _same_bits(run: Callable[[], Iterator[np.ndarray]], expected: list[np.ndarra
 def test_the_same_bits_on_any_number_of_threads(compiled: Target, dtype: str, family: str, last: bool) -> None:
     case = TYPICAL[family]
     a = _cast(_real(case, _normal), dtype, last)
+    with testing.on(compiled):
+        with fc.threads(1):
+            expected = list(_three(case, a, last))
+        _same_bits(lambda: _three(case, a, last), expected)
+
+
+@on_c
+def test_the_same_bits_of_a_gradient_over_padded_pixels(c_target: Target, dtype: str) -> None:
+    rng = np.random.default_rng(34)
+    x, dy = (rng.standard_normal(s).astype(dtype) for s in ((4, 8, 10, 29, 2), (4, 4, 12, 31, 4)))
+    with testing.on(c_target), fc.precision("strict"):
+        _same_bits(
+            lambda: iter([fc.conv3d_backward_weight(x, dy, (4, 8, 1, 1, 1), padding=1, dilation=4)]),
+            [fc.conv3d_backward_weight(x, dy, (4, 8, 1, 1, 1), padding=1, dilation=4)],
+        )
+
+
+@in_both_layouts
+@pytest.mark.parametrize("family", ["winograd", "winograd stride 2"])
+@on_compiled
+def test_the_same_bits_where_some_results_are_computed_directly(
+    compiled: Target, dtype: str, family: str, last: bool
+) -> None:
+    case = TYPICAL[family]
+    a = _cast(_solved(case, _normal), dtype, last)
+    for name in ("x", "dy"):
+        a[name][1, 3, 4, 5] = 1e9
+        a[name][0, 0, 0, 0] = np.nan
     with testing.on(compiled):
         with fc.threads(1):
             expected = list(_three(case, a, last))

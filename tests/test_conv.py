@@ -316,12 +316,13 @@ def test_without_a_batch_dimension(target: Target, dtype: str, ndim: int, last: 
     a, kw = _arrays(case, dtype, last), {"padding": 1, "stride": 2, "layout": layouts.name(last, ndim)}
     with testing.on(target), fc.precision("strict"):
         out = testing.nan_filled(a["y"].shape[1:], dtype)
-        y = testing.proven(target, getattr(fc, f"conv{ndim}d"), a["x"][0], a["w"], **kw, out=out)
+        residual = a["residual"][0]
+        y = testing.proven(target, getattr(fc, f"conv{ndim}d"), a["x"][0], a["w"], **kw, residual=residual, out=out)
         assert y is out
         dx, dw, db, dr = testing.proven(
             target, getattr(fc, f"conv{ndim}d_backward"), a["dy"][0], a["x"][0], a["w"], a["b"], **kw
         )
-    testing.assert_exact(y, a["y"][0])
+    testing.assert_exact(y, a["y"][0] + residual)
     testing.assert_exact(dx, a["dx"][0])
     testing.assert_exact(dw, a["dw"])
     testing.assert_exact(db, _exact(case)["dy"].sum(axis=(0, *range(2, ndim + 2))).astype(dtype))
@@ -360,6 +361,118 @@ def test_two_runs_give_the_same_bits(target: Target) -> None:
         again = [f(x, w) for f in (fc.conv2d, lambda x, w: fc.conv2d_backward_weight(x, fc.conv2d(x, w), w.shape))]
     for a, b in zip(first, again, strict=True):
         testing.assert_exact(a, b)
+
+
+_FAR = 2**32
+
+
+def _ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, "float32")
+
+
+def _counted(*shape: int, start: int = 1) -> np.ndarray:
+    return np.arange(start, start + prod(shape), dtype="float32").reshape(shape)
+
+
+#: function, arrays and shapes, arguments, the result.
+_EXTREME: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], Any]] = {
+    "one output": ("conv2d", (_ones(1, 1, 3, 3), _ones(1, 1, 1, 1)), {"stride": _FAR}, [1]),
+    "one output, 3-D": ("conv3d", (_ones(1, 1, 3, 3, 3), _ones(1, 1, 1, 1, 1)), {"stride": 2**70}, [1]),
+    "one output, dw": (
+        "conv2d_backward_weight", (_ones(1, 1, 3, 3), _ones(1, 1, 1, 1), (1, 1, 1, 1)), {"stride": _FAR}, [1],
+    ),
+    "one output, dx": (
+        "conv2d_backward_input", (_ones(1, 1, 1, 1), _ones(1, 1, 1, 1), (1, 1, 1, 3)), {"stride": _FAR}, [1, 0, 0],
+    ),
+    "one output, dx, 3-D": (
+        "conv3d_backward_input", (_ones(1, 1, 1, 1, 1), _ones(1, 1, 1, 1, 1), (1, 1, 1, 2, 2)), {"stride": 2**31},
+        [1, 0, 0, 0],
+    ),
+    "stride 2^16, dx": (
+        "conv2d_backward_input", (_ones(1, 1, 1, 1), _counted(1, 1, 2, 2), (1, 1, 2, 3)), {"stride": 2**16},
+        [1, 2, 0, 3, 4, 0],
+    ),
+    "stride 20000, dx": (
+        "conv2d_backward_input", (_ones(1, 1, 1, 1), _ones(1, 1, 1, 1), (1, 1, 2, 2)), {"stride": 20000}, [1, 0, 0, 0],
+    ),
+    "padding behind": (
+        "conv1d", (_ones(1, 1, 10), _ones(1, 1, 1)), {"stride": _FAR, "padding": ((0, _FAR),)}, [1, 0],
+    ),
+    "padding before": (
+        "conv1d", (_counted(1, 1, 2), _counted(1, 1, 2, start=2)), {"padding": ((_FAR, 0),), "dilation": _FAR}, [3, 6],
+    ),
+    "dilation": (
+        "conv1d", (_counted(1, 1, 3), _counted(1, 1, 2, start=2)), {"padding": ((0, _FAR),), "dilation": _FAR},
+        [2, 4, 6],
+    ),
+    "dilation, dx": (
+        "conv1d_backward_input", (_counted(1, 1, 3), _counted(1, 1, 2, start=2), (1, 1, 3)),
+        {"padding": ((0, _FAR),), "dilation": _FAR}, [2, 4, 6],
+    ),
+    "dilation, dw": (
+        "conv1d_backward_weight", (_counted(1, 1, 3), _ones(1, 1, 3), (1, 1, 2)),
+        {"padding": ((0, _FAR),), "dilation": _FAR}, [6, 0],
+    ),
+    "padding and stride": (
+        "conv1d", (15 * _ones(1, 1, 1), _ones(1, 1, 1)), {"stride": 2**34, "padding": _FAR}, [0],
+    ),
+    "padding and dilation": (
+        "conv1d", (15 * _ones(1, 1, 1), _ones(1, 1, 3)), {"dilation": 2**33, "padding": 2**33}, [15],
+    ),
+    "same": (
+        "conv1d", (_ones(1, 3, 2), _ones(1, 2, 3)), {"padding": "same", "dilation": _FAR, "layout": "NLC"}, [2, 2, 2],
+    ),
+    "beyond 64 bits": (
+        "conv1d", (_ones(1, 1, 3), _counted(1, 1, 2)), {"stride": 2**70, "dilation": 2**70, "padding": 2**70}, [2, 1],
+    ),
+    "beyond 64 bits, transposed": ("conv_transpose1d", (_ones(1, 1, 1), _ones(1, 1, 1)), {"stride": 2**70}, [1]),
+    "beyond 64 bits, cropped": (
+        "conv1d", (_counted(1, 1, 5), _ones(1, 1, 1)), {"stride": 2**70, "padding": ((-3, 2**70),)}, [4, 0],
+    ),
+    # Below 2^31, where copies and tables of the padded image would take gigabytes.
+    "copies": (
+        "conv1d", (_counted(1, 2, 3), _counted(2, 1, 2)),
+        {"padding": ((0, 2**30),), "dilation": 2**30 + 1, "groups": 2}, [1, 2, 12, 15],
+    ),
+    "phases": (
+        "conv1d_backward_input", (_counted(1, 1, 2), _ones(1, 1, 1), (1, 1, 600_000)), {"stride": 599_999},
+        [1, *[0] * 599_998, 2],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _EXTREME)
+def test_extreme_numbers_give_the_right_value(name: str) -> None:
+    """From the reference, and from a compiled backend, unless all of them say why not."""
+    function, args, kwargs, expected = _EXTREME[name]
+    run = getattr(fc, function)
+    (choice,) = fc.explain(run, *args, **kwargs)
+    compiled = [t for t in testing.targets() if t.backend == "c"]
+    if choice.kernel.backend == "reference":
+        compiled = []
+        for backend in testing.backends_here():
+            assert backend == "reference" or "padding" in fc.dispatch.backend(backend).refuse(choice.spec)
+    for target in (*compiled, Target("reference")):
+        with testing.on(target):
+            got = run(*args, **kwargs)
+        testing.assert_exact(got.ravel(), np.array(expected, "float32"), f"{target}")
+
+
+@pytest.mark.parametrize("size", [2**31, 2**70])
+def test_results_that_are_too_large_are_refused_even_if_they_are_empty(size: int) -> None:
+    for n in (0, 1):
+        with pytest.raises(ValueError, match="the result of shape"):
+            fc.conv_transpose1d(_ones(n, 1, 2), _ones(1, 1, 1), stride=size)
+        with pytest.raises(ValueError, match="x of shape"):
+            fc.conv1d_backward_input(_ones(n, 1, 1), _ones(1, 1, 1), (n, 1, size))
+
+
+def test_gradients_of_a_transposed_convolution_whose_stride_takes_no_step() -> None:
+    x, w = _counted(1, 1, 1), _counted(1, 1, 2)
+    y = fc.conv_transpose1d(x, w, stride=7, output_padding=6)
+    dx, dw, _ = fc.conv_transpose1d_backward(_counted(*y.shape), x, w, stride=7, output_padding=6)
+    assert y.ravel().tolist() == [1, 2, 0, 0, 0, 0, 0, 0]
+    assert (dx.item(), dw.ravel().tolist()) == (5, [1, 2])
 
 
 @st.composite

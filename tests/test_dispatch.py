@@ -380,3 +380,10 @@ def test_a_pickled_spec_holds_its_fields_alone() -> None:
         for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
             assert set(vars(again)) == {field.name for field in dataclasses.fields(made)}
             assert again == made
+
+
+def test_explain_says_that_long_kernels_have_no_fourier_transform() -> None:
+    x, w = np.ones((1, 1, 3000), np.float32), np.ones((1, 1, 2000), np.float32)
+    with fc.use_backend("c"):
+        assert "by Fourier transforms, of which there are none" in str(fc.explain(fc.conv1d, x, w))
+        assert "Fourier" not in str(fc.explain(fc.conv1d, x, w[:, :, :100]))

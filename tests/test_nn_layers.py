@@ -556,8 +556,10 @@ def test_first_weights_follow_the_seed(init):
     np.testing.assert_array_equal(a, b)
     assert (a != other).any()
     assert a.dtype == np.float32
-    variance = 2 / 200 if init == "he" else 2 / (200 + 1600)
-    assert abs(a.var() / variance - 1) < 0.05
+    grouped = nn.Conv2d(16, 64, 5, groups=2, init=init, rng=1).weight.value
+    for weights, fan_out in ((a, 1600), (grouped, 800)):
+        variance = 2 / 200 if init == "he" else 2 / (200 + fan_out)
+        assert abs(weights.var() / variance - 1) < 0.05
     rng = np.random.default_rng(1)
     first, second = nn.Linear(3, 3, rng=rng), nn.Linear(3, 3, rng=rng)
     assert (first.weight.value != second.weight.value).any()
@@ -633,10 +635,13 @@ def test_options_of_pooling_reach_the_operator(layer, operator, options, ndim):
 
 
 def test_a_network_can_be_copied_and_pickled():
-    net = nn.Sequential(nn.Conv1d(1, 2, 3, rng=0), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(4, 2, rng=0)).eval()
+    net = nn.Sequential(nn.Conv1d(1, 2, 3, rng=0), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(4, 2, rng=0))
     x = np.random.default_rng(0).random((2, 1, 6), np.float32)
+    y = net(x)
     for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
-        np.testing.assert_array_equal(other(x), net(x))
+        with pytest.raises(RuntimeError, match="forward call"):
+            other.backward(y)
+        np.testing.assert_array_equal(other(x), y)
         assert other[0].weight is not net[0].weight
 
 

@@ -602,6 +602,11 @@ def test_accuracy_of_images_leaves_out_what_is_no_class():
     assert measured["loss"] == pytest.approx(nn.cross_entropy(y, t)[0])
 
 
+def test_every_sample_counts_in_batches_of_any_size():
+    net, (x, t) = _small_network(), _two_classes(7)
+    assert nn.evaluate(net, x, t, batch_size=4) == pytest.approx(nn.evaluate(net, x, t), rel=1e-6)
+
+
 @pytest.mark.parametrize("function", [lambda *a, **k: nn.evaluate(*a, np.zeros(4, int), **k), nn.predict])
 def test_batch_sizes_are_checked(function):
     with pytest.raises(ValueError, match="batch_size=0"):
@@ -860,8 +865,12 @@ def test_loading_what_is_no_weights_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("shape", "flat"), [((1, 28, 28), 400), ((1, 32, 32), 400), ((3, 32, 32), 400), ((1, 8, 8), 64), ((1, 4, 4), 16)]
-)
+    ("shape", "flat"),
+    [
+        ((1, 28, 28), 400), ((1, 32, 32), 400), ((3, 32, 32), 400), ((1, 16, 17), 64), ((1, 15, 16), 192),
+        ((1, 8, 8), 64), ((1, 4, 4), 16),
+    ],
+)  # fmt: skip
 def test_lenet_shapes(shape, flat):
     net = lenet5(shape, 7, rng=0)
     rows = net.summary(shape)

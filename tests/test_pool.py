@@ -276,7 +276,7 @@ def test_numbers_beyond_32_bits(pooling_target: Target) -> None:
         (lambda: fc.max_pool1d(x, **whole), [10] * 11),
         (lambda: fc.sum_pool1d(x, **whole), [55] * 11),
         (lambda: fc.avg_pool1d(x, **whole), [np.float32(55 / 2**33)] * 11),
-        (lambda: fc.max_pool1d(x, 2**70, 1, 2**69), [10] * 11),
+        (lambda: fc.max_pool1d(x, 2**62, 1, 2**61), [10] * 11),
         (lambda: fc.max_pool1d(x, 2, 2**40), [2]),
         (lambda: fc.max_pool1d(x, 3, 1, 2**33, 2**33), x[0].tolist()),
         (lambda: fc.sum_pool1d_backward(dy, x, **whole), [11] * 10),
@@ -301,7 +301,7 @@ def test_numbers_of_32_bits(pooling_target: Target) -> None:
     _against_reference(pooling_target, "max_pool2d", x, (2, 3), (1, 2), (0, 2**20), (3, 2**20))
 
 
-@pytest.mark.parametrize("size", [9132760301568586890, 2**31, 2**70])
+@pytest.mark.parametrize("size", [9132760301568586890, 2**31, 2**63 - 1])
 def test_results_of_too_many_elements(size: int) -> None:
     with pytest.raises(ValueError, match=r"the result of shape .* elements; at most 2147483647 are allowed"):
         fc.adaptive_avg_pool1d(np.ones((1, 1, 10)), size)
@@ -454,9 +454,7 @@ def test_without_images_or_channels(shape: tuple[int, ...]) -> None:
 )  # fmt: skip
 def test_wrong_divisors(value: Any, error: type[Exception]) -> None:
     for function in (fc.avg_pool1d, lambda x, *a, **kw: fc.avg_pool1d_backward(x[..., :2], x, *a, **kw)):
-        with pytest.raises(
-            error, match=r"divisor_override=.*: allowed is None or a number other than 0 that float32 holds"
-        ):
+        with pytest.raises(error, match=r"divisor_override=.*: allowed is .*a number"):
             function(np.ones((1, 1, 4), "float32"), 2, divisor_override=value)
 
 

@@ -168,6 +168,15 @@ def test_activations_as_they_are_defined(activation) -> None:
     np.testing.assert_allclose(fc.activate_backward(np.ones_like(away), away, activation), slope, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("activation", "kinks", "slopes"),
+    [("relu", [0], [0]), ("relu6", [0, 6], [0, 0]), (("clip", -1, 2), [-1, 2], [0, 0]), ("leaky_relu", [0], [0.01])],
+)
+def test_slopes_at_kinks(activation, kinks, slopes) -> None:
+    """Those of PyTorch."""
+    assert fc.activate_backward(np.ones(len(kinks)), np.array(kinks, float), activation).tolist() == slopes
+
+
 def test_the_error_function_is_accurate_where_it_is_tiny_too() -> None:
     rng = np.random.default_rng(9)
     x = np.concatenate([np.linspace(-7, 27, 9001), 3 * rng.standard_normal(5000), [0, -0.0, 1e-300, -1e300, 5e-324]])

@@ -15,6 +15,7 @@
 #include "../kernels/winograd.inc"
 #include "../kernels/winograd_line.inc"
 #include "../kernels/winograd_strided.inc"
+#include "../kernels/range.inc"
 #include "../kernels/pool_rows.inc"
 #include "../kernels/pool_strip.inc"
 #include "../kernels/pool_box.inc"
@@ -22,6 +23,7 @@
 #include "../kernels/pool_gradient.inc"
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");
+_Static_assert(NR * sizeof(T) <= FC_MAX_TILE && MR * sizeof(T) <= FC_MAX_TILE, "a panel must fit the rows of filters");
 _Static_assert(MC % MR == 0, "blocks are whole panels");
 
 const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {

@@ -66,7 +66,8 @@ def activate(x: np.ndarray, activation: Any) -> np.ndarray:
 
 
 def activate_backward(dy: np.ndarray, x: np.ndarray, activation: Any) -> np.ndarray:
-    """``dy * activation'(x)``, where x is what the activation was applied to. At a kink the derivative is 0.
+    """``dy * activation'(x)``, where x is what the activation was applied to. At a kink the derivative is 0,
+    but leaky_relu's is its parameter, and hardswish's at 3 is 1.
 
     dy has the shape and dtype of x. Raises TypeError or ValueError that names the argument.
     """

@@ -1,14 +1,17 @@
 """Breaks the code on purpose, one small break after another, and says which test turned red.
 
-    python tests/mutants             every mutant, about half a minute each
-    python tests/mutants gemm pool   those whose names begin with one of these words
-    python tests/mutants --list      their names
+    python tests/mutants              every mutant
+    python tests/mutants gemm pool    those whose names begin with one of these words
+    python tests/mutants --unbroken   their tests on the code as it is: they are green
+    python tests/mutants --list       their names
 
-The mutants are the tables of the .toml files beside this one: ``file``, the text ``old`` in it, which stands there once, the
-text ``new`` in its place, and ``tests``, the arguments of the pytest that is to turn red. All happens in a copy of the
-project. Of the C library only what a mutant touches is compiled anew, and of the kernels' bodies only one instruction set
-(``isa``, scalar unless said), on which the tests then run alone; mutants of Numba run with its compiled code in memory only.
-A mutant that no test sees has survived: the exit status is the number of those.
+The mutants are the tables of the .toml files beside this one: ``file``, the text ``old`` in it, which stands there
+once, the text ``new`` in its place, and ``tests``, the arguments of the pytest that is to turn red: few tests, so that
+it takes seconds. All happens in a copy of the project. Of the C library only what a mutant touches is compiled anew,
+and of the kernels' bodies only one instruction set (``isa``, scalar unless said), on which the tests then run alone.
+What Numba compiles is kept in the copy.
+
+A mutant that no test sees has survived: the exit status is 1 then.
 """
 
 from __future__ import annotations
@@ -37,24 +40,18 @@ _PATIENCE = 300
 
 @dataclass(frozen=True)
 class Mutant:
-    """A break: in ``file``, ``new`` instead of ``old``; ``tests`` see it, on instruction set ``isa``."""
+    """A break: in ``file``, ``new`` instead of ``old``; ``tests`` see it, on ``isa`` alone where that is named."""
 
     name: str
     file: str
     old: str
     new: str
     tests: str
-    isa: str = "scalar"
+    isa: str | None = None
 
     @property
-    def backend(self) -> str | None:
-        if self.file.startswith("csrc/"):
-            return "c"
-        return "numba" if "backends/numba/" in self.file else None
-
-    @property
-    def is_body(self) -> bool:
-        return self.file.startswith("csrc/kernels/") and self.file.endswith(".inc")
+    def is_c(self) -> bool:
+        return self.file.startswith("csrc/")
 
     def applied(self, text: str) -> str:
         """``text`` of the file, broken. ValueError if the place is not there, or not the only one."""
@@ -68,8 +65,14 @@ def mutants() -> list[Mutant]:
     found = []
     for path in sorted(HERE.glob("*.toml")):
         for name, table in tomllib.loads(path.read_text()).items():
+            if table["file"].endswith(".inc"):
+                table = {"isa": "scalar", **table}
             found.append(Mutant(f"{path.stem}-{name}", **table))
     return found
+
+
+class _CannotRun(Exception):
+    """Nothing that a test could see: it does not compile, or no test is named, or none can be imported."""
 
 
 class Library:
@@ -77,12 +80,12 @@ class Library:
 
     def __init__(self, root: Path) -> None:
         sys.path.insert(0, str(root))
-        from csrc import build_ffi  # noqa: PLC0415
+        from csrc import build_ffi
 
         sys.path.pop(0)
+        # Every path is relative: so ccache finds what an earlier copy compiled.
         os.chdir(root)
-        self.root = root
-        self.objects = root / "build" / "mutants"
+        self.objects = Path("build", "mutants")
         self.objects.mkdir(parents=True)
         extension = build_ffi.extension(str(self.objects))
         self.sources = [Path(source) for source in extension.sources]
@@ -99,22 +102,22 @@ class Library:
         """The sources that its file is a part of; of the instruction sets its own, where it is a kernel's body."""
         parts = [self._object(s).with_suffix(".d").read_text().replace("/isa/..", "").split() for s in self.sources]
         users = [s for s, files in zip(self.sources, parts, strict=True) if mutant.file in files]
-        return [s for s in users if not (mutant.is_body and s.parent.name == "isa" and s.stem != mutant.isa)]
+        return [s for s in users if not (mutant.isa and s.parent.name == "isa" and s.stem != mutant.isa)]
 
     def build(self, *changed: Mutant) -> None:
-        """Anew what has been touched by these, or all; SystemExit with what the compiler says if it cannot be."""
+        """Anew what has been touched by these, or all."""
         touched = {source for mutant in changed for source in self._touched(mutant)} if changed else self.sources
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             list(pool.map(self._compile, touched))
         objects = [str(self._object(source)) for source in self.sources]
-        output = str(self.root / "fastconv" / "_c.abi3.so")
+        output = str(Path("fastconv", "_c.abi3.so"))
         subprocess.run([*self.compiler, "-shared", "-pthread", *objects, "-lm", "-o", output], check=True)
 
     def _compile(self, source: Path) -> None:
         to = str(self._object(source))
         command = [*self.compiler, *self.flags, "-MMD", "-c", str(source), "-o", to]
         if (ran := subprocess.run(command, capture_output=True, text=True)).returncode:
-            raise SystemExit(f"{source} does not compile:\n{ran.stderr}")
+            raise _CannotRun(f"{source} does not compile:\n{ran.stderr}")
 
 
 def _copied(to: Path) -> None:
@@ -128,10 +131,11 @@ def _copied(to: Path) -> None:
 
 def _red(mutant: Mutant, root: Path) -> str | None:
     """The first test that turned red; None if all are green."""
-    given = {"PYTHONPATH": str(root), "FASTCONV_CACHE": "off", "PYTHONDONTWRITEBYTECODE": "1"}
-    if mutant.backend:
-        given["FASTCONV_BACKEND"] = mutant.backend
-    if mutant.is_body:
+    caches = {"FASTCONV_CACHE": str(root / "build" / "cache"), "NUMBA_CACHE_DIR": ""}
+    given = {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", **caches}
+    if mutant.is_c:
+        given["FASTCONV_BACKEND"] = "c"
+    if mutant.isa:
         given["FASTCONV_ISA"] = mutant.isa
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(mutant.tests)]
     try:
@@ -142,16 +146,16 @@ def _red(mutant: Mutant, root: Path) -> str | None:
         return f"a test that hangs, among {mutant.tests}"
     if ran.returncode == 0:
         return None
-    if failed := re.search(r"^(?:FAILED|ERROR) (\S+)", ran.stdout, re.MULTILINE):
-        return failed[1]
-    if ran.returncode < 0 or "Fatal Python error" in ran.stderr:
+    if ran.returncode == 1:
+        return re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", ran.stdout, re.MULTILINE)[1]
+    if ran.returncode < 0:
         return f"a test that crashes, among {mutant.tests}"
-    raise SystemExit(f"{mutant.name}: pytest could not run (status {ran.returncode})\n{ran.stdout}\n{ran.stderr}")
+    raise _CannotRun(f"pytest ends with status {ran.returncode}\n{ran.stdout}{ran.stderr}")
 
 
-def run(chosen: list[Mutant]) -> int:
-    """Prints a line for each; returns how many survived."""
-    survived, stale = 0, []
+def run(chosen: list[Mutant], unbroken: bool) -> list[str]:
+    """Prints a line for each; returns the names of those that are not as they are to be."""
+    wrong, stale = [], []
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "fastconv"
         _copied(root)
@@ -160,30 +164,38 @@ def run(chosen: list[Mutant]) -> int:
             started = time.monotonic()
             path = root / mutant.file
             whole = path.read_text()
-            path.write_text(mutant.applied(whole))
-            here = [mutant] if mutant.backend == "c" else []
-            if here or stale:
-                library.build(*stale, *here)
-            stale = here
-            red = _red(mutant, root)
+            try:
+                if not unbroken:
+                    path.write_text(mutant.applied(whole))
+                    here = [mutant] if mutant.is_c else []
+                    stale, changed = here, [*stale, *here]
+                    if changed:
+                        library.build(*changed)
+                red = _red(mutant, root)
+                verdict = red or ("green" if unbroken else "SURVIVED")
+                right = (red is None) == unbroken
+            except (_CannotRun, ValueError) as error:
+                verdict, right = f"CANNOT RUN, {error}", False
             path.write_text(whole)
-            survived += red is None
-            seconds = time.monotonic() - started
-            print(f"{number}/{len(chosen)} {mutant.name}: {red or 'SURVIVED'} ({seconds:.0f} s)", flush=True)
-    print(f"{len(chosen) - survived} mutants seen, {survived} survived")
-    return survived
+            if not right:
+                wrong.append(mutant.name)
+            print(f"{number}/{len(chosen)} {mutant.name}: {verdict} ({time.monotonic() - started:.0f} s)", flush=True)
+    return wrong
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/mutants", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="beginnings of names (default: all)")
     parser.add_argument("--list", action="store_true", help="print the names only")
+    parser.add_argument("--unbroken", action="store_true", help="break nothing: all tests are to be green")
     arguments = parser.parse_args()
     chosen = [m for m in mutants() if not arguments.names or m.name.startswith(tuple(arguments.names))]
     if arguments.list:
         print(*(m.name for m in chosen), sep="\n")
         return 0
-    return run(chosen)
+    wrong = run(chosen, arguments.unbroken)
+    print(f"{len(chosen) - len(wrong)} of {len(chosen)} as they are to be", *wrong, sep="\n")
+    return bool(wrong)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class _C:
             from .pool import refuse
 
             return refuse(spec)
-        return None
+        return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
         from .conv import algorithms

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,9 @@ _MOST_PLANS = 16
 
 #: The library begins packed weights at a multiple of this: only from there on are they the same bytes everywhere.
 _ALIGN = 64
+
+#: Taps from which on transforms of whole lines would clearly be faster.
+_MANY_TAPS = 1024
 
 
 class PackedWeights:
@@ -79,14 +84,26 @@ class _Plan:
         return size
 
 
+#: Stands for a plan where the library takes arrays of these strides by no algorithm.
+_NO_PLAN = SimpleNamespace(algorithm=None)
+
+
 def _order(strides: list[int], spec: ConvSpec) -> list[int]:
     return five(strides, spec.channels_last)
 
 
-def _make_plan(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, limit: int | None = None) -> _Plan | None:
-    """The plan for these byte strides of (x, w, y, add); None stands for contiguous arrays.
+def _steps(strides: tuple[int, ...] | None, shape: tuple[int, ...], size: int) -> list[int]:
+    """In elements. Of an axis with one position NumPy may say anything: it has the step of a contiguous array here."""
+    steps = contiguous(shape)
+    if strides is None:
+        return steps
+    return [s // size if n > 1 else step for s, n, step in zip(strides, shape, steps, strict=True)]
 
-    ``algorithm`` is 1 + its number in the library, or 0. None where it refuses these strides.
+
+def _make_plan(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, limit: int | None = None) -> _Plan | None:
+    """The plan for these byte strides of (x, w, y, add); None stands for contiguous arrays, and for those not there.
+
+    ``algorithm`` is 1 + its number in the library, or 0. None where the library refuses these strides.
     """
     pointer = ffi.new("fc_conv_plan **")
     status = lib.fc_conv_plan_create(_descriptor(spec, isa, key, algorithm, limit), pointer)
@@ -101,24 +118,18 @@ def _descriptor(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, l
     d = ffi.new("fc_conv_desc *")
     d.dtype, d.direction, d.isa = DTYPES[spec.dtype], _DIRECTIONS[spec.direction], isa_number(isa)
     d.has_bias, d.has_add, d.packed = spec.bias, spec.residual, spec.packed
-    d.strict, d.algorithm, d.limit = spec.precision == "strict", algorithm, limit or 0
+    d.strict, d.algorithm, d.limit = spec.precision == "strict", algorithm, min(limit or 0, 2**63 - 1)
     d.n, d.groups = spec.n, spec.groups
     d.icg, d.ocg = spec.ic // spec.groups, spec.oc // spec.groups
-    d.out, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
-    setattr(d, "in", spatial(spec.in_size))
+    d.y_size, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
+    d.x_size = spatial(spec.in_size)
     d.pad = [0] * (3 - spec.ndim) + [lo for lo, _ in spec.pads]
     d.dil = spatial(spec.dilation)
-    if key is None:
-        y = contiguous(spec.y_shape)
-        steps = contiguous(spec.x_shape), contiguous(spec.w_shape), y, contiguous(spec.result_shape)
-    else:
-        steps = tuple([s // size for s in strides] if strides else None for strides in key)
-    x, w, y, add = steps
-    d.xs, d.ys = _order(x, spec), _order(y, spec)
-    # Packed weights have no strides; the plan does not look at them then.
-    d.ws = five(w if w else contiguous(spec.w_shape), False)
-    if add:
-        setattr(d, "as", _order(add, spec) if spec.direction != "bwd_weight" else five(add, False))
+    shapes = spec.x_shape, spec.w_shape, spec.y_shape, spec.result_shape
+    x, w, y, add = map(_steps, key or (None,) * 4, shapes, [size] * 4)
+    d.x_stride, d.y_stride, d.w_stride = _order(x, spec), _order(y, spec), five(w, False)
+    if spec.residual:
+        d.add_stride = _order(add, spec)
     set_activation(d.act, spec.activation)
     return d
 
@@ -162,6 +173,10 @@ class ConvKernel:
         self.algorithm = self._contiguous.algorithm
         self._form = (spec, isa, self.algorithm)
         self.reason = ffi.string(lib.fc_conv_plan_reason(self._contiguous.pointer)).decode()
+        if prod(spec.kernel) >= _MANY_TAPS:
+            self.reason += (
+                "\nso many taps would take fewer operations by Fourier transforms, of which there are none here"
+            )
 
     @property
     def workspace_bytes(self) -> int:
@@ -169,8 +184,7 @@ class ConvKernel:
 
     def _plan(self, key: Any) -> _Plan:
         plan = _make_plan(self.spec, self.isa, key, self._forced, self._limit)
-        if plan is None:
-            plan = _make_plan(self.spec, self.isa, key, limit=self._limit)
+        plan = plan or _make_plan(self.spec, self.isa, key, limit=self._limit) or _NO_PLAN
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         self._plans[key] = plan
@@ -182,6 +196,8 @@ class ConvKernel:
             return w.copy()
         packed = PackedWeights(self._form, nbytes)
         plan = self._plan(self._key(None, w, None, None))
+        if plan.algorithm != self.algorithm:
+            plan, w = self._contiguous, np.ascontiguousarray(w)
         threads, _ = plan.size(get_num_threads(), True)
         check(lib.fc_conv_pack(plan.pointer, address(w), packed.pointer, threads))
         return packed
@@ -202,7 +218,7 @@ class ConvKernel:
         else:
             key = self._key(first, None if packed else second, residual, out)
             plan, pointer = self._plans.get(key) or self._plan(key), address
-        if plan.algorithm != self.algorithm and (packed or self._forced):
+        if plan.algorithm != self.algorithm and (packed or self._forced or plan is _NO_PLAN):
             # Arrays with these strides take another algorithm: not the one that was asked for, or packed for.
             result = np.empty(out.shape, out.dtype)
             residual = None if residual is None else np.ascontiguousarray(residual)
@@ -229,15 +245,6 @@ class ConvKernel:
             check(status)
 
     def _key(self, first: Any, second: Any, residual: Any, out: Any) -> Any:
-        spec = self.spec
+        """Of the arrays of a call, None for one that is not there, as ``_make_plan`` wants it."""
         f, s, r, o = (None if a is None else a.strides for a in (first, second, residual, out))
-        size = np.dtype(spec.dtype).itemsize
-        defaults = {
-            "x": tuple(v * size for v in contiguous(spec.x_shape)),
-            "y": tuple(v * size for v in contiguous(spec.y_shape)),
-        }
-        if spec.direction == "fwd":
-            return f or defaults["x"], s, o or defaults["y"], r or (defaults["y"] if spec.residual else None)
-        if spec.direction == "bwd_input":
-            return o or defaults["x"], s, f or defaults["y"], r or (defaults["x"] if spec.residual else None)
-        return f, o, s, None
+        return {"fwd": (f, s, o, r), "bwd_input": (o, s, f, r), "bwd_weight": (f, o, s, None)}[self.spec.direction]

@@ -57,9 +57,9 @@ class GemmKernel:
         d = ffi.new("fc_gemm_desc *")
         d.dtype, d.isa = DTYPES[spec.dtype], isa_number(self.isa)
         d.batch, d.m, d.n, d.k = spec.batch, spec.m, spec.n, spec.k
-        for name, strides in zip(("as", "bs", "os", "cs"), all_strides, strict=True):
+        for name, strides in zip(("a", "b", "out", "c"), all_strides, strict=True):
             if strides:
-                setattr(d, name, [0] * (3 - len(strides)) + [s // size for s in strides])
+                setattr(d, f"{name}_stride", [0] * (3 - len(strides)) + [s // size for s in strides])
         d.alpha, d.beta = spec.alpha, spec.beta
         set_activation(d.act, spec.activation)
         return d

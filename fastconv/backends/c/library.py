@@ -14,7 +14,9 @@ from . import isas
 
 DTYPES = {"float32": lib.FC_F32, "float64": lib.FC_F64}
 
-_ACTIVATION_NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
+_ACTIVATION_NUMBERS = {
+    name: getattr(lib, f"FC_ACT_{'NONE' if name == 'identity' else name.upper()}") for name in ACTIVATIONS
+}
 
 
 def isa_number(name: str) -> int:

@@ -65,8 +65,8 @@ class PoolKernel:
         d.dtype, d.isa, d.indices = DTYPES[spec.dtype], isa_number(isa), spec.indices
         d.adaptive, d.count_pad = spec.adaptive, spec.count_include_pad
         d.n, d.c = spec.n, spec.c
-        setattr(d, "in", spatial(spec.in_size))
-        d.out, d.dil = spatial(spec.out_size), spatial(spec.dilation)
+        d.x_size = spatial(spec.in_size)
+        d.y_size, d.dil = spatial(spec.out_size), spatial(spec.dilation)
         d.ker, d.stride = spatial(spec.kernel), spatial(spec.stride)
         d.pad, d.pad_end = ([0] * (3 - spec.ndim) + list(pads) for pads in zip(*spec.pads, strict=True))
         d.divisor = spec.divisor or 0

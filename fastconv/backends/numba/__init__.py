@@ -41,7 +41,7 @@ class _Numba:
                 return f"{spec.dtype} has no kernels"
             if spec.kind == "avg" and prod(spec.kernel) > 2**53:
                 return "windows count more elements than float64 holds"
-        return None
+        return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
         return dict(self.compile(spec).algorithms)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from ...dispatch import settings
+from ...dispatch import changed, settings
 from ...spec import ConvSpec
 from .direct import Direct, DirectWeights
 from .pixels import Pixels, PixelWeights, serves
@@ -173,7 +173,11 @@ class ConvKernel:
         anywhere = (0,) * (self.spec.ndim + 2)
         made = self._made(anywhere, steps(w), anywhere, None, None)
         if self.is_winograd or self.is_direct:
-            return made.pack(w)
+            packed = made.pack(w)
+            if self.is_winograd:
+                # For what is computed directly.
+                packed.plain, packed.trusted = w.copy(), made.range.trusts(w)
+            return packed
         return made.pack(*((None, w) if self.pixels_are_rows else (w, None)))
 
     def __call__(
@@ -194,6 +198,9 @@ class ConvKernel:
             self(first, second, bias, residual, result)
             out[...] = result
             return
+        if self.is_winograd:
+            self._run_winograd(first, second, bias, residual, out)
+            return
         packed = None
         if not gradient:
             packed = second if isinstance(second, Packed) else self.pack(second)
@@ -205,15 +212,51 @@ class ConvKernel:
             None if residual is None else steps(residual),
             None if bias is None else steps(bias)[0],
         )
-        if gradient and self.is_winograd:
-            made.run(first, second, out)
-        elif not (self.is_direct or self.is_winograd):
+        if not self.is_direct:
             a, b = (second, first) if self.pixels_are_rows == gradient else (first, second)
             made.run(a, b, out, residual, bias, packed)
         elif gradient:
             out[...] = made.run(first, second).reshape(out.shape)
         else:
             made.run(first, out, residual, bias, packed)
+
+    def _run_winograd(
+        self,
+        first: np.ndarray,
+        second: np.ndarray | Packed,
+        bias: np.ndarray | None,
+        residual: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        """Where its tiles can be trusted; what they cannot be trusted with is computed directly."""
+        gradient, ready = self.spec.direction == "bwd_weight", isinstance(second, Packed)
+        made = self._made(
+            steps(first),
+            steps(second) if gradient else (0,) * first.ndim,
+            steps(out),
+            None if residual is None else steps(residual),
+            None if bias is None else steps(bias)[0],
+        )
+        if gradient:
+            if made.range.trusts(first, second, made.strides, made.threads()):
+                made.run(first, second, out)
+            else:
+                self._direct(first, second, None, None, out)
+            return
+        weights = second.plain if ready else second
+        trusted = second.trusted if ready else made.range.trusts(second)
+        flags = made.range.look(first, made.strides[0], made.threads()) if trusted else None
+        if not trusted or (flags is not None and made.range.too_many(flags)):
+            self._direct(first, weights, bias, residual, out)
+            return
+        made.run(first, out, residual, bias, second if ready else made.pack(second))
+        if flags is not None:
+            made.range.compute(flags, first, weights, bias, residual, out)
+
+    @cached_property
+    def _direct(self) -> ConvKernel:
+        with changed(algorithm="implicit_gemm"):
+            return ConvKernel(replace(self.spec, packed=False))
 
     # --------------------------------------------------------------------------------------------- the matrices
 

@@ -170,9 +170,12 @@ class Job:
 
 @dataclass
 class Packed:
-    """Weights in the form that a kernel reads fastest."""
+    """Weights in the form that a kernel reads fastest. ``plain``: as they were, for results that it is not to compute;
+    ``trusted``: whether there are others."""
 
     data: np.ndarray
+    plain: np.ndarray | None = None
+    trusted: bool = True
 
 
 def aligned(count: int, dtype: np.dtype) -> np.ndarray:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from ...spec import ConvSpec
 from .transforms import LINE, SQUARE, STEPS, TURNS, values_of
 from .walk import Triple
 
-__all__ = ["CHANNELS", "NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "tiles_of"]
+__all__ = ["CHANNELS", "NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "starts_of", "tiles_of"]
 
 #: Fewer channels than this, and the transforms cost more than they save; fewer tiles, and those of the filters do.
 CHANNELS, _TILES = 12, 4
@@ -116,6 +118,14 @@ def tiles_of(size: int, apart: int, side: int) -> int:
     """Tiles along a side: each remainder of the results has tiles of its own."""
     whole, longer = divmod(size, apart)
     return longer * -(-(whole + 1) // side) + (min(apart, size) - longer) * -(-whole // side)
+
+
+def starts_of(size: int, apart: int, side: int) -> np.ndarray:
+    """Where those tiles begin."""
+    whole, longer = divmod(size, apart)
+    remainders = (range(longer), whole + 1), (range(longer, min(apart, size)), whole)
+    begin = [np.add.outer(first, np.arange(-(-results // side)) * side * apart) for first, results in remainders]
+    return np.concatenate([b.ravel() for b in begin]).astype(np.int64)
 
 
 def _cost(name: str, layer: Layer) -> float:

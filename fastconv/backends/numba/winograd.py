@@ -19,6 +19,7 @@ from . import workers
 from .direct import finish
 from .engine import turn
 from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned, together, up
+from .range import GradientRange, ResultRange
 from .schemes import CHANNELS, Layer, scheme_of, tiles_of
 from .simd import (
     KC,
@@ -418,6 +419,8 @@ class _Plan:
         n, c, *rest = zip(*strides, strict=True)
         base = rest.pop()
         self.strides = np.array(list(zip(n, c, *(rest[i] for i in layer.order), base, strict=True)), STRIDES)
+        kind = GradientRange if spec.direction == "bwd_weight" else ResultRange
+        self.range = kind(spec, layer, scheme, self._first_patch(layer), (first, step, self.slices))
         # The tiles of the longest remainder adjoin.
         size, apart, side = sides[1]
         self.run_tiles = -(-size // (apart * side))

@@ -55,11 +55,12 @@ class ConvKernel(ReferenceKernel):
                 stride, lo, size = spec.stride[dim], spec.pads[dim][0], spec.in_size[dim]
                 # Output o reads x at o stride + shift.
                 shift = t * spec.dilation[dim] - lo
-                outputs = [o for o in range(spec.out_size[dim]) if 0 <= o * stride + shift < size]
-                if not outputs:
+                first = max(0, -(shift // stride))
+                last = min(spec.out_size[dim] - 1, (size - 1 - shift) // stride)
+                if first > last:
                     break
-                x_part.append(slice(outputs[0] * stride + shift, outputs[-1] * stride + shift + 1, stride))
-                y_part.append(slice(outputs[0], outputs[-1] + 1))
+                x_part.append(slice(first * stride + shift, last * stride + shift + 1, stride))
+                y_part.append(slice(first, last + 1))
             else:
                 yield _ALL + tap, _ALL + tuple(x_part), _ALL + tuple(y_part)
 

@@ -9,21 +9,19 @@ The tests of this package are written with these helpers; a new backend can test
 
 from __future__ import annotations
 
-import ctypes
 import importlib
-import mmap
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from . import dispatch
-from .backends.base import Spec
-from .dispatch import Choice
+from .. import dispatch
+from ..backends.base import Spec
+from ..dispatch import Choice
+from .arrays import laid
 
 __all__ = [
     "MEMORY_ORDERS",
@@ -71,7 +69,7 @@ def isas_here(backend: str) -> list[str]:
 
     One that the environment forces is the only one.
     """
-    isas = getattr(importlib.import_module(f"{__package__}.backends.{backend}"), "isas", None)
+    isas = getattr(importlib.import_module(f"fastconv.backends.{backend}"), "isas", None)
     forced = dispatch.forced_isa()
     return [] if isas is None else [n for n, reason in isas().items() if reason is None and forced in (None, n)]
 
@@ -224,16 +222,4 @@ def guarded(x: np.ndarray, side: str = "end") -> np.ndarray:
     """
     if not sys.platform.startswith("linux"):
         raise RuntimeError("guard pages are made on Linux only")
-    page = mmap.PAGESIZE
-    body = -(-max(1, x.nbytes) // page) * page
-    memory = mmap.mmap(-1, body + 2 * page)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    protect = ctypes.CDLL(None, use_errno=True).mprotect
-    protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for guard in (address, address + page + body):
-        if protect(guard, page, 0):
-            raise OSError(ctypes.get_errno(), "mprotect failed")
-    offset = page if side == "start" else page + body - x.nbytes
-    inner = np.frombuffer(memory, x.dtype, prod(x.shape), offset).reshape(x.shape)
-    inner[...] = x
-    return inner
+    return laid(x, place=side)

@@ -1,0 +1,388 @@
+"""Runs a problem under its settings and by the reference, and says what differs."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from math import prod, sqrt
+from typing import Any
+
+import numpy as np
+
+import fastconv as fc
+
+from .. import dispatch
+from .arrays import Array, Laid
+from .drawing import Alias, Problem
+from .helpers import adjoint_gap
+
+__all__ = ["Verdict", "verdict"]
+
+#: Smooth functions are computed to within a few roundings; the others, of whole numbers, exactly.
+_SMOOTH = ("sigmoid", "tanh", "silu", "gelu", "hardswish")
+
+#: Processor seconds that any call may take, and those for each multiply-add or element besides: many times what it
+#: takes unoptimized and under a sanitizer.
+_SECONDS, _PER_STEP = 1.0, 1e-6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``kind`` is "" where all is well, "refused" where the forced backend does not compute this; else what differs."""
+
+    kind: str = ""
+    text: str = ""
+    ran: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.kind not in ("", "refused")
+
+
+class _Differs(Exception):
+    """Raised with the kind and the text of a verdict."""
+
+
+# ---------------------------------------------------------------------------------------------------- one run
+
+
+@dataclass
+class _Run:
+    """What came of a call: its results or its error."""
+
+    results: tuple[Any, ...] = ()
+    error: BaseException | None = None
+    seconds: float = 0.0
+    kernels: tuple[str, ...] = ()
+    given: dict[str, Any] | None = None
+    laid: dict[str, Laid] | None = None
+
+
+def _values(problem: Problem, make: Callable[[Array], Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The arguments of the call and of its plan's, with arrays made."""
+    made: dict[str, Any] = {}
+    parts: list[dict[str, Any] | None] = []
+    for part in (problem.arguments, problem.then):
+        if part is None:
+            parts.append(None)
+            continue
+        values = {k: make(v) if isinstance(v, Array) else v for k, v in part.items()}
+        made |= values
+        parts.append({k: made[v.of] if isinstance(v, Alias) else v for k, v in values.items()})
+    return parts[0] or {}, parts[1]
+
+
+def _called(problem: Problem, first: dict[str, Any], then: dict[str, Any] | None, pickled: bool = False) -> _Run:
+    run, began = _Run(), time.process_time()
+    results: list[Any] = []
+
+    def call() -> None:
+        made = getattr(fc, problem.function)(**first)
+        if then is not None:
+            made = pickle.loads(pickle.dumps(made)) if pickled else made
+            made = made(**then)
+        results.append(made)
+
+    record = dispatch.Explanation()
+    token = dispatch._record.set(record)
+    try:
+        call()
+    except Exception as error:
+        run.error = error
+    finally:
+        dispatch._record.reset(token)
+    run.seconds = time.process_time() - began
+    run.kernels = tuple(f"{c.kernel.backend} {c.kernel.isa} {c.kernel.algorithm}" for c in record)
+    if results:
+        run.results = results[0] if isinstance(results[0], tuple) else (results[0],)
+    return run
+
+
+def _expected(problem: Problem, change: Callable[[np.ndarray], np.ndarray] | None = None) -> _Run:
+    """By the reference, of contiguous arrays."""
+
+    def make(a: Array) -> Any:
+        if a.values == "empty" or a.lie.kind != "array" or a.dtype not in ("float32", "float64"):
+            return a.make().array
+        return a.plain() if change is None else change(a.plain())
+
+    first, then = _values(problem, make)
+    with fc.use_backend("reference"), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return _called(problem, first, then)
+
+
+@contextmanager
+def _under(settings: dict[str, Any]) -> Iterator[None]:
+    """A context of ``fastconv``'s settings."""
+    with ExitStack() as stack:
+        stack.enter_context(fc.autotune(False))
+        for name, value in settings.items():
+            if name != "adjoint":
+                stack.enter_context(getattr(fc, name)(value))
+        yield
+
+
+def _actual(problem: Problem, settings: dict[str, Any], pickled: bool = False) -> _Run:
+    """Under the settings, with arrays that lie as the recipes say; what lies around them is looked at."""
+    laid: dict[int, Laid] = {}
+
+    def make(a: Array) -> Any:
+        made = a.make()
+        made.remember()
+        laid[len(laid)] = made
+        outs.append(a.values == "empty")
+        return made.array
+
+    outs: list[bool] = []
+    first, then = _values(problem, make)
+    expected_warnings = problem.values in ("special", "spike") or problem.invalid is not None
+    with _under(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore" if expected_warnings else "error")
+        run = _called(problem, first, then, pickled)
+    out = {**first, **(then or {})}.get("out")
+    if run.error is None and out is not None and run.results[0] is not out:
+        raise _Differs("out", "another array than out was returned")
+    if run.error is None:
+        run.results = tuple(np.array(r) if isinstance(r, np.ndarray) else r for r in run.results)
+    for made, is_out in zip(laid.values(), outs, strict=True):
+        if is_out and run.error is None:
+            if not made.nothing_around():
+                raise _Differs("outside", f"something was written around an array of shape {made.view.shape}")
+        elif not made.unchanged():
+            if is_out and isinstance(run.error, ValueError) and "indices" in str(run.error):
+                continue  # documented: found out while out is written
+            what = "out was written though the call raised" if is_out else "an input, or what lies around it, changed"
+            raise _Differs("changed", f"{what} (shape {made.view.shape})")
+    return run
+
+
+# -------------------------------------------------------------------------------------------------- comparisons
+
+
+def _named(problem: Problem, error: BaseException) -> bool:
+    """Whether the message names an argument."""
+    names = [
+        *inspect.signature(getattr(fc, problem.function)).parameters,
+        *(problem.then or {}),
+        "the result",
+        "w",
+        "x",
+    ]
+    return any(re.search(rf"\b{re.escape(name)}\b", str(error)) for name in names)
+
+
+def _compare_errors(problem: Problem, expected: _Run, actual: _Run) -> Verdict | None:
+    """A verdict if either raised."""
+    forced = {"use_backend", "use_algorithm"} & set(problem.settings)
+    if isinstance(actual.error, NotImplementedError) and forced:
+        return Verdict("refused", str(actual.error))
+    if problem.invalid and expected.error is None and actual.error is None:
+        return Verdict("accepted", f"{problem.invalid}, and no error was raised")
+    for run, who in ((actual, "it"), (expected, "the reference")):
+        if run.error is None:
+            continue
+        said = f"{type(run.error).__name__}: {run.error}"
+        if not isinstance(run.error, (TypeError, ValueError)):
+            right = "" if expected.error else f"; right: {_shown(expected.results)}"
+            return Verdict(f"error {type(run.error).__name__}", f"{who} raised {said}{right}")
+        if not _named(problem, run.error):
+            return Verdict("unclear error", f"{who} raised {said}, which names no argument")
+    if expected.error is None and actual.error is None:
+        return None
+    if type(expected.error) is not type(actual.error):
+        said = [
+            f"{type(r.error).__name__}: {r.error}" if r.error else f"returned {_shown(r.results)}"
+            for r in (actual, expected)
+        ]
+        return Verdict("error", f"{said[0]}; the reference: {said[1]}")
+    return Verdict()
+
+
+def _shown(results: tuple[Any, ...]) -> str:
+    shown = []
+    for r in results:
+        if isinstance(r, np.ndarray) and r.size <= 24:
+            shown.append(f"{r.tolist()}")
+        else:
+            shown.append(f"{r.dtype} {r.shape}" if isinstance(r, np.ndarray) else repr(r))
+    return ", ".join(shown)
+
+
+def _difference(problem: Problem, expected: _Run, actual: _Run) -> None:
+    """Raises _Differs if the results differ by more than is promised."""
+    if problem.function == "empty":
+        pairs = [(a.shape, a.dtype, e.shape, e.dtype) for a, e in zip(actual.results, expected.results, strict=True)]
+        if any(p[:2] != p[2:] for p in pairs):
+            raise _Differs("values", f"{pairs}")
+        return
+    if len(actual.results) != len(expected.results):
+        raise _Differs("values", f"{len(actual.results)} results, right: {len(expected.results)}")
+    for number, (a, e) in enumerate(zip(actual.results, expected.results, strict=True)):
+        if e is None or a is None:
+            if (a is None) != (e is None):
+                raise _Differs("values", f"result {number} is {a}, right: {e}")
+            continue
+        if a.shape != e.shape or a.dtype != e.dtype:
+            raise _Differs("shape", f"{a.dtype} {a.shape}, right: {e.dtype} {e.shape}")
+        if np.array_equal(a, e):
+            continue
+        wrong = ~((a == e) | (np.isnan(a) & np.isnan(e)))
+        if wrong.any():
+            _difference_of(problem, expected, actual, number, a, e, wrong)
+
+
+def _winograd(run: _Run) -> bool:
+    return any("winograd" in kernel for kernel in run.kernels)
+
+
+def _difference_of(
+    problem: Problem, expected: _Run, actual: _Run, number: int, a: np.ndarray, e: np.ndarray, wrong: np.ndarray
+) -> None:
+    values, winograd = problem.values, _winograd(actual)
+    name = problem.arguments.get("activation")
+    name = name[0] if isinstance(name, (tuple, list)) and name else name
+    rounded = values in ("real", "positive", "spike") or winograd or name in _SMOOTH
+    rounded = rounded or (name == "leaky_relu" and problem.arguments["activation"] == name)
+    rounded = rounded or "avg" in problem.function or problem.arguments.get("divisor_override") is not None
+    if "max_pool" in problem.function and "backward" not in problem.function:
+        rounded = False
+    if problem.function == "activate_backward" or problem.function == "activate":
+        rounded = True
+    if a.dtype.kind != "f":
+        rounded = False
+    if "_backward" in problem.function and name is not None and (winograd or values in ("real", "positive", "spike")):
+        return  # a value on the other side of a kink tells nothing
+    if rounded:
+        with np.errstate(all="ignore"):
+            bound = _bound(problem, number, a, e, winograd)
+            far = ~(np.abs(a.astype(np.float64) - e) <= bound) & wrong
+            if values == "special" and winograd:
+                far &= ~np.isfinite(e) & np.isfinite(a)  # they spread over a tile
+            wrong = far & ~(np.isnan(a) & np.isnan(e)) & ~(np.isinf(a) & (a == e))
+            if winograd and values not in ("special", "spike") and not wrong.any():
+                size = np.linalg.norm((np.abs(bound / np.finfo(a.dtype).eps) * 0 + np.abs(e)).ravel())
+                size = max(size, sqrt(a.size * problem.length) * (1 if values == "real" else 4))
+                error = np.linalg.norm((a.astype(np.float64) - e).ravel()) / size
+                if not error < 5e-6:
+                    raise _Differs("precision", f"a relative L2 error of {error:.2g} by {', '.join(actual.kernels)}")
+    if wrong.any():
+        first = tuple(int(i[0]) for i in np.nonzero(wrong))
+        whole = f"{_shown((a,))}, right: {_shown((e,))}" if a.size <= 24 else (
+            f"the first at {first}: {a[first]!r}, right: {e[first]!r}")  # fmt: skip
+        result = f" of result {number}" if len(actual.results) > 1 else ""
+        raise _Differs("values", f"{wrong.sum()} of {wrong.size} values{result} are wrong: {whole}")
+
+
+def _bound(problem: Problem, number: int, a: np.ndarray, e: np.ndarray, winograd: bool) -> Any:
+    """How far results may be off, by the length of the sums and the size of what is added."""
+    eps = float(np.finfo(a.dtype).eps)
+    if problem.function == "activate":
+        return 8 * eps * np.maximum(np.abs(_first(problem, "x")), 1)
+    if problem.function == "activate_backward":
+        return 16 * eps * np.abs(_first(problem, "dy").astype(np.float64)) * np.maximum(np.abs(_first(problem, "x")), 1)
+    linear = replace(problem, arguments={k: v for k, v in problem.arguments.items() if k != "activation"})
+    for name in ("alpha", "beta", "divisor_override"):
+        if isinstance(linear.arguments.get(name), (int, float)):
+            linear.arguments[name] = abs(linear.arguments[name])
+    magnitude = _expected(linear, lambda x: np.asarray(np.abs(x))).results[number].astype(np.float64)
+    length = problem.length
+    if winograd:
+        # They are right in the mean over a tile.
+        return 5e-5 * max(float(magnitude.max(initial=0)), 1) if problem.values != "spike" else 1e-3 * magnitude + 1
+    if problem.values == "positive":
+        length = sqrt(min(length, 4096))  # longer ones are added in blocks
+    return (length + 16) * eps * 1.2 * magnitude + 8 * eps * np.maximum(np.abs(magnitude), 1)
+
+
+def _first(problem: Problem, name: str) -> np.ndarray:
+    return problem.arguments[name].plain()
+
+
+def _same_again(problem: Problem, actual: _Run) -> None:
+    """The same call once more, with another number of threads and a copy of its plan, gives the same bits."""
+    threads = 1 if problem.settings.get("threads", 1) > 1 else 2
+    once_more = _actual(problem, {**problem.settings, "threads": threads}, pickled=True)
+    if once_more.error is not None:
+        raise _Differs("again", f"with {threads} threads, called again: {once_more.error!r}")
+    if problem.function == "empty":
+        return
+    for a, b in zip(actual.results, once_more.results, strict=True):
+        if a is not None and a.tobytes() != b.tobytes():
+            where = ~((a == b) | (np.isnan(a) & np.isnan(b)))
+            if not where.any():  # NaN of another sign, or zero
+                continue
+            first = tuple(int(i[0]) for i in np.nonzero(where))
+            text = f"{where.sum()} of {where.size} values, the first at {first}: {b[first]!r} after {a[first]!r}"
+            raise _Differs("again", f"called again with {threads} threads it gives other bits: {text}")
+
+
+def _adjoint(problem: Problem, actual: _Run) -> None:
+    """<f(x), dy> is <x, dx> for what is linear in x, on whole numbers that are summed exactly."""
+    name = problem.function
+    exact = problem.values in ("ones", "count", "whole") and not _winograd(actual) and "avg" not in name
+    linear = re.match(r"conv|sum_pool|global_sum|matmul|linear", name) and name.endswith("_backward")
+    if not (exact and linear) or any(problem.arguments.get(k) is not None for k in ("activation", "b", "bias")):
+        return
+    arguments = {k: v for k, v in problem.arguments.items() if k not in ("dy", "residual", "out")}
+    forward = replace(problem, function=name.removesuffix("_backward"), arguments=arguments)
+    y = _actual(forward, problem.settings)
+    if y.error is not None or _winograd(y):
+        return
+    operands = ["a", "b"] if name.startswith("matmul") else ["x", "w"]
+    pairs = [(_first(problem, k), d) for k, d in zip(operands, actual.results, strict=False) if k in arguments]
+    gap = adjoint_gap(y.results[0], _first(problem, "dy"), *pairs)
+    if gap:
+        raise _Differs("adjoint", f"<f(x), dy> and <x, dx> differ by {gap}")
+
+
+def _allowed(problem: Problem, run: _Run) -> float:
+    """Processor seconds, in proportion to what there is to do."""
+    sizes = [prod(a.shape) for a in problem.arrays().values()]
+    results = max((r.size for r in run.results if isinstance(r, np.ndarray)), default=1)
+    return _SECONDS + _PER_STEP * (sum(sizes) + results * problem.length)
+
+
+# ------------------------------------------------------------------------------------------------------- verdict
+
+_remembered: tuple[Any, _Run] | None = None
+
+
+def _expected_once(problem: Problem) -> _Run:
+    """The reference's results, kept for the next problem, which is mostly the same call."""
+    global _remembered
+    key = (problem.function, repr(problem.arguments), repr(problem.then))
+    if _remembered is None or _remembered[0] != key:
+        _remembered = key, _expected(problem)
+    return _remembered[1]
+
+
+def verdict(problem: Problem) -> Verdict:
+    """What comes of the problem here: runs it by the reference, and twice under its settings."""
+    expected = _expected_once(problem)
+    kernels = ""
+    try:
+        actual = _actual(problem, problem.settings)
+        kernels = ", ".join(actual.kernels)
+        if (found := _compare_errors(problem, expected, actual)) is not None:
+            return replace(found, ran=kernels)
+        _difference(problem, expected, actual)
+        _same_again(problem, actual)
+        if problem.settings.get("adjoint"):
+            _adjoint(problem, actual)
+        if actual.seconds > (limit := _allowed(problem, actual)):
+            # Once more, with nothing remembered but what has been compiled.
+            dispatch.forget()
+            seconds = _actual(problem, problem.settings).seconds
+            if seconds > limit:
+                text = f"{seconds:.1f} s of processor time, the reference {expected.seconds:.1f} s"
+                return Verdict("slow", text, kernels)
+    except _Differs as difference:
+        return Verdict(*difference.args, kernels)
+    return Verdict("", "", kernels)
