@@ -202,7 +202,7 @@ _BEYOND = (-(2**63), -(2**31), -1, 0, 2**31, 2**62, 2**63 - 1)
 
 #: field of a C descriptor -> what it is not to hold; of arrays the last element.
 _NOT_ALLOWED: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys(("n", "groups", "icg", "ocg", "in", "out", "ker", "stride", "dil"), _BEYOND),
+    **dict.fromkeys(("n", "groups", "icg", "ocg", "x_size", "y_size", "ker", "stride", "dil"), _BEYOND),
     "pad": (-(2**63), -(2**31), 2**31, 2**63 - 1),
     "limit": (-1,),
     **dict.fromkeys(("dtype", "direction", "isa", "algorithm"), (-(2**31), -1, 99, 2**31 - 1)),
@@ -232,14 +232,14 @@ def test_the_library_checks_a_description_before_it_computes_with_it(c_target: T
 @on_c
 def test_the_library_checks_numbers_that_are_too_large_together(c_target: Target) -> None:
     c = import_module("fastconv.backends.c.conv")
-    far, many = {"dil": 2**29, "ker": 5}, {"stride": 2**10, "in": 2**10}
+    far, many = {"dil": 2**29, "ker": 5}, {"stride": 2**10, "x_size": 2**10}
     for direction, fields in (("fwd", far), ("bwd_weight", {"stride": 2**30, "out": 4}), ("bwd_input", many)):
         d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
         for field, value in fields.items():
             getattr(d, field)[1] = getattr(d, field)[2] = value
         assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_ARGUMENT
     d = c._descriptor(conv_spec("fwd", (2, 4, 5, 6), (8, 4, 3, 3), "float32"), c_target.isa)
-    d.xs[4] = -(2**63)
+    d.x_stride[4] = -(2**63)
     assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_REFUSED
     for number in (-1, c.lib.fc_conv_algorithm_count(), 99999, -(2**31)):
         assert c.lib.fc_conv_algorithm_name(number) == c.ffi.NULL

@@ -29,7 +29,7 @@ def _created(**changes: Any) -> int:
 
     fields = {
         "kind": lib.FC_MAX, "direction": lib.FC_FWD, "dtype": lib.FC_F32, "isa": lib.fc_isa_count() - 1, "n": 1, "c": 2,
-        "in": [1, 4, 5], "out": [1, 3, 2], "ker": [1, 2, 2], "stride": [1, 1, 2], "pad": [0] * 3, "pad_end": [0] * 3,
+        "x_size": [1, 4, 5], "y_size": [1, 3, 2], "ker": [1, 2, 2], "stride": [1, 1, 2], "pad": [0] * 3, "pad_end": [0] * 3,
         "dil": [1] * 3,
     }  # fmt: skip
     plan = ffi.new("fc_pool_plan **")
@@ -48,14 +48,14 @@ def test_a_right_descriptor_is_taken() -> None:
     "changes",
     [
         {"kind": 3}, {"kind": -1}, {"direction": 2}, {"direction": -1}, {"dtype": 2}, {"isa": -1}, {"isa": 99},
-        {"kind": 2, "indices": 1}, {"n": 0}, {"n": -1}, {"n": 2**31}, {"c": 2**62}, {"in": [1, 0, 5]},
-        {"in": [2**20] * 3}, {"out": [1, 3, 0]}, {"out": [1, 5, 2]}, {"out": [1, 3, 4]},
-        {"out": [2**21] * 3}, {"ker": [1, 2, 0]},
+        {"kind": 2, "indices": 1}, {"n": 0}, {"n": -1}, {"n": 2**31}, {"c": 2**62}, {"x_size": [1, 0, 5]},
+        {"x_size": [2**20] * 3}, {"y_size": [1, 3, 0]}, {"y_size": [1, 5, 2]}, {"y_size": [1, 3, 4]},
+        {"y_size": [2**21] * 3}, {"ker": [1, 2, 0]},
         {"ker": [1, 2, 2**31]}, {"stride": [1, 1, 0]}, {"stride": [1, 1, -1]}, {"stride": [1, 2**63 - 1, 1]},
         {"pad": [0, -1, 0]}, {"pad": [0, 2, 0]}, {"pad": [0, 0, 2**31]}, {"pad_end": [0, 0, -1]}, {"dil": [1, 1, 0]},
         {"dil": [1, 1, 2**32]}, {"kind": 1, "dil": [1, 1, 2]}, {"adaptive": 1, "dil": [1, 1, 2]},
         {"divisor": float("nan")}, {"divisor": float("inf")}, {"divisor": 1e-300},
-        {"in": [1, 1, 2**24 + 1], "indices": 1},
+        {"x_size": [1, 1, 2**24 + 1], "indices": 1},
     ],
     ids=str,
 )  # fmt: skip
