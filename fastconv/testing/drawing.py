@@ -100,7 +100,7 @@ class Draws:
         """How much a call may compute: mostly little; sometimes enough for several threads."""
         if self.random is None:
             return 1.0
-        least, most = self.random.choices(((1, 4), (4, 6), (6, 7)), (0.35, 0.6, 0.05))[0]
+        least, most = self.random.choices(((1, 4), (4, 6), (6, 7)), (0.5, 0.47, 0.03))[0]
         return 10 ** self.random.uniform(least, most)
 
 
@@ -239,7 +239,7 @@ def _under(call: Problem, d: Draws, settings: Sequence[dict[str, Any]] | None) -
 
 
 #: Elements of an array; a call with a larger one is not drawn.
-_MOST = 2**24
+_MOST = 2**22
 
 #: Under this name a call carries its spec, for the choice of an algorithm.
 _CONVOLUTION = " convolution"
