@@ -114,7 +114,7 @@ def _expected(problem: Problem, change: Callable[[np.ndarray], np.ndarray] | Non
     """By the reference, of contiguous arrays."""
 
     def make(a: Array) -> Any:
-        if a.values == "empty" or a.lie.kind != "array" or a.dtype not in ("float32", "float64"):
+        if a.values == "empty" or a.lie.kind in ("masked", "list") or a.dtype not in ("float32", "float64"):
             return a.make().array
         return a.plain() if change is None else change(a.plain())
 
