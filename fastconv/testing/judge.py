@@ -263,8 +263,6 @@ def _difference_of(
         with np.errstate(all="ignore"):
             bound = _bound(problem, number, a, e, winograd)
             far = ~(np.abs(a.astype(np.float64) - e) <= bound) & wrong
-            if values == "special" and winograd:
-                far &= ~np.isfinite(e) & np.isfinite(a)  # they spread over a tile
             wrong = far & ~(np.isnan(a) & np.isnan(e)) & ~(np.isinf(a) & (a == e))
             if winograd and values not in ("special", "spike") and not wrong.any():
                 size = np.linalg.norm((np.abs(bound / np.finfo(a.dtype).eps) * 0 + np.abs(e)).ravel())
@@ -294,8 +292,10 @@ def _bound(problem: Problem, number: int, a: np.ndarray, e: np.ndarray, winograd
     magnitude = _expected(linear, lambda x: np.asarray(np.abs(x))).results[number].astype(np.float64)
     length = problem.length
     if winograd:
+        if problem.values == "spike":
+            return 1e-3 * magnitude + 1
         # They are right in the mean over a tile.
-        return 5e-5 * max(float(magnitude.max(initial=0)), 1) if problem.values != "spike" else 1e-3 * magnitude + 1
+        return 5e-5 * max(float(magnitude.max(initial=0, where=np.isfinite(magnitude))), 1)
     if problem.values == "positive":
         length = sqrt(min(length, 4096))  # longer ones are added in blocks
     return (length + 16) * eps * 1.2 * magnitude + 8 * eps * np.maximum(np.abs(magnitude), 1)
