@@ -373,8 +373,9 @@ class _Call:
         return length
 
     def some(self, name: str, none: float) -> list[bool]:
-        """Some of the axes: with at least the probability ``none``, none."""
-        chosen = self.d.pick(name, range(2**self.ndim), none)
+        """Some of the axes: with at least the probability ``none``, none; mostly the plane, or those around it."""
+        plane = 2**self.ndim - 2
+        chosen = self.d.pick(name, (0, *(plane, 1) * 3, *range(2**self.ndim)), none)
         return [bool(chosen >> i & 1) for i in range(self.ndim)]
 
     def huge(self) -> int:
@@ -423,7 +424,8 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
         for i in axes[1:]:
             if alike and f"{name} 0" in d.choices:
                 d.choices[f"{name} {i}"] = d.choices[f"{name} 0"]
-            picked.append(picked[0] if alike else d.pick(f"{name} {i}", values(i), first))
+            same = values(i)[d.choices.get(f"{name} 0", 0)] if alike else None
+            picked.append(same if alike else d.pick(f"{name} {i}", values(i), first))
         return picked
 
     kernel = along("kernel", lambda i: _KERNELS, 0.25)
@@ -451,7 +453,7 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
             of_y = d.size("channels out", 4 if groups == "depthwise" else out_)
     padding, pads = _padding(c, kernel, dilation, pooling)
     size = []
-    one = c.some("one result", 0.8)
+    one = c.some("one result", 0.7)
     for i in axes:
         fits = max(1, dilation[i] * (kernel[i] - 1) + 1 - sum(pads[i]))
         outputs = d.chance(f"size {i} by outputs", 0.5)
@@ -614,7 +616,7 @@ def _pooling(c: _Call) -> Problem | None:
         if "adaptive" in name or "global" in name:
             size: Any = 1
             if "adaptive" in name:
-                one = c.some("one window", 0.7)
+                one = c.some("one window", 0.5)
                 wanted = [1 if one[i] else d.size(f"output_size {i}", 2 * s + 2) for i, s in enumerate(g.size)]
                 if d.chance("extreme output", 0.01):
                     wanted[0] = c.huge()
