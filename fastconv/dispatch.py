@@ -196,8 +196,9 @@ def workspace_limit(nbytes: int | None) -> Iterator[None]:
 def precision(level: str) -> Iterator[None]:
     """Within this context algorithms keep this much accuracy.
 
-    ``"strict"``: direct algorithms only. ``"default"``: float32 algorithms whose relative L2 error stays below 5e-6;
-    results whose windows hold values that are too small for that beside their neighbours are computed directly.
+    ``"strict"``: direct algorithms only. ``"default"``: float32 algorithms whose error's L2 norm stays below 5e-6 of
+    that of the sums of ``abs(x) * abs(w)``; results whose windows hold values that are too small for that beside their
+    neighbours are computed directly.
     ``"fast"``: whatever is fastest in the dtype of the arrays.
     """
     token = _precision.set(word("precision", level, PRECISIONS))

@@ -339,6 +339,16 @@ def test_matrices_and_mapped_files_are_their_elements(tmp_path: Path) -> None:
     row = np.matrix(np.zeros((8, 5), np.float32))
     assert fc.conv1d(X[0, 0], np.ones((8, 6, 3), np.float32), out=row) is row
     assert (row == 18).all()
+    x, y, dx = (
+        np.ones((4, 8), np.float32),
+        np.matrix(np.zeros((4, 7), np.float32)),
+        np.matrix(np.zeros((4, 8), np.float32)),
+    )
+    assert fc.max_pool1d(x, 2, 1, out=y) is y
+    assert fc.max_pool1d(x, 2, 1, return_indices=True, out=y)[0] is y
+    assert fc.avg_pool1d_backward(y, x, 2, 1, out=dx) is dx
+    assert (y == 1).all()
+    assert dx.sum() == 28
 
 
 def test_out_may_lie_between_the_elements_of_an_input(pooling_target: Target) -> None:

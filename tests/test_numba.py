@@ -15,7 +15,7 @@ import pytest
 
 import fastconv as fc
 from fastconv import dispatch, testing
-from fastconv.spec import conv_spec
+from fastconv.spec import MAX_PADDED, conv_spec
 
 pytestmark = pytest.mark.skipif(fc.backends()["numba"] is not None, reason="the numba backend cannot run here")
 
@@ -152,23 +152,20 @@ def _as_the_reference(function) -> None:
     testing.assert_exact(_on_numba(function), expected)
 
 
-_FAR = 2**31 - 40
-
-
 @pytest.mark.parametrize("groups", [1, 20])
 @pytest.mark.parametrize("layout", ["NCL", "NLC"])
-def test_numbers_of_31_bits(groups: int, layout: str) -> None:
-    """Taps and outputs that are far apart: nothing is made as large as they are far."""
+def test_taps_and_outputs_as_far_apart_as_may_be(groups: int, layout: str) -> None:
+    far = MAX_PADDED
     rng = np.random.default_rng(0)
     x, y = (testing.integers(rng, (1, 20, size) if layout == "NCL" else (1, size, 20), "float32") for size in (10, 2))
     w = testing.integers(rng, (20, 20 // groups, 2), "float32")
-    dilated = {"dilation": _FAR, "groups": groups, "layout": layout}
-    for pads in ((0, _FAR), (_FAR, 0)):
+    dilated = {"dilation": far, "groups": groups, "layout": layout}
+    for pads in ((0, far), (far, 0)):
         kw = {**dilated, "padding": (pads,)}
         _as_the_reference(lambda kw=kw: fc.conv1d(x, w, **kw))
         _as_the_reference(lambda kw=kw: fc.conv1d_backward_input(x, w, x.shape, **kw))
         _as_the_reference(lambda kw=kw: fc.conv1d_backward_weight(x, x, w.shape, **kw))
-    kw = {"stride": _FAR, "padding": ((1, _FAR),), "groups": groups, "layout": layout}
+    kw = {"stride": far, "padding": ((1, far),), "groups": groups, "layout": layout}
     _as_the_reference(lambda: fc.conv1d(x, w, **kw))
     _as_the_reference(lambda: fc.conv1d_backward_input(y, w, x.shape, **kw))
     _as_the_reference(lambda: fc.conv1d_backward_weight(x, y, w.shape, **kw))
@@ -178,9 +175,9 @@ def test_numbers_of_31_bits(groups: int, layout: str) -> None:
 def test_a_stride_beyond_a_single_output(ndim: int) -> None:
     x, w = (np.ones((1, 1) + (size,) * ndim, "float32") for size in (3, 1))
     forward, to_input, to_weight = (getattr(fc, f"conv{ndim}d{t}") for t in ("", "_backward_input", "_backward_weight"))
-    _as_the_reference(lambda: forward(x, w, stride=_FAR))
-    _as_the_reference(lambda: to_input(w, w, x.shape, stride=_FAR))
-    _as_the_reference(lambda: to_weight(x, w, w.shape, stride=_FAR))
+    _as_the_reference(lambda: forward(x, w, stride=2**31))
+    _as_the_reference(lambda: to_input(w, w, x.shape, stride=2**31))
+    _as_the_reference(lambda: to_weight(x, w, w.shape, stride=2**31))
 
 
 @pytest.mark.parametrize("direction", ["fwd", "bwd_input", "bwd_weight"])

@@ -28,9 +28,10 @@ def _created(**changes: Any) -> int:
     from fastconv._c import ffi, lib
 
     fields = {
-        "kind": lib.FC_MAX, "direction": lib.FC_FWD, "dtype": lib.FC_F32, "isa": lib.fc_isa_count() - 1, "n": 1,
-        "c": 2, "x_size": [1, 4, 5], "y_size": [1, 3, 2], "ker": [1, 2, 2], "stride": [1, 1, 2], "pad": [0] * 3,
-        "pad_end": [0] * 3, "dil": [1] * 3,
+        "kind": lib.FC_MAX, "direction": lib.FC_FWD, "dtype": lib.FC_F32, "isa": lib.fc_isa_count() - 1, "n": 1, "c": 2,
+        "x_size": [1, 4, 5], "y_size": [1, 3, 2], "ker": [1, 2, 2], "stride": [1, 1, 2], "pad": [0] * 3,
+        "pad_end": [0] * 3,
+        "dil": [1] * 3,
     }  # fmt: skip
     plan = ffi.new("fc_pool_plan **")
     status = lib.fc_pool_plan_create(ffi.new("fc_pool_desc *", fields | changes), plan)

@@ -49,6 +49,7 @@ def _forward(choice: Choice, x: np.ndarray, unbatched: bool, out: Any) -> Any:
     indices = np.empty(shape, np.int64) if spec.indices else None
     if y.size:
         choice.kernel(x, y[None] if unbatched else y, indices)
+    y = y if out is None else out
     if indices is None:
         return y
     return y, (indices[0] if unbatched else indices)
@@ -71,7 +72,7 @@ def _backward(choice: Choice, dy: Any, x: np.ndarray, unbatched: bool, indices: 
         except IndexError:
             allowed = f"0 to {prod(spec.in_size) - 1}"
             raise ValueError(f"indices runs from {indices.min()} to {indices.max()}: allowed is {allowed}") from None
-    return dx
+    return dx if out is None else out
 
 
 def _checked_indices(indices: Any, shape: tuple[int, ...]) -> np.ndarray:

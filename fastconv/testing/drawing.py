@@ -100,7 +100,7 @@ class Draws:
         """How much a call may compute: mostly little; sometimes enough for several threads."""
         if self.random is None:
             return 1.0
-        least, most = self.random.choices(((1, 4), (4, 6), (6, 7)), (0.35, 0.6, 0.05))[0]
+        least, most = self.random.choices(((1, 4), (4, 6), (6, 7)), (0.5, 0.47, 0.03))[0]
         return 10 ** self.random.uniform(least, most)
 
 
@@ -245,7 +245,7 @@ def _under(call: Problem, d: Draws, settings: Sequence[dict[str, Any]] | None) -
 
 
 #: Elements of an array; a call with a larger one is not drawn.
-_MOST = 2**24
+_MOST = 2**22
 
 #: Under this name a call carries its spec, for the choice of an algorithm.
 _CONVOLUTION = " convolution"
@@ -328,6 +328,8 @@ class _Call:
         item = 8 if values in ("index", "near") else np.dtype(self.dtype).itemsize
         if d.chance(f"{name} is shifted", 0.2):
             given["shift"] = d.pick(f"{name} shift", (item, 2 * item, 3 * item, 5 * item, *(() if out else (1, 2))))
+        if d.chance(f"{name} is of a subclass", 0.05):
+            given["kind"] = d.pick(f"{name} subclass", ("subclass", "matrix"))
         if not out and d.chance(f"{name} is read-only", 0.1):
             given["writeable"] = False
         if "far" not in given and (place := d.pick(f"{name} place", ("heap", "end", "start"), 0.7)) != "heap":
@@ -375,6 +377,11 @@ class _Call:
         if length > 4000 and self.d.chance("a long sum", 0.3):
             self.values = "positive"  # which shows in what order they are added
         return length
+
+    def some(self, name: str, none: float) -> list[bool]:
+        """Some of the axes: with at least the probability ``none``, none."""
+        chosen = self.d.pick(name, range(2**self.ndim), none)
+        return [bool(chosen >> i & 1) for i in range(self.ndim)]
 
     def huge(self) -> int:
         """A number near a power of two that something may be kept in."""
@@ -430,6 +437,9 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
         if prod(kernel) > min(budget, 150) or (i == 0 and c.ndim == 3 and d.random.random() < 0.3):
             kernel[i] = 1
             d.choices.pop(f"kernel {i}", None)
+    # Kernels of one tap along some axes; of windows that are all of the image, there are none.
+    windows = not c.name.startswith(("global", "adaptive"))
+    kernel = [k if windows and not one else 1 for k, one in zip(kernel, c.some("one tap", 0.8), strict=True)]
     stride = along("stride", lambda i: (1, 2, 3, 4, 5, 7, 1 + kernel[i], 2 + 2 * kernel[i]), 0.65)
     dilation = along("dilation", lambda i: (1, 2, 3, 4, 7, 16), 0.85)
     groups = d.pick("groups", ("one", "depthwise", "several"), 0.5)
@@ -447,12 +457,15 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
             of_y = d.size("channels out", 4 if groups == "depthwise" else out_)
     padding, pads = _padding(c, kernel, dilation, pooling)
     size = []
+    one = c.some("one result", 0.8)
     for i in axes:
         fits = max(1, dilation[i] * (kernel[i] - 1) + 1 - sum(pads[i]))
         outputs = d.chance(f"size {i} by outputs", 0.5)
         if d.chance(f"size {i} too small", 0.01):
             fits = 1
-        if outputs:
+        if one[i]:
+            size.append(fits)
+        elif outputs:
             size.append(fits + (d.size(f"size {i}", size_[i]) - 1) * stride[i] + d.size(f"rest {i}", stride[i]) - 1)
         else:
             size.append(d.size(f"size {i}", size_[i] * min(stride[i], 4), fits))
@@ -607,7 +620,8 @@ def _pooling(c: _Call) -> Problem | None:
         if "adaptive" in name or "global" in name:
             size: Any = 1
             if "adaptive" in name:
-                wanted = [d.size(f"output_size {i}", 2 * s + 2) for i, s in enumerate(g.size)]
+                one = c.some("one window", 0.7)
+                wanted = [1 if one[i] else d.size(f"output_size {i}", 2 * s + 2) for i, s in enumerate(g.size)]
                 if d.chance("extreme output", 0.01):
                     wanted[0] = c.huge()
                 size = c.form("output_size", tuple(wanted))

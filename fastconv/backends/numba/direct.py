@@ -289,14 +289,14 @@ class _Rows(Walk):
         self.work = self.begin + plane * height
 
     def places(self, job: DirectJob) -> list[int]:
-        """Where in the row buffer the terms of the first output lie."""
+        """Where in the row buffer the terms of the first output lie; for gradients, those of the first channel."""
         depth, height, width = self.extent
         pitch = width * job.step[2]
         return [
             ((c * depth + o0 - self.low[0]) * height + o1 - self.low[1]) * pitch
             + (o2 - self.low[2]) % job.step[2] * width
             + (o2 - self.low[2]) // job.step[2]
-            for c in range(job.channels)
+            for c in range(1 if self.gradient else job.channels)
             for o0, o1, o2 in job.offsets
         ]
 

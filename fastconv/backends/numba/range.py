@@ -13,7 +13,7 @@ from ...spec import ConvSpec
 from ..reference.kernel import activated
 from . import workers
 from .product import addresses_of
-from .schemes import Layer, Scheme, starts_of
+from .schemes import Layer, Scheme, tile_at, tiles_of
 from .simd import compact, data_of, fetch_add, jit, pointer
 from .transforms import TURNS
 from .walk import STEPS, Triple
@@ -40,8 +40,10 @@ LOOK = np.dtype(
         # Images times groups; the source, the results; rows and columns of tiles.
         ("images", _i8), ("depth", _i8), ("height", _i8), ("width", _i8),
         ("out_depth", _i8), ("out_height", _i8), ("out_width", _i8), ("high", _i8), ("wide", _i8),
-        # Pixels of a patch, results of a tile, pixels and results apart; taps of a gradient; from result to result.
-        ("patch_1", _i8), ("patch_2", _i8), ("side_1", _i8), ("side_2", _i8), ("apart_1", _i8), ("apart_2", _i8),
+        # Pixels of a patch, results of a tile, pixels from patch to patch; how far apart pixels and results are; where
+        # the first patch begins; taps of a gradient; from result to result.
+        ("patch_1", _i8), ("patch_2", _i8), ("side_1", _i8), ("side_2", _i8), ("hop_1", _i8), ("hop_2", _i8),
+        ("apart_1", _i8), ("apart_2", _i8), ("low_1", _i8), ("low_2", _i8),
         ("taps_1", _i8), ("taps_2", _i8), ("stride_1", _i8), ("stride_2", _i8), ("first_1", _i8), ("first_2", _i8),
         ("slices", _i8), ("first_slice", _i8), ("slice_step", _i8), ("groups", _i8),
     ]
@@ -87,7 +89,7 @@ def add_up(counter, pieces, steps, size, channels, address, zero, sums):
 
 
 @jit
-def look(looks, grid, readers, limits, sums, flags):
+def look(looks, readers, limits, sums, flags):
     """Flag the results that are to be computed directly; return how many. ``readers``: of each row and column of a
     tile's results, the first pixel of its window and the one behind the last; ``limits``: low, high, ratio."""
     compact()
@@ -96,7 +98,9 @@ def look(looks, grid, readers, limits, sums, flags):
     for number in range(job.images * job.out_depth * job.high * job.wide):
         column, row, plane = number % job.wide, number // job.wide % job.high, number // (job.wide * job.high)
         image, z = plane // job.out_depth, plane % job.out_depth
-        h0, w0 = grid[1, row], grid[1, job.high + column]
+        y0, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
+        x0, _ = tile_at(column, job.out_width, job.apart_2, job.side_2)
+        h0, w0 = y0 * job.hop_1 // job.side_1 + job.low_1, x0 * job.hop_2 // job.side_2 + job.low_2
         patch[...] = 0
         inside = 0
         for k in range(job.slices):
@@ -119,8 +123,8 @@ def look(looks, grid, readers, limits, sums, flags):
         if total == 0:
             continue
         known = limits[0] <= total <= limits[1] and (inside < 3 * job.slices or most * 1.125 <= total)
-        high = min(job.side_1, -((grid[0, row] - job.out_height) // job.apart_1))
-        wide = min(job.side_2, -((grid[0, job.high + column] - job.out_width) // job.apart_2))
+        high = min(job.side_1, -((y0 - job.out_height) // job.apart_1))
+        wide = min(job.side_2, -((x0 - job.out_width) // job.apart_2))
         for r in range(high):
             for q in range(wide):
                 if known:
@@ -134,7 +138,7 @@ def look(looks, grid, readers, limits, sums, flags):
                             part_ += patch[i, j]
                     if part_ * limits[2] >= total:
                         continue
-                h, w = grid[0, row] + r * job.apart_1, grid[0, job.high + column] + q * job.apart_2
+                h, w = y0 + r * job.apart_1, x0 + q * job.apart_2
                 at = ((image // job.groups * job.out_depth + z) * job.out_height + h) * job.out_width + w
                 count += 1 - flags[at]
                 flags[at] = 1
@@ -142,7 +146,7 @@ def look(looks, grid, readers, limits, sums, flags):
 
 
 @jit
-def look_at_gradient(looks, grid, limits, x, dy, group, slice_, taps):
+def look_at_gradient(looks, limits, x, dy, group, slice_, taps):
     """Whether the tiles of a group can be trusted with the gradient of a slice of its filters. ``taps``: room for one
     number a tap."""
     compact()
@@ -154,7 +158,9 @@ def look_at_gradient(looks, grid, limits, x, dy, group, slice_, taps):
         if not 0 <= y < job.depth:
             continue
         image = plane // job.out_depth * job.groups + group
-        h0, w0 = grid[1, row], grid[1, job.high + column]
+        y0, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
+        x0, _ = tile_at(column, job.out_width, job.apart_2, job.side_2)
+        h0, w0 = y0 * job.hop_1 // job.side_1 + job.low_1, x0 * job.hop_2 // job.side_2 + job.low_2
         pixels, gradients = limits[0] * 0, limits[0] * 0
         source = (image * job.depth + y) * job.height
         for i in range(job.patch_1):
@@ -165,9 +171,9 @@ def look_at_gradient(looks, grid, limits, x, dy, group, slice_, taps):
                     if 0 <= w < job.width:
                         pixels += x[(source + h) * job.width + w]
         for r in range(job.side_1):
-            h = grid[0, row] + r * job.apart_1
+            h = y0 + r * job.apart_1
             for q in range(job.side_2):
-                w = grid[0, job.high + column] + q * job.apart_2
+                w = x0 + q * job.apart_2
                 if h < job.out_height and w < job.out_width:
                     value = dy[((image * job.out_depth + z) * job.out_height + h) * job.out_width + w]
                     gradients += value
@@ -195,19 +201,16 @@ class _Range:
     def __init__(self, spec: ConvSpec, layer: Layer, scheme: Scheme, low: list[int], sizes: Triple) -> None:
         source, result = layer.sizes
         self.spec, self.layer, self.scheme = spec, layer, scheme
-        sides = zip(result[1:], layer.dilation[1:], scheme.side, strict=True)
-        starts = [starts_of(*side) for side in sides]
-        patches = [b * hop // s + l for b, hop, s, l in zip(starts, scheme.hop, scheme.side, low, strict=True)]
-        # Where the results and the patches of each row of tiles begin, then of each column.
-        self.grid = np.array([np.concatenate(starts), np.concatenate(patches)])
         self.source, self.result = source, result
         self.dtype = np.dtype(spec.dtype)
         images = spec.n * spec.groups
         first, step, slices = sizes
         stride = (1, 1) if layer.backward else layer.stride[1:]
+        sides = zip(result[1:], layer.dilation[1:], scheme.side, strict=True)
         job = (
-            images, *source, *result, *map(len, starts),
-            *scheme.patch, *scheme.side, *layer.dilation[1:], *layer.kernel[1:], *stride, *(-lo for lo in layer.lo[1:]),
+            images, *source, *result, *(tiles_of(*side) for side in sides),
+            *scheme.patch, *scheme.side, *scheme.hop, *layer.dilation[1:], *low,
+            *layer.kernel[1:], *stride, *(-lo for lo in layer.lo[1:]),
             slices, first, step, spec.groups,
         )  # fmt: skip
         self.job = np.array([job], LOOK)
@@ -285,7 +288,7 @@ class ResultRange(_Range):
         """Flags of the results (n, depth, height, width) that are to be computed directly; None if there are none."""
         sums = self.sums(x, strides, self.source, self.layer.channels[0], threads)
         flags = np.zeros(self.spec.n * prod(self.result), np.uint8)
-        if not look(self.job, self.grid, self.readers, self.limited, sums, flags):
+        if not look(self.job, self.readers, self.limited, sums, flags):
             return None
         return flags.reshape(self.spec.n, *self.result)
 
@@ -357,7 +360,7 @@ class GradientRange(_Range):
         of_dy = self.sums(dy, strides[1], self.result, spec.oc // spec.groups, threads)
         taps = np.empty(prod(self.layer.kernel[1:]))
         return all(
-            look_at_gradient(self.job, self.grid, self.limited, of_x, of_dy, g, k, taps)
+            look_at_gradient(self.job, self.limited, of_x, of_dy, g, k, taps)
             for g in range(spec.groups)
             for k in range(self.layer.kernel[0])
         )

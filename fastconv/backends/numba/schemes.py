@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
 from ...spec import ConvSpec
+from .simd import part
 from .transforms import LINE, SQUARE, STEPS, TURNS, values_of
 from .walk import Triple
 
-__all__ = ["CHANNELS", "NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "starts_of", "tiles_of"]
+__all__ = ["CHANNELS", "NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "tile_at", "tiles_of"]
 
 #: Fewer channels than this, and the transforms cost more than they save; fewer tiles, and those of the filters do.
 CHANNELS, _TILES = 12, 4
@@ -120,12 +119,17 @@ def tiles_of(size: int, apart: int, side: int) -> int:
     return longer * -(-(whole + 1) // side) + (min(apart, size) - longer) * -(-whole // side)
 
 
-def starts_of(size: int, apart: int, side: int) -> np.ndarray:
-    """Where those tiles begin."""
-    whole, longer = divmod(size, apart)
-    remainders = (range(longer), whole + 1), (range(longer, min(apart, size)), whole)
-    begin = [np.add.outer(first, np.arange(-(-results // side)) * side * apart) for first, results in remainders]
-    return np.concatenate([b.ravel() for b in begin]).astype(np.int64)
+@part
+def tile_at(number, size, apart, side):
+    """Where tile ``number`` along a side begins, remainder after remainder; how many adjoin from it on."""
+    whole, longer = size // apart, size % apart
+    # The first remainders may have a result more than the others.
+    many = (whole + side) // side
+    first = 0
+    if number >= longer * many:
+        number -= longer * many
+        first, many = longer, (whole + side - 1) // side
+    return first + number // many + number % many * side * apart, many - number % many
 
 
 def _cost(name: str, layer: Layer) -> float:

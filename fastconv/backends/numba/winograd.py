@@ -20,7 +20,7 @@ from .direct import finish
 from .engine import turn
 from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned, together, up
 from .range import GradientRange, ResultRange
-from .schemes import CHANNELS, Layer, scheme_of, tiles_of
+from .schemes import CHANNELS, Layer, scheme_of, tile_at, tiles_of
 from .simd import (
     KC,
     MR,
@@ -152,19 +152,6 @@ def pack(counter, pieces, jobs, steps, addresses, matrix, packed, buffer):
 
 
 @part
-def _tile_at(number, size, apart, side):
-    """Where tile ``number`` along a side begins, remainder after remainder; how many adjoin from it on."""
-    whole, longer = size // apart, size % apart
-    # The first remainders may have a result more than the others.
-    many = (whole + side) // side
-    first = 0
-    if number >= longer * many:
-        number -= longer * many
-        first, many = longer, (whole + side - 1) // side
-    return first + number // many + number % many * side * apart, many - number % many
-
-
-@part
 def _read(
     dst, d, t, pitch, apart, src, base, step, job, matrix, of_results, inside, h, w, height, width, tiles, count, strip
 ):
@@ -239,8 +226,8 @@ def multiply(counter, pieces, jobs, strides, blocks, addresses, matrix, packed, 
         while t < t1:
             column, row, slice_ = t % job.wide, t // job.wide % job.high, t // (job.wide * job.high)
             n, z = slice_ // job.out_depth, slice_ % job.out_depth
-            h, _ = _tile_at(row, job.out_height, job.apart_1, job.side_1)
-            w, adjoin = _tile_at(column, job.out_width, job.apart_2, job.side_2)
+            h, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
+            w, adjoin = tile_at(column, job.out_width, job.apart_2, job.side_2)
             # Where channels are contiguous most patches are read where they lie.
             tiles = 1 if xs.c == 1 else min(adjoin, t1 - t)
             h, w = h * job.hop_1 // job.side_1 + job.low_1, w * job.hop_2 // job.side_2 + job.low_2
@@ -270,8 +257,8 @@ def multiply(counter, pieces, jobs, strides, blocks, addresses, matrix, packed, 
         while t < t1:
             column, row, slice_ = t % job.wide, t // job.wide % job.high, t // (job.wide * job.high)
             n, z = slice_ // job.out_depth, slice_ % job.out_depth
-            h, _ = _tile_at(row, job.out_height, job.apart_1, job.side_1)
-            w, adjoin = _tile_at(column, job.out_width, job.apart_2, job.side_2)
+            h, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
+            w, adjoin = tile_at(column, job.out_width, job.apart_2, job.side_2)
             tiles = 1 if by_channels else min(adjoin, t1 - t)
             height = min(job.side_1, -((h - job.out_height) // job.apart_1))
             width = min(job.side_2 * tiles, -((w - job.out_width) // job.apart_2))
@@ -339,8 +326,8 @@ def multiply_weights(counter, pieces, jobs, strides, blocks, addresses, matrix, 
             while t < t1:
                 column, row, slice_ = t % job.wide, t // job.wide % job.high, t // (job.wide * job.high)
                 n, z = slice_ // job.out_depth, slice_ % job.out_depth
-                h, _ = _tile_at(row, job.out_height, job.apart_1, job.side_1)
-                w, adjoin = _tile_at(column, job.out_width, job.apart_2, job.side_2)
+                h, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
+                w, adjoin = tile_at(column, job.out_width, job.apart_2, job.side_2)
                 tiles = 1 if xs.c == 1 else min(adjoin, t1 - t)
                 y = z + job.first_slice + k * job.slice_step
                 base = xs.base + n * xs.n + y * xs.s0 + (group * job.channels + c0) * xs.c
