@@ -6,14 +6,14 @@
 #include "check.h"
 #include "winograd.h"
 
-/* A window may hold so many times less of its tile than one of even values: the error of a result, of 16 times what is common,
- * is still within the millionths that are promised of all. */
+/* A window may hold this many times less of its tile than it would if all values were alike. The error of its result is then up
+ * to 16 times the common one, which is still within the millionths that are promised of each. */
 #define FC_RANGE_RATIO 16
 
-/* All results are computed directly if more than one in so many has to be. */
+/* If more than one result in this many has to be computed directly, all are. */
 #define FC_RANGE_MOST 4
 
-/* Pixels of a piece. */
+/* Pixels of a piece of work. */
 #define FC_RANGE_PIXELS 4096
 
 /* Elements of the source from which on a second thread is worth waking. */
@@ -22,9 +22,10 @@
 /* Channels of a piece, where they are looked at one by one. */
 #define FC_RANGE_CHANNELS 64
 
-/* The taps that any result sees hold at least one part in so many of the filters; results at an end of a dimension that are
- * asked. */
+/* The taps that a result sees hold at least one part in this many of the filters, or Winograd is not trusted with them. */
 #define FC_RANGE_TAPS 1024
+
+/* Results at either end of a dimension that are asked which taps they see. */
 #define FC_RANGE_ENDS 32
 
 /* Taps of filters that are added up at a time. */
@@ -36,7 +37,8 @@
 /* Parts that the sums over a gradient's tiles are made in. */
 #define FC_RANGE_PARTS 16
 
-/* The sum of a tile, so that nothing that is made of it overflows, or loses bits by being small, at usual weights. */
+/* The least and the largest sum of a tile, so that nothing made of it overflows, or loses bits by being small; the largest sum of
+ * filters. */
 #define FC_RANGE_LOW 0x1p-64
 #define FC_RANGE_HIGH 0x1p64
 #define FC_RANGE_LOW64 0x1p-512

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
+from ._options import at_least
 from .bench import HELP
 
 __all__ = ["main"]
@@ -38,8 +39,10 @@ def _parser(asked: Sequence[str]) -> argparse.ArgumentParser:
     demo.add_argument(
         "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="where files go (default: %(default)s)"
     )
-    demo.add_argument("--seed", type=_count(0), default=0, help="of splits, weights and batches (default: %(default)s)")
-    demo.add_argument("--epochs", type=_count(1), help="of the training (default: as many as 98 %% accuracy needs)")
+    demo.add_argument(
+        "--seed", type=at_least(0), default=0, help="of splits, weights and batches (default: %(default)s)"
+    )
+    demo.add_argument("--epochs", type=at_least(1), help="of the training (default: as many as 98 %% accuracy needs)")
     demo.set_defaults(run=_demo)
 
     check = commands.add_parser("check", help="random calls on every backend, compared with the reference")
@@ -54,16 +57,6 @@ def _parser(asked: Sequence[str]) -> argparse.ArgumentParser:
     else:
         commands.add_parser("bench", help=HELP)
     return parser
-
-
-def _count(minimum: int):
-    def integer(text: str) -> int:
-        value = int(text)
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"{text}: allowed are integers >= {minimum}")
-        return value
-
-    return integer
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -178,3 +178,27 @@ def test_the_command_says_what_ran(capsys):
 def test_the_command_knows_no_other_functions(capsys):
     assert main(["check", "--function", "sort"]) == 2
     assert "sort" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seconds", "-1"], "'-1': allowed is a number > 0"),
+        (["--calls", "0"], "0: allowed are integers >= 1"),
+        (["--jobs", "0"], "0: allowed are integers >= 1"),
+        (["--failures", "0"], "0: allowed are integers >= 1"),
+        (["--problem", "1"], "'1': allowed is SEED:NUMBER"),
+    ],
+)
+def test_the_command_refuses_what_would_check_nothing(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["check", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_knows_no_other_backends(monkeypatch, capsys):
+    assert main(["check", "--calls", "1", "--backend", "fortran"]) == 2
+    assert "fortran" in capsys.readouterr().err
+    monkeypatch.setattr(drawing, "backends_here", lambda: ["reference"])
+    assert main(["check", "--calls", "1", "--backend", _FIRST]) == (0 if _FIRST == "reference" else 2)

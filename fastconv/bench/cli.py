@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import dispatch, info
+from .._options import positive
 from . import HELP, goals, peers, report
 from .clock import Clock
 from .layers import DIRECTIONS, OPS, Problem, directions, select
@@ -102,7 +103,7 @@ def add_to(commands: Any) -> None:
     how.add_argument(
         "--busy", action="store_true", help="time it once more while another process keeps one of the cores busy"
     )
-    how.add_argument("--seconds", type=_seconds, default=1.0, help="for one layer, about (default: %(default)s)")
+    how.add_argument("--seconds", type=positive, default=1.0, help="for one layer, about (default: %(default)s)")
     how.add_argument(
         "--clock",
         choices=("auto", "cycles", "wall"),
@@ -144,16 +145,6 @@ def _integers(text: str) -> list[int]:
     if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r}: allowed are integers >= 1, separated by commas")
     return [int(part) for part in parts]
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: allowed is a number > 0")
-    return value
 
 
 def run(arguments: argparse.Namespace) -> int:

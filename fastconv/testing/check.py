@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._options import at_least, positive
 from .drawing import FUNCTIONS, Problem, settings_here
 from .judge import Verdict
 from .worker import Limits, Report, Task, Worker
@@ -230,10 +231,14 @@ def summary(finding: Finding) -> str:
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``fastconv check``."""
-    parser.add_argument("--seconds", type=float, metavar="N", help="how long (default: 60, or until --calls are made)")
-    parser.add_argument("--calls", type=int, metavar="N", help="how many calls, the same ones for the same seed")
-    parser.add_argument("--seed", type=int, metavar="S", help="of the calls (default: a new one every time)")
-    parser.add_argument("--problem", metavar="SEED:NUMBER", help="this one call")
+    parser.add_argument(
+        "--seconds", type=positive, metavar="N", help="how long (default: 60, or until --calls are made)"
+    )
+    parser.add_argument(
+        "--calls", type=at_least(1), metavar="N", help="how many calls, the same ones for the same seed"
+    )
+    parser.add_argument("--seed", type=at_least(0), metavar="S", help="of the calls (default: a new one every time)")
+    parser.add_argument("--problem", type=_problem, metavar="SEED:NUMBER", help="this one call")
     parser.add_argument("--backend", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
     parser.add_argument(
         "--function",
@@ -242,11 +247,20 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="only those whose name begins so; may be repeated",
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at once (default: %(default)s)")
     parser.add_argument(
-        "--failures", type=int, default=20, metavar="N", help="stop after so many (default: %(default)s)"
+        "--jobs", type=at_least(1), default=1, metavar="N", help="processes at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--failures", type=at_least(1), default=20, metavar="N", help="stop after so many (default: %(default)s)"
     )
     parser.set_defaults(run=_run)
+
+
+def _problem(text: str) -> tuple[int, int]:
+    seed, colon, number = text.partition(":")
+    if not (colon and seed.isdecimal() and number.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed is SEED:NUMBER, as a failure is printed with")
+    return int(seed), int(number)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -257,7 +271,7 @@ def _run(arguments: argparse.Namespace) -> int:
     seed = int(time.time()) if arguments.seed is None else arguments.seed
     seconds, calls, start = arguments.seconds, arguments.calls, 0
     if arguments.problem:
-        seed, start = map(int, arguments.problem.split(":"))
+        seed, start = arguments.problem
         calls = 1
     elif seconds is None and calls is None:
         seconds = 60.0

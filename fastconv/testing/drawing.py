@@ -168,8 +168,14 @@ def _arguments(arguments: dict[str, Any], defaults: dict[str, Any], aliases: set
 def settings_here(backends: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Who can run here, as settings: the free choice, each backend and instruction set. ``backends`` narrows it.
 
-    The reference is not among them: it is what the others are compared with.
+    The reference is not among them, as it is what the others are compared with, unless it is all that there is.
+    Raises ValueError for a backend that there is not, RuntimeError for one that cannot run here.
     """
+    for name in backends:
+        if reason := dispatch.backend(name).available():
+            raise RuntimeError(f"backend {name!r} cannot run here: {reason}")
+        if name not in backends_here():
+            raise RuntimeError(f"backend {name!r} cannot run here: FASTCONV_BACKEND={dispatch.forced_backend()}")
     named = [
         {"use_backend": name} | ({} if isa is None else {"use_isa": isa})
         for name in backends_here()

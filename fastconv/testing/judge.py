@@ -318,9 +318,10 @@ def _bound(problem: Problem, a: np.ndarray, magnitude: np.ndarray, winograd: boo
         return 16 * eps * np.abs(_first(problem, "dy").astype(np.float64)) * np.maximum(magnitude, 1)
     length = problem.length
     if winograd:
+        if problem.values == "spike":
+            return 1e-4 * magnitude
         # They are right in the mean over a tile.
-        largest = float(magnitude.max(initial=0, where=np.isfinite(magnitude)))
-        return 1e-4 * magnitude if problem.values == "spike" else 5e-5 * max(largest, 1)
+        return 5e-5 * max(float(magnitude.max(initial=0, where=np.isfinite(magnitude))), 1)
     if problem.values == "positive":
         length = sqrt(min(length, 4096))  # longer ones are added in blocks
     return (length + 16) * eps * 1.2 * magnitude + 8 * eps * np.maximum(np.abs(magnitude), 1)

@@ -198,6 +198,8 @@ def main() -> int:
     parser.add_argument("--unbroken", action="store_true", help="break nothing: all tests are to be green")
     arguments = parser.parse_args()
     chosen = [m for m in mutants() if not arguments.names or m.name.startswith(tuple(arguments.names))]
+    if not chosen:
+        parser.error(f"no name begins with {' or '.join(arguments.names)}")
     if arguments.unbroken:
         chosen = list({(m.tests, m.selection, m.isa): m for m in chosen}.values())
     if arguments.list:
