@@ -212,7 +212,9 @@ def _call(d: Draws, functions: Sequence[str]) -> Problem | None:
     stem = re.sub(r"\d", "{n}", name)
     ndim = next((int(c) for c in name if c.isdigit()), 0)
     drawn = next(draw for start, draw in _FAMILIES.items() if re.match(start, stem))(_Call(d, name, ndim))
-    return _wrong(d, drawn) if drawn is not None and d.chance("wrong", 0.05) else drawn
+    if drawn is None or any(prod(a.shape) > _MOST for a in drawn.arrays().values()):
+        return None
+    return _wrong(d, drawn) if d.chance("wrong", 0.05) else drawn
 
 
 def _weight(name: str) -> int:
