@@ -425,7 +425,9 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
         for i in axes[1:]:
             if alike and f"{name} 0" in d.choices:
                 d.choices[f"{name} {i}"] = d.choices[f"{name} 0"]
-            picked.append(picked[0] if alike else d.pick(f"{name} {i}", values(i), first))
+            # The same choice, of what there is to choose here.
+            same = values(i)[d.choices.get(f"{name} 0", 0)] if alike else None
+            picked.append(d.pick(f"{name} {i}", values(i), first) if same is None else same)
         return picked
 
     kernel = along("kernel", lambda i: _KERNELS, 0.25)
