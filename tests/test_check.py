@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from math import prod
 
 import numpy as np
 import pytest
@@ -30,6 +31,11 @@ def test_every_public_function_that_computes_is_drawn():
     assert {*testing.FUNCTIONS} == {*fc.__all__} - _OTHERS
     drawn = {testing.problem(0, number).function for number in range(0, 4000, drawing.VARIANTS)}
     assert drawn == {*testing.FUNCTIONS}
+
+
+def test_no_array_is_larger_than_may_be_drawn():
+    drawn = testing.problems(2, 400, functions=("conv_backward_bias", "matmul", "activate"))
+    assert max(prod(a.shape) for p in drawn for a in p.arrays().values()) <= drawing._MOST
 
 
 def test_the_same_number_is_the_same_problem_also_in_another_process():

@@ -218,7 +218,9 @@ def _call(d: Draws, functions: Sequence[str]) -> Problem | None:
     stem = re.sub(r"\d", "{n}", name)
     ndim = next((int(c) for c in name if c.isdigit()), 0)
     drawn = next(draw for start, draw in _FAMILIES.items() if re.match(start, stem))(_Call(d, name, ndim))
-    return _wrong(d, drawn) if drawn is not None and d.chance("wrong", 0.05) else drawn
+    if drawn is None or any(prod(a.shape) > _MOST for a in drawn.arrays().values()):
+        return None
+    return _wrong(d, drawn) if d.chance("wrong", 0.05) else drawn
 
 
 def _weight(name: str) -> int:
@@ -430,8 +432,9 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
         for i in axes[1:]:
             if alike and f"{name} 0" in d.choices:
                 d.choices[f"{name} {i}"] = d.choices[f"{name} 0"]
+            # The same choice, of what there is to choose here.
             same = values(i)[d.choices.get(f"{name} 0", 0)] if alike else None
-            picked.append(same if alike else d.pick(f"{name} {i}", values(i), first))
+            picked.append(d.pick(f"{name} {i}", values(i), first) if same is None else same)
         return picked
 
     kernel = along("kernel", lambda i: _KERNELS, 0.25)
