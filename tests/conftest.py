@@ -8,6 +8,7 @@ Of a test with several parameters not all combinations run, but every value of e
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 from collections import defaultdict
@@ -65,6 +66,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = {item for name, all_of_it in tests.items() for item in set(all_of_it) - _pairwise(all_of_it, name)}
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What a test's compilations and arrays left free goes back to the system: two thirds of the memory at the peak."""
+    if nextitem is None or getattr(nextitem, "originalname", None) != getattr(item, "originalname", None):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
+        if trim is not None:
+            trim(0)
 
 
 def pytest_report_header() -> str:

@@ -158,10 +158,12 @@ class Worker:
         with open(folder / "progress", "r+b") as file:
             self._progress = mmap.mmap(file.fileno(), 8)
         self._errors = folder / "errors"
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        # The package that is running here, not one that lies in the current directory.
+        paths = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         # Not "-m": what is pickled has to belong to this module by its name.
         program = f"import sys; from {__name__} import main; main(*sys.argv[1:])"
-        command = [sys.executable, "-c", program, str(folder / "progress"), self.prepare]
+        command = [sys.executable, "-P", "-c", program, str(folder / "progress"), self.prepare]
         with open(self._errors, "wb") as errors:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
