@@ -102,10 +102,11 @@ class Library:
         flags = [flag for flag in extension.extra_compile_args if not flag.startswith("-O")]
         self.flags = [*flags, "-O1", "-fPIC", f"-I{sysconfig.get_path('include')}", "-Icsrc"]
         self.flags += [f"-D{name}={value}" for name, value in extension.define_macros]
+        self._compile(self.sources)
         self.build()
 
-    def _object(self, source: Path) -> Path:
-        return self.objects / (re.sub(r"\W", "_", str(source)) + ".o")
+    def _object(self, source: Path, broken: bool = False) -> Path:
+        return self.objects / (re.sub(r"\W", "_", str(source)) + (".broken.o" if broken else ".o"))
 
     def _touched(self, mutant: Mutant) -> list[Path]:
         """The sources that its file is a part of; of the instruction sets its own, where it is a kernel's body."""
@@ -113,20 +114,23 @@ class Library:
         users = [s for s, files in zip(self.sources, parts, strict=True) if mutant.file in files]
         return [s for s in users if not (mutant.isa and s.parent.name == "isa" and s.stem != mutant.isa)]
 
-    def build(self, *changed: Mutant) -> None:
-        """Anew what has been touched by these, or all."""
-        touched = {source for mutant in changed for source in self._touched(mutant)} if changed else self.sources
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            list(pool.map(self._compile, touched))
-        objects = [str(self._object(source)) for source in self.sources]
+    def build(self, mutant: Mutant | None = None) -> None:
+        """As the sources are, of which this mutant is the only one that is broken. Whole objects are kept."""
+        touched = self._touched(mutant) if mutant else []
+        self._compile(touched, broken=True)
+        objects = [str(self._object(source, source in touched)) for source in self.sources]
         output = str(Path("fastconv", "_c.abi3.so"))
         subprocess.run([*self.compiler, "-shared", "-pthread", *objects, "-lm", "-o", output], check=True)
 
-    def _compile(self, source: Path) -> None:
-        to = str(self._object(source))
-        command = [*self.compiler, *self.flags, "-MMD", "-c", str(source), "-o", to]
-        if (ran := subprocess.run(command, capture_output=True, text=True)).returncode:
-            raise _CannotRun(f"{source} does not compile:\n{ran.stderr}")
+    def _compile(self, sources: list[Path], broken: bool = False) -> None:
+        def one(source: Path) -> None:
+            to = str(self._object(source, broken))
+            command = [*self.compiler, *self.flags, "-MMD", "-c", str(source), "-o", to]
+            if (ran := subprocess.run(command, capture_output=True, text=True)).returncode:
+                raise _CannotRun(f"{source} does not compile:\n{ran.stderr}")
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(one, sources))
 
 
 def _copied(to: Path) -> None:
@@ -163,7 +167,7 @@ def _red(mutant: Mutant, root: Path) -> str | None:
 
 def run(chosen: list[Mutant], unbroken: bool) -> list[str]:
     """Prints a line for each; returns the names of those that are not as they are to be."""
-    wrong, stale = [], []
+    wrong, whole_library = [], True
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "fastconv"
         _copied(root)
@@ -175,10 +179,9 @@ def run(chosen: list[Mutant], unbroken: bool) -> list[str]:
             try:
                 if not unbroken:
                     path.write_text(mutant.applied(whole))
-                    here = [mutant] if mutant.is_c else []
-                    stale, changed = here, [*stale, *here]
-                    if changed:
-                        library.build(*changed)
+                    if mutant.is_c or not whole_library:
+                        library.build(mutant if mutant.is_c else None)
+                    whole_library = not mutant.is_c
                 red = _red(mutant, root)
                 verdict = red or ("green" if unbroken else "SURVIVED")
                 right = (red is None) == unbroken
