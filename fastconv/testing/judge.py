@@ -110,7 +110,7 @@ def _called(
     return run
 
 
-def _expected(problem: Problem, change: Callable[[np.ndarray], np.ndarray] | None = None) -> _Run:
+def _expected(problem: Problem, change: Callable[[Array, np.ndarray], np.ndarray] | None = None) -> _Run:
     """By the reference, of contiguous arrays; of real numbers in float64: code that all backends share rounds, too."""
     arrays = problem.arrays().values()
     wide = problem.invalid is None and problem.values in ("real", "positive")
@@ -122,7 +122,7 @@ def _expected(problem: Problem, change: Callable[[np.ndarray], np.ndarray] | Non
         if a.values == "empty" or a.lie.kind in ("masked", "list") or a.dtype not in ("float32", "float64"):
             return a.make().array
         plain = a.plain().astype(np.float64) if wide else a.plain()
-        return plain if change is None else change(plain)
+        return plain if change is None else change(a, plain)
 
     first, then = _values(problem, make)
     with fc.use_backend("reference"), warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -315,7 +315,13 @@ def _magnitude(problem: Problem, number: int, winograd: bool) -> Any:
         even = [{k: replace(v, values="ones") if isinstance(v, Array) and v.values == "whole" else v
                  for k, v in part.items()} for part in (arguments, problem.then or {})]  # fmt: skip
         linear = replace(problem, arguments=even[0], then=None if problem.then is None else even[1])
-    return scale * _expected(linear, lambda x: np.asarray(np.abs(x))).results[number].astype(np.float64)
+    # Of a maximum's gradient only dy is added up; where, the signs of x decide.
+    where = problem.arguments["x"] if "max_pool" in problem.function and "dy" in problem.arguments else None
+
+    def size(a: Array, values: np.ndarray) -> np.ndarray:
+        return values if a is where else np.asarray(np.abs(values))
+
+    return scale * _expected(linear, size).results[number].astype(np.float64)
 
 
 def _bound(problem: Problem, a: np.ndarray, magnitude: np.ndarray, winograd: bool) -> Any:
