@@ -12,6 +12,7 @@ import ctypes
 import os
 import random
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pytest
 from cases.pool import A_POOLING
 
 import fastconv
-from fastconv import testing
+from fastconv import dispatch, testing
 
 # Processes that tests start find these modules and the fastconv under test, not one in the current directory.
 os.environ["PYTHONSAFEPATH"] = "1"
@@ -35,6 +36,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("pooling_target", testing.targets(A_POOLING), ids=str)
     if "dtype" in metafunc.fixturenames:
         metafunc.parametrize("dtype", ["float32", "float64"])
+
+
+@pytest.fixture
+def free_choice() -> Iterator[None]:
+    """The backends are asked in their order, also where the environment forces one."""
+    with dispatch.changed(backend=None):
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -441,6 +441,7 @@ _EXTREME: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("free_choice")
 @pytest.mark.parametrize("name", _EXTREME)
 def test_extreme_numbers_give_the_right_value(name: str) -> None:
     """From the reference, and from a compiled backend, unless all of them say why not."""

@@ -399,6 +399,7 @@ def test_infinity_in_long_sums(pooling_target: Target, value: float) -> None:
 _INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 
 
+@pytest.mark.usefixtures("free_choice")
 @pytest.mark.parametrize("kind", _INTEGERS)
 def test_maxima_of_integers(kind: str) -> None:
     limits = np.iinfo(kind)
@@ -425,6 +426,7 @@ def test_maxima_of_integers(kind: str) -> None:
     assert all(f"{kind} has no" in reason for name, reason in choice.refusals if name in ("c", "numba"))
 
 
+@pytest.mark.usefixtures("free_choice")
 def test_maxima_of_uint8_as_onnx_has_them() -> None:
     x = np.arange(1, 26, dtype="uint8").reshape(1, 1, 5, 5)
     expected = [[13, 14, 15, 15, 15], [18, 19, 20, 20, 20], *[[23, 24, 25, 25, 25]] * 3]
