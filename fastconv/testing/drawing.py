@@ -238,8 +238,14 @@ def _under(call: Problem, d: Draws, settings: Sequence[dict[str, Any]] | None) -
     if d.chance("limited", 0.06):
         chosen["workspace_limit"] = 2 ** d.size("limit", 24)
     convolution = call.arguments.get(_CONVOLUTION)
-    if convolution is not None and "use_backend" in chosen and d.chance("forced", 0.4):
-        chosen["use_algorithm"] = d.pick("algorithm", _algorithms(chosen["use_backend"], convolution))
+    if (
+        convolution is not None
+        and "use_backend" in chosen
+        and d.chance("forced", 0.8 if call.values == "spike" else 0.4)
+    ):
+        names = _algorithms(chosen["use_backend"], convolution)
+        tiled = [name for name in names if "winograd" in name] if call.values == "spike" else []
+        chosen["use_algorithm"] = d.pick("algorithm", tiled or names)
     if d.chance("adjoint", 0.12):
         chosen["adjoint"] = True
     arguments = {k: v for k, v in call.arguments.items() if k != _CONVOLUTION}
@@ -276,7 +282,7 @@ def _algorithms(backend: str, problem: spec.ConvSpec) -> list[str]:
 
 
 #: Kinds of values, the simplest first; mostly whole numbers, whose sums are exact.
-_VALUES = ("ones", "count", *("whole",) * 20, "real", "real", "positive", "special", "special", "spike")
+_VALUES = ("ones", "count", *("whole",) * 20, "real", "real", "positive", "special", "special", "spike", "spike")
 
 
 class _Call:
@@ -424,6 +430,8 @@ _KERNELS = (1, 2, *(3,) * 8, 4, 5, 5, 5, 6, 7, 7, 8, 9, 10, 11, 13, 16, 17, 25)
 def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
     d, axes = c.d, range(c.ndim)
     budget = d.budget()
+    # One large value harms those alone that compute by tiles: layers with enough channels and results for these.
+    tiled = c.values == "spike" and not pooling
     # All axes alike, mostly: what networks have, and what the fastest algorithms are for.
     alike = d.random is not None and d.random.random() < 0.6
 
@@ -437,29 +445,30 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
             picked.append(d.pick(f"{name} {i}", values(i), first) if same is None else same)
         return picked
 
-    kernel = along("kernel", lambda i: _KERNELS, 0.25)
+    kernel = along("kernel", lambda i: (3, 3, 5, 7) if tiled else _KERNELS, 0.25)
     for i in axes if d.random is not None else ():
-        if prod(kernel) > min(budget, 150) or (i == 0 and c.ndim == 3 and d.random.random() < 0.3):
+        if (prod(kernel) > min(budget, 150) and not tiled) or (i == 0 and c.ndim == 3 and d.random.random() < 0.3):
             kernel[i] = 1
             d.choices.pop(f"kernel {i}", None)
     # Kernels of one tap along some axes; of windows that are all of the image, there are none.
     windows = not c.name.startswith(("global", "adaptive"))
     kernel = [k if windows and not one else 1 for k, one in zip(kernel, c.some("one tap", 0.8), strict=True)]
-    stride = along("stride", lambda i: (1, 2, 3, 4, 5, 7, 1 + kernel[i], 2 + 2 * kernel[i]), 0.65)
+    stride = along("stride", lambda i: (1, 2) if tiled else (1, 2, 3, 4, 5, 7, 1 + kernel[i], 2 + 2 * kernel[i]), 0.65)
     dilation = along("dilation", lambda i: (1, 2, 3, 4, 7, 16), 0.85)
-    groups = d.pick("groups", ("one", "depthwise", "several"), 0.5)
+    groups = d.pick("groups", ("one", "depthwise", "several"), 0.9 if tiled else 0.5)
     taps = prod(kernel)
     grouped, dense = float(groups != "one" or pooling), float(groups != "depthwise" and not pooling)
+    least = 12 if tiled and groups != "depthwise" else 1
     n_, groups_, in_, out_, *size_ = d.shares(budget / taps, 0.4, grouped, dense, dense, *(1.0,) * c.ndim)
     n: int | None = d.size("n", n_)
     if pooling:
         several, of_x, of_y = 1, d.size("channels in", min(groups_, 600)), 1
     else:
         several = 1 if groups == "one" else d.size("groups size", groups_)
-        of_x = 1 if groups == "depthwise" else d.size("channels in", in_)
+        of_x = 1 if groups == "depthwise" else d.size("channels in", in_, least)
         of_y = 1
         if groups != "depthwise" or d.chance("multiplied", 0.35):
-            of_y = d.size("channels out", 4 if groups == "depthwise" else out_)
+            of_y = d.size("channels out", 4 if groups == "depthwise" else out_, least)
     padding, pads = _padding(c, kernel, dilation, pooling)
     size = []
     one = c.some("one result", 0.7)
@@ -470,10 +479,13 @@ def _geometry(c: _Call, pooling: bool = False) -> _Geometry:
             fits = 1
         if one[i]:
             size.append(fits)
-        elif outputs:
-            size.append(fits + (d.size(f"size {i}", size_[i]) - 1) * stride[i] + d.size(f"rest {i}", stride[i]) - 1)
+        elif outputs or tiled:
+            most = d.size(f"size {i}", size_[i], 8 if tiled else 1)
+            size.append(fits + (most - 1) * stride[i] + d.size(f"rest {i}", stride[i]) - 1)
         else:
             size.append(d.size(f"size {i}", size_[i] * min(stride[i], 4), fits))
+        if pooling and c.ndim == 3 and i == 0 and fits == 1 and d.chance("one slice", 0.15):
+            size[0] = 1
     if c.ndim == 1 and d.chance("long", 0.004):
         n, several, of_x, of_y, size = 1, 1, 1, 1, [d.size("long size", 2**20, 2**17)]
     if d.chance("empty", 0.02):
