@@ -332,15 +332,17 @@ def _bound(problem: Problem, a: np.ndarray, magnitude: np.ndarray, winograd: boo
     if problem.function == "activate_backward":
         return 16 * eps * np.abs(_first(problem, "dy").astype(np.float64)) * np.maximum(magnitude, 1)
     length = problem.length
-    if problem.function == "conv_backward_bias":
+    if problem.function == "conv_backward_bias" and a.dtype == np.float32:
         return 2 * eps * magnitude  # added in float64, and rounded once
     if winograd:
         if problem.values == "spike":
             return 1e-4 * magnitude
         # They are right in the mean over a tile.
         return 5e-5 * max(float(magnitude.max(initial=0, where=np.isfinite(magnitude))), 1)
-    if problem.values == "positive":
-        length = sqrt(min(length, 4096))  # longer ones are added in blocks
+    repeated = any(array.lie.lap is not None or 0 in (array.lie.steps or ()) for array in problem.arrays().values())
+    if problem.values == "positive" and not repeated:
+        # Roundings cancel, unless it is the same number over and over; longer ones are added in blocks.
+        length = sqrt(min(length, 4096))
     return (length + 16) * eps * 1.2 * magnitude + 8 * eps * np.maximum(np.abs(magnitude), 1)
 
 
