@@ -1,4 +1,4 @@
-"""Builds the extension ``fastconv._c``: csrc/*.c and csrc/isa/*.c behind cffi (API mode), declared by fastconv.h.
+"""Builds the extension ``fastconv._c``: csrc/*/*.c behind cffi (API mode), declared by fastconv.h.
 
 No ``-march``: every file of isa/ switches its own instruction set on, and the CPU is asked at run time.
 ``FASTCONV_CFLAGS`` adds flags (sanitizers, debugging) to the compiler's and the linker's command lines.
@@ -41,7 +41,7 @@ def extension(directory: str) -> Extension:
     ffi.set_source(
         "fastconv._c",
         '#include "fastconv.h"',
-        sources=_files("csrc/*.c", "csrc/isa/*.c"),
+        sources=_files("csrc/*/*.c"),
         depends=_files("csrc/**/*"),
         include_dirs=["csrc"],
         libraries=["m"],

@@ -3,13 +3,16 @@
  * and without an access outside of them. What is accepted and small is run on arrays of exactly the extent that the strides speak
  * of, and compared with plain loops. For AddressSanitizer and UndefinedBehaviorSanitizer:
  *
- *     cc -std=gnu11 -O1 -fsanitize=address,undefined -Icsrc csrc/{,isa/}*.c tests/fuzz_driver.c -lm -pthread -o fuzz_driver \
- *        -Wl,--wrap=malloc,--wrap=calloc
- *     ./fuzz_driver [SECONDS [FIRST [COUNT]]]
- *
- * A case is made of its number alone. Those from FIRST on run until the time is over or COUNT of them are done; failures are
- * printed with their numbers, and `./fuzz_driver 60 NUMBER 1` repeats one and prints its description. Cases run in a process
- * of their own, so that one that ends it is a failure like others. */
+ *     cc -std=gnu11 -O1 -fsanitize=address,undefined -Icsrc csrc/*/
+        *.c tests /
+        fuzz_driver.c -
+    lm - pthread - o fuzz_driver * -Wl,
+    --wrap = malloc,
+    --wrap = calloc *./ fuzz_driver[SECONDS[FIRST[COUNT]]] *
+             *A case is made of its number alone.Those from FIRST on run until the time is over or COUNT of them are done;
+    failures are * printed with their numbers,
+    and `./ fuzz_driver 60 NUMBER 1` repeats one and prints its description.Cases run in a process *of their own,
+    so that one that ends it is a failure like others.* /
 #define _GNU_SOURCE
 #include <limits.h>
 #include <math.h>
@@ -27,55 +30,40 @@
 
 #include "fastconv.h"
 
-enum {
-  MOST_FAILURES = 30,
-  CPU_SECONDS = 10,         /* a case; of all threads, so that a busy machine is none */
-  WALL_SECONDS = 120,
-  MOST_ELEMENTS = 1 << 16,  /* of an array that is run on */
-  MOST_WORK = 1 << 20,      /* multiply-adds of what is compared */
+        enum {
+            MOST_FAILURES = 30,  CPU_SECONDS = 10,         /* a case; of all threads, so that a busy machine is none */
+            WALL_SECONDS = 120,  MOST_ELEMENTS = 1 << 16,  /* of an array that is run on */
+            MOST_WORK = 1 << 20,      /* multiply-adds of what is compared */
 };
 
 #define MEMORY_AT_ALL (INT64_C(1) << 30)
 
-/* What the process that runs the cases tells the one that watches. */
-static struct {
-  int64_t number, failures, cases, accepted, compared;
-  const char *operation;
-} *shared;
+    /* What the process that runs the cases tells the one that watches. */
+    static struct {int64_t number, failures, cases, accepted, compared; const char *operation;} * shared;
 
-static int verbose;
+    static int verbose;
 
-static void fail(const char *format, ...) {
-  shared->failures++;
-  printf("case %lld, %s: ", (long long)shared->number, shared->operation);
-  va_list arguments;
-  va_start(arguments, format);
-  vprintf(format, arguments);
-  va_end(arguments);
-  printf("\n");
-  fflush(stdout);
-}
+    static void fail(const char *format, ...){
+        shared -> failures++; printf("case %lld, %s: ", (long long)shared->number, shared->operation); va_list arguments;
+        va_start(arguments, format); vprintf(format, arguments); va_end(arguments); printf("\n"); fflush(stdout);}
 
 /* ------------------------------------------------------------------------------------------------------ memory */
 
 /* What the library allocates, of which one in a while is refused. */
 static int watching;
-static int64_t allocated, refused_at;
+    static int64_t allocated, refused_at;
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
+    void *__real_malloc(size_t size); void *__real_calloc(size_t count, size_t size); void *__wrap_malloc(size_t size);
+    void *__wrap_calloc(size_t count, size_t size);
 
-static int granted(size_t count, size_t size) {
-  size_t bytes;
-  if (!watching) return 1;
-  if (__builtin_mul_overflow(count, size, &bytes) || bytes > MEMORY_AT_ALL) bytes = MEMORY_AT_ALL;
-  allocated += (int64_t)bytes;
-  return allocated < MEMORY_AT_ALL && --refused_at != 0;
+    static int granted(size_t count, size_t size){
+        size_t bytes; if (!watching) return 1;
+        if (__builtin_mul_overflow(count, size, &bytes) || bytes > MEMORY_AT_ALL) bytes = MEMORY_AT_ALL;
+        allocated += (int64_t)bytes; return allocated < MEMORY_AT_ALL && --refused_at != 0;}
+
+void *__wrap_malloc(size_t size){return granted(1, size) ? __real_malloc(size):
+0;
 }
-
-void *__wrap_malloc(size_t size) { return granted(1, size) ? __real_malloc(size) : 0; }
 void *__wrap_calloc(size_t count, size_t size) { return granted(count, size) ? __real_calloc(count, size) : 0; }
 
 static void watch(int64_t refuse) {

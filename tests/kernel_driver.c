@@ -1,11 +1,12 @@
 /* The kernels without Python: every operation of the public C ABI against plain loops, on every instruction set of this
  * binary that the CPU runs. For emulators, sanitizers and machines to which only a compiler goes:
  *
- *     cc -std=gnu11 -O2 -Icsrc csrc/{,isa/}*.c tests/kernel_driver.c -lm -pthread -o kernel_driver
+ *     cc -std=gnu11 -O2 -Icsrc csrc/*/*.c tests/kernel_driver.c -lm -pthread -o kernel_driver
  *     ./kernel_driver [instruction set ...]
  *
  * Data are small whole numbers, so that direct sums are exact and must be equal. Outputs are NaN beforehand and lie between
- * NaN. Instruction sets that are named must run. Prints a line for each one, and each failure; returns how it went. */
+ * NaN. Instruction sets that are named must run. Prints a line for each one, and each failure;
+returns how it went.* /
 #include <math.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -15,7 +16,10 @@
 
 #include "fastconv.h"
 
-enum { MARGIN = 32, MOST_FAILURES = 20 };
+    enum {
+      MARGIN = 32,
+      MOST_FAILURES = 20
+    };
 
 static int isa, dtype, failures, checks;
 

@@ -193,7 +193,7 @@ def run_driver(directory: Path, argument: str, *flags: str) -> None:
         subprocess.run([program], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip(f"no C compiler with {' '.join(command)}")
-    sources = [Path(__file__).with_name("threads_driver.c"), ROOT / "csrc" / "threads.c"]
+    sources = [Path(__file__).with_name("threads_driver.c"), ROOT / "csrc" / "core" / "threads.c"]
     subprocess.run([*command, *sources, "-o", program], check=True)
     done = subprocess.run([program, argument], capture_output=True, text=True, timeout=TIME_LIMIT)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,7 +2,7 @@
 #ifndef FC_ISA_H
 #define FC_ISA_H
 
-#include "../kernels.h"
+#include "kernels/kernels.h"
 
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")

@@ -1,5 +1,5 @@
 """The reach of Winograd's algorithms: their error is a part of the largest values of a tile, also in results whose
-windows hold small ones alone. So the sizes of a call's values are looked at first, as ``csrc/conv_range.c`` does and
+windows hold small ones alone. So the sizes of a call's values are looked at first, as ``csrc/conv/range.c`` does and
 says; what is beyond the range is computed directly. This depends on the values alone."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .walk import STEPS, Triple
 
 __all__ = ["GradientRange", "ResultRange"]
 
-#: As in ``csrc/conv_range.c``: how many times less of a tile than usual a window may hold; what part of the results
+#: As in ``csrc/conv/range.c``: how many times less of a tile than usual a window may hold; what part of the results
 #: makes all of them be computed directly; what part of the filters the taps that any result sees hold; the results at
 #: an end that are asked; the sums of a tile, and the largest of filters.
 _RATIO, _MOST, _TAPS, _ENDS = 16, 4, 1024, 32

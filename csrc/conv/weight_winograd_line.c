@@ -1,7 +1,7 @@
 /* The gradient of filters that are long along one axis alone, or along w and h, by one-dimensional Winograd: transformed
  * patches times transformed gradients of the result, summed over the tiles for each point, then transformed to filters. A
  * piece is a row of taps of a block of filters; it walks through all tiles, some at a time. */
-#include "winograd_line.h"
+#include "conv/winograd_line.h"
 
 /* Input and output channels of a piece, at most: its sums stay within the last-level cache. */
 #define FC_LINE_BLOCK 256

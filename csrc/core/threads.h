@@ -1,4 +1,4 @@
-/* The pool of threads. threads.c is the only file that knows them. */
+/* The pool of threads. core/threads.c is the only file that knows them. */
 #ifndef FASTCONV_THREADS_H
 #define FASTCONV_THREADS_H
 

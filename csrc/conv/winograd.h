@@ -2,7 +2,7 @@
 #ifndef FC_WINOGRAD_H
 #define FC_WINOGRAD_H
 
-#include "conv.h"
+#include "conv/conv.h"
 
 /* Sides of a patch: 4 x 4 results of 3 x 3 taps, or 2 x 2 of 5 x 5. */
 enum { FC_WINO_SIDE = 6, FC_WINO_FREQUENCIES = FC_WINO_SIDE * FC_WINO_SIDE, FC_WINO_TAPS = 25 };

@@ -1,8 +1,8 @@
 /* Pooling plans: windows in both directions, and how a call is cut into tiles. */
 #include <float.h>
 
-#include "check.h"
-#include "threads.h"
+#include "core/check.h"
+#include "core/threads.h"
 
 /* Below this many elements on the larger side a second thread costs more than it brings. */
 #ifndef FC_SERIAL_POOL

@@ -1,6 +1,6 @@
 /* Planes: for layers with few source or few result channels, which would not fill register tiles or not pay for packing.
  * Sources are copied into padded rows, split by the stride, so that the kernels have no edges. */
-#include "conv.h"
+#include "conv/conv.h"
 
 /* Source planes of one piece stay within this. */
 #define FC_PLANE_BYTES (192 * 1024)

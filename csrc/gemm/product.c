@@ -1,5 +1,5 @@
 /* The blocked matrix product that GEMM and every implicit-GEMM convolution share. */
-#include "product.h"
+#include "gemm/product.h"
 
 /* Panels of b that are packed at a time where they are used once: they stay in L1 and L2. */
 enum { FC_FEW_PANELS = 8 };

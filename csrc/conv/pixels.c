@@ -1,5 +1,5 @@
 /* Which pixels of the source the outputs of a piece read, and where they go. */
-#include "conv.h"
+#include "conv/conv.h"
 
 int64_t fc_pixels_bytes(int64_t n) { return n * (int64_t)(3 * sizeof(int64_t) + 5 * sizeof(int32_t)) + FC_ALIGN; }
 

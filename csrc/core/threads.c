@@ -10,7 +10,7 @@
 
    Workers without work watch `epoch`, which every new job advances, for some microseconds, then sleep. */
 #define _GNU_SOURCE
-#include "threads.h"
+#include "core/threads.h"
 
 #include <float.h>
 #include <pthread.h>

@@ -2,7 +2,7 @@
 #ifndef FC_CHECK_H
 #define FC_CHECK_H
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 /* Sizes, steps and positions are at most this, products of sizes too: sums and products of two then fit into 64 bits, and
  * what is kept in 32 bits loses nothing. */

@@ -1,7 +1,7 @@
 /* The gradient of 3x3 and 5x5 filters of stride 1, and of 3x3 filters of stride 2, by Winograd: transformed patches times
  * transformed gradients of the result, summed over the tiles for each frequency, then transformed to filters. A piece is a
  * block of filters, of one tap along the depth; it walks through all tiles, some at a time. */
-#include "winograd.h"
+#include "conv/winograd.h"
 
 /* Input and output channels of a piece, at most: its sums, 36 blocks of them, stay within the last-level cache. */
 #define FC_WINO_BLOCK 128

@@ -2,7 +2,7 @@
  * larger than 3x3 (5x5, 7x7), by one-dimensional Winograd: 6, 8 or 10 products of transformed patches and
  * filters make 7, 9 or 11 less taps results. A piece is a number of tiles, or a rectangle of them where kernels have rows;
  * backward-input is the same with the filters turned. */
-#include "winograd_line.h"
+#include "conv/winograd_line.h"
 
 /* Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters. */
 #define FC_LINE_BYTES (1024 * 1024)

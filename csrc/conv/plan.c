@@ -5,8 +5,8 @@
  * same taps, and among themselves form a dense convolution. A transposed convolution is backward-input. */
 #include <stdio.h>
 
-#include "check.h"
-#include "conv.h"
+#include "core/check.h"
+#include "conv/conv.h"
 
 /* The algorithms, in the order in which they are asked; the last of a direction neither refuses nor is slow. */
 static const fc_algorithm *const candidates[] = {

@@ -1,4 +1,4 @@
-/* What plan_pool.c and kernels/pool*.inc agree on.
+/* What pool/plan.c and kernels/pool*.inc agree on.
  *
  * Every pooling, in either direction, makes the elements of a target out of windows of a source: a maximum, or a sum.
  * The gradient of a sum or an average is again sums of windows: of the outputs that an input position took part in.

@@ -3,8 +3,8 @@
  * the magnitudes of its channels, then the sums over tiles and over windows. A result whose window holds too small a part of
  * its tile, or whose tile is too large, too small, infinite or not a number, is computed directly, as all are if there are many.
  * This depends on the values alone, and so do the bits of the result. */
-#include "check.h"
-#include "winograd.h"
+#include "core/check.h"
+#include "conv/winograd.h"
 
 /* A window may hold this many times less of its tile than it would if all values were alike. The error of its result is then up
  * to 16 times the common one, which is still within the millionths that are promised of each. */

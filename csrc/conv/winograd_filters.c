@@ -1,7 +1,7 @@
 /* Winograd where there are more filters than patches: transformed, they are four times what they were, and longer in
  * coming from memory than in the making. The patches of a round of tiles are transformed for all to read. Then a piece has
  * a panel of result channels: it transforms their filters, unless they come so, multiplies, and transforms back. */
-#include "winograd.h"
+#include "conv/winograd.h"
 
 /* Tiles of a round. */
 #define FC_WINO_ROUND 144

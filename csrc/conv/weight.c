@@ -1,5 +1,5 @@
 /* Backward-weight as a GEMM whose reduction runs over pixels. */
-#include "conv.h"
+#include "conv/conv.h"
 
 typedef struct weight_work {
   const fc_conv_plan *p;

@@ -2,8 +2,8 @@
 #ifndef FC_CONV_H
 #define FC_CONV_H
 
-#include "product.h"
-#include "threads.h"
+#include "gemm/product.h"
+#include "core/threads.h"
 
 /* A dimension of a phase: count outputs, at dst_base + j dst_step; each tap reads src at j src_step + off. */
 typedef struct fc_axis {
@@ -23,7 +23,7 @@ struct fc_conv_call;
 
 /* The rule about strides: every array may have any, negative ones, 0, those of overlapping or transposed views. Who walks along
  * an axis multiplies positions by its stride, and takes no order of the axes and no sign for granted. Whoever wants more says so
- * in strides; plan_conv.c refuses the others' plans. Faster ways inside an algorithm ask for themselves, where they are chosen.
+ * in strides; conv/plan.c refuses the others' plans. Faster ways inside an algorithm ask for themselves, where they are chosen.
  * source and result are x and y, backward-input the other way round; add is the residual. */
 enum {
   FC_SOURCE_CHANNELS = 1,     /* channels are neighbours */
@@ -39,7 +39,7 @@ typedef struct fc_tile_side {
   int64_t step, side;
 } fc_tile_side;
 
-/* An algorithm: plan_conv.c lists them in the order in which they are asked. */
+/* An algorithm: conv/plan.c lists them in the order in which they are asked. */
 typedef struct fc_algorithm {
   const char *name;
   /* NULL if it can compute this plan, else why not: empty if its direction is another. No phases are there yet. */
@@ -57,7 +57,7 @@ typedef struct fc_algorithm {
   const char *(*slow)(const fc_conv_plan *p);
   /* Instead of running the pieces: does it all, with weights as they are where none come packed. May be NULL. */
   int (*execute)(struct fc_conv_call *call, int nthreads);
-  /* Its tiles, if it mixes the values of one (conv_range.c); NULL where each result has a sum of its own. */
+  /* Its tiles, if it mixes the values of one (conv/range.c); NULL where each result has a sum of its own. */
   fc_tile_side (*tile)(const fc_conv_plan *p, int dimension);
 } fc_algorithm;
 
@@ -114,7 +114,7 @@ typedef struct fc_conv_call {
   int64_t piece_m, piece_n, pieces_m, pieces_n;
 } fc_conv_call;
 
-/* conv_range.c: what a plan whose algorithm has tiles needs; bytes of scratch for looking, with so many threads; a call that
+/* conv/range.c: what a plan whose algorithm has tiles needs; bytes of scratch for looking, with so many threads; a call that
  * looks first, and computes directly what has to be. */
 void fc_range_prepare(fc_conv_plan *p);
 int64_t fc_range_workspace(const fc_conv_plan *p, int nthreads);

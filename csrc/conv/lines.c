@@ -1,6 +1,6 @@
 /* Stems and grouped layers whose channels are contiguous: vectors run over a group's channels of the result, and a copy of
  * some rows of the source, padded with zeros, is read where it is. Nothing is packed but the filters. */
-#include "conv.h"
+#include "conv/conv.h"
 
 /* Fewer channels of the result in a group leave too much of a vector empty. */
 #define FC_LINES_RESULTS 8

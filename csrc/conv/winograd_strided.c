@@ -1,7 +1,7 @@
 /* 3x3 layers of stride 2 by Winograd: along a side, taps 0 and 2 by F(4, 2), and tap 1 as it is; 81 products in the place
  * of 144 (kernels/winograd_strided.inc). There are only 36 filters, six a side: five for the values 0 to 4 of a patch's line,
  * and one that multiplies the values 5 to 8. A value that no result of a cut tile wants is not multiplied. */
-#include "winograd.h"
+#include "conv/winograd.h"
 
 /* Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters. */
 #define FC_WINO2_BYTES (1024 * 1024)

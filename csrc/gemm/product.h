@@ -2,7 +2,7 @@
 #ifndef FC_PRODUCT_H
 #define FC_PRODUCT_H
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 /* Below this many multiply-adds a second thread costs more than it brings. */
 #ifndef FC_SERIAL_MACS

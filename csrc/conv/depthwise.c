@@ -1,6 +1,6 @@
 /* Depthwise layers in all three directions: vectors run over channels, results along lines of pixels. Where channels are not
  * contiguous, they are brought into strips of a vector of them, a block of lines at a time. */
-#include "conv.h"
+#include "conv/conv.h"
 
 /* What the addresses of a block of lines may take, and the sums of filters: parts of L1. */
 #define FC_DEPTH_TABLE (16 * 1024)

@@ -1,7 +1,7 @@
 /* Forward and backward-input as an implicit GEMM. Two orientations of one computation: where pixels lie next to each other
  * in the result (NCHW) they are the columns, their patches packed as the product goes along; where channels do (NHWC)
  * pixels are the rows, read where they are. */
-#include "conv.h"
+#include "conv/conv.h"
 
 static int by_channel(const fc_conv_plan *p) { return p->algorithm == &fc_conv_rows; }
 

@@ -1,7 +1,7 @@
 /* GEMM: matrices with any strides, packed block by block; of a few rows or columns, read where they are. */
-#include "check.h"
-#include "product.h"
-#include "threads.h"
+#include "core/check.h"
+#include "gemm/product.h"
+#include "core/threads.h"
 
 /* Limits of a piece; columns up to which rows of a are not worth packing; columns of a product of few rows by which it is
  * cut: whole groups of every kernel and vector; depth of sums that are short, columns of rows that are long. */

@@ -1,8 +1,8 @@
 /* The tables of kernels, one an ISA and dtype, and the question which of them this machine can use. */
 #include <time.h>
 
-#include "cpu.h"
-#include "kernels.h"
+#include "core/cpu.h"
+#include "kernels/kernels.h"
 
 #define FC_ISA(name) extern const fc_kernels fc_kernels_f32__##name, fc_kernels_f64__##name;
 #include "isa/list.h"

@@ -3,7 +3,7 @@
 #ifndef FC_WINOGRAD_LINE_H
 #define FC_WINOGRAD_LINE_H
 
-#include "winograd.h"
+#include "conv/winograd.h"
 
 /* Matrices of a plan: of patches, of results, of filters. */
 enum { FC_LINE_PATCHES, FC_LINE_RESULTS, FC_LINE_FILTERS };

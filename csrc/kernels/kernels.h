@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "fastconv.h"
-#include "pool.h"
+#include "pool/pool.h"
 
 /* A lane of a panel that lies in the padding: it packs as zeros. */
 #define FC_PAD INT64_MIN

@@ -2,7 +2,7 @@
  * in the place of 144, or 100. A piece is a number of tiles of the result: their patches are transformed, multiplied by
  * each frequency's filters, and transformed back, all in cache. Backward-input is the same with the filters turned. Taps
  * along a depth are more of the products' reduction. */
-#include "winograd.h"
+#include "conv/winograd.h"
 
 /* Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters. */
 #define FC_WINO_BYTES (1024 * 1024)

@@ -1,6 +1,6 @@
 /* Which instruction sets this CPU and operating system run. */
-#include "kernels.h"
-#include "cpu.h"
+#include "kernels/kernels.h"
+#include "core/cpu.h"
 
 #if defined(__x86_64__)
 const char *fc_cpu_reason_avx512(void) {
