@@ -30,6 +30,11 @@ LOADED = {
     "fastconv.ops.plan",
     "fastconv.ops.pool",
     "fastconv.spec",
+    "fastconv.spec.activation",
+    "fastconv.spec.common",
+    "fastconv.spec.conv",
+    "fastconv.spec.gemm",
+    "fastconv.spec.pool",
     "fastconv.tuning",
 }
 

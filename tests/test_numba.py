@@ -15,7 +15,8 @@ import pytest
 
 import fastconv as fc
 from fastconv import dispatch, testing
-from fastconv.spec import MAX_PADDED, conv_spec
+from fastconv.spec import conv_spec
+from fastconv.spec.conv import MAX_PADDED
 
 pytestmark = pytest.mark.skipif(fc.backends()["numba"] is not None, reason="the numba backend cannot run here")
 

@@ -19,7 +19,8 @@ from ..ops import gemm as _gemm
 from ..ops import pool as _pool
 from ..ops._arrays import as_array
 from ..ops.activation import activate, activate_backward
-from ..spec import channels_last, conv_pads, int_tuple
+from ..spec import channels_last, int_tuple
+from ..spec.conv import conv_pads
 from .init import initial, parameter_dtype
 from .module import Module
 from .parameter import Parameter

@@ -1,0 +1,35 @@
+"""Problem descriptors: what is to be computed, in one explicit, hashable form.
+
+Everything that a caller may write in several ways (an int or a tuple, ``"same"`` or pads, a kernel size
+without a stride) is settled here, once, and every shape error is raised here, before any work starts.
+From here on a spec is the only description of a problem: dispatch looks it up, backends compile it.
+
+Sizes and tuples run over the spatial dimensions in the order d, h, w (the last ones for lower ranks).
+"""
+
+from .activation import ACTIVATIONS, Activation, activation_of
+from .common import DTYPES, INTEGERS, MAX_ELEMENTS, channels_last, check_elements, int_tuple
+from .conv import ConvSpec, conv_out_size, conv_spec, conv_transpose_spec
+from .gemm import GemmSpec
+from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
+
+__all__ = [
+    "ACTIVATIONS",
+    "DTYPES",
+    "INTEGERS",
+    "MAX_ELEMENTS",
+    "Activation",
+    "ConvSpec",
+    "GemmSpec",
+    "PoolSpec",
+    "activation_of",
+    "adaptive_pool_spec",
+    "channels_last",
+    "check_elements",
+    "conv_out_size",
+    "conv_spec",
+    "conv_transpose_spec",
+    "divisor_of",
+    "int_tuple",
+    "pool_spec",
+]

@@ -1,0 +1,65 @@
+"""The elementwise function at the end of an operator: its name and parameters, as callers write them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+from ..arguments import number, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """An elementwise function with its two parameters (``alpha``, ``beta``; 0 where it has none)."""
+
+    name: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+#: name -> the defaults of its parameters.
+ACTIVATIONS: dict[str, tuple[float, ...]] = {
+    "identity": (),
+    "relu": (),
+    "leaky_relu": (0.01,),
+    "clip": (0.0, 6.0),
+    "sigmoid": (),
+    "tanh": (),
+    "silu": (),
+    "hardswish": (),
+    "gelu": (),
+}
+
+
+#: By their names alone, as they mostly are given.
+_NAMED = {name: Activation(name, *defaults) for name, defaults in ACTIVATIONS.items() if name != "identity"}
+
+
+def activation_of(value: Any) -> Activation | None:
+    """``None``, a name, ``(name, parameter, ...)`` or an ``Activation`` as an ``Activation`` (None: none)."""
+    if value is None:
+        return None
+    if type(value) is str and value in _NAMED:
+        return _NAMED[value]
+    allowed = f"allowed is None, {', '.join([*ACTIVATIONS, 'relu6'])}, or (name, parameter, ...)"
+    parts = (value,) if isinstance(value, str) else value
+    if isinstance(value, Activation):
+        parts = (value.name, value.alpha, value.beta)[: 1 + len(ACTIVATIONS.get(value.name, ()))]
+    if not isinstance(parts, (tuple, list)) or not parts or not isinstance(parts[0], str):
+        raise TypeError(f"activation={shown(value)}: {allowed}")
+    name, *params = ("clip", 0.0, 6.0) if parts[0] == "relu6" else parts
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation={shown(value)}: {allowed}")
+    try:
+        params = [number("activation", p) for p in params]
+    except (TypeError, ValueError):
+        raise TypeError(f"activation={shown(value)}: {allowed}") from None
+    if any(isnan(p) for p in params):
+        raise ValueError(f"activation={shown(value)}: allowed are parameters that are numbers, not NaN")
+    defaults = ACTIVATIONS[name]
+    if len(params) > len(defaults):
+        raise ValueError(f"activation={shown(value)}: {name} takes at most {len(defaults)} parameters")
+    if name == "identity":
+        return None
+    return Activation(name, *params, *defaults[len(params) :])
