@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from networks import Watched, noisy, small_network, two_classes
 
+import fastconv
 from fastconv import nn, testing
 
 
@@ -53,6 +54,28 @@ def test_the_same_seed_gives_the_same_bits():
     for name, value in a.items():
         np.testing.assert_array_equal(value, b[name])
     assert (a["0.weight"] != c["0.weight"]).any()
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_the_threads_do_not_change_the_bits(layout, dtype):
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((16, 4, 20, 20)).astype(dtype), rng.integers(0, 3, 16)
+    x = x if layout == "NCHW" else np.moveaxis(x, 1, -1)
+
+    def trained(threads):
+        c = {"dtype": dtype, "rng": np.random.default_rng(1)}
+        net = nn.Sequential(
+            nn.Conv2d(4, 8, 3, **c), nn.BatchNorm(8, dtype=dtype), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, **c),
+            nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(72, 3, **c),
+        ).to_layout(layout)  # fmt: skip
+        with fastconv.threads(threads):
+            nn.fit(net, x, t, optimizer=nn.Adam(), epochs=1, batch_size=8, progress=False)
+        return net.state_dict()
+
+    first = trained(1)
+    for threads in (2, 5):
+        for name, value in trained(threads).items():
+            np.testing.assert_array_equal(value, first[name], err_msg=f"{name}, {threads} threads")
 
 
 def test_every_backend_trains_alike(target, dtype):

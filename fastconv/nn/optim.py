@@ -16,6 +16,8 @@ __all__ = ["SGD", "Adam", "Optimizer", "cosine", "weight_decay_groups"]
 
 Group = dict[str, Any]
 Memory = dict[str, Any]
+#: What the constructors take: ``net.parameters()``, parameters without names, or groups.
+Params = Mapping[str, Parameter] | Iterable[Parameter] | Iterable[Mapping[str, Any]]
 
 #: Elements of each array that are moved at a time, so that they are in cache for all the operations of an update.
 _PIECE = 8192
@@ -55,7 +57,7 @@ class Optimizer:
     or out of range, for a parameter that is in two groups, or for what is no parameter.
     """
 
-    def __init__(self, params: Any = None, **defaults: Any) -> None:
+    def __init__(self, params: Params | None = None, **defaults: Any) -> None:
         self.defaults = self._checked(defaults)
         self.param_groups: list[Group] = []
         self.state: dict[Parameter, Memory] = {}
@@ -196,7 +198,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Any = None,
+        params: Params | None = None,
         lr: float = 0.01,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
@@ -234,7 +236,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params: Any = None,
+        params: Params | None = None,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
