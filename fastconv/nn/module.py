@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from typing import Any, Self
 
@@ -57,8 +57,11 @@ class Module:
 
     # ---------------------------------------------------------------------------------- forward and backward
 
-    def forward(self, *inputs: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    def _undefined(self, *inputs: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    #: What a subclass defines, with as many inputs as it likes.
+    forward: Callable[..., np.ndarray] = _undefined
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray:
         if not self.training or current_tape() is not None:

@@ -17,7 +17,7 @@ __all__ = ["SGD", "Adam", "Optimizer", "cosine", "weight_decay_groups"]
 Group = dict[str, Any]
 Memory = dict[str, Any]
 #: What the constructors take: ``net.parameters()``, parameters without names, or groups.
-Params = Mapping[str, Parameter] | Iterable[Parameter] | Iterable[Mapping[str, Any]]
+Params = Mapping[str, Parameter] | Iterable[Parameter | Mapping[str, Any]]
 
 #: Elements of each array that are moved at a time, so that they are in cache for all the operations of an update.
 _PIECE = 8192
