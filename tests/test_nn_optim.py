@@ -61,18 +61,47 @@ def test_sgd_is_its_formula(decay, momentum, nesterov, turned, dtype):
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_adam_is_its_formula(decay, turned, dtype):
+@pytest.mark.parametrize("kind", [nn.Adam, nn.AdamW])
+def test_adam_is_its_formula(kind, decay, turned, dtype):
     rng = np.random.default_rng(0)
     p = _parameter((90, 101), dtype, turned)
     w, m, v = p.value.astype(np.float64), 0, 0
-    optimizer = nn.Adam([p], 0.1, (0.8, 0.95), 1e-3, decay)
+    optimizer = kind([p], 0.1, (0.8, 0.95), 1e-3, decay)
     for t in range(1, 4):
         p.grad = rng.standard_normal((90, 101)).astype(dtype)
-        g = p.grad + decay * w
+        g = p.grad + decay * w if kind is nn.Adam else p.grad.astype(np.float64)
+        w = w - 0.1 * decay * w if kind is nn.AdamW else w
         m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g**2
         w = w - 0.1 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.95**t)) + 1e-3)
         optimizer.step()
         np.testing.assert_allclose(p.value, w, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize("momentum", [0, 0.5])
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop_is_its_formula(centered, momentum, decay, dtype):
+    rng = np.random.default_rng(0)
+    p = _parameter((90, 101), dtype, False)
+    w, s, mean, b = p.value.astype(np.float64), 0, 0, 0
+    optimizer = nn.RMSprop([p], 0.1, 0.8, 1e-2, decay, momentum, centered)
+    for _ in range(3):
+        p.grad = rng.standard_normal((90, 101)).astype(dtype)
+        g = p.grad + decay * w
+        s, mean = 0.8 * s + 0.2 * g**2, 0.8 * mean + 0.2 * g
+        b = momentum * b + g / (np.sqrt(s - mean**2 if centered else s) + 1e-2)
+        w = w - 0.1 * b
+        optimizer.step()
+        np.testing.assert_allclose(p.value, w, rtol=0, atol=1000 * np.finfo(dtype).eps)
+
+
+def test_a_centered_variance_is_not_negative():
+    p = nn.Parameter(np.ones(64, np.float32))
+    optimizer = nn.RMSprop([p], 1e-3, alpha=0.5, eps=0.1, centered=True)
+    for _ in range(50):
+        p.grad = np.linspace(1, 1.1, 64, dtype=np.float32)
+        optimizer.step()
+    assert np.isfinite(p.value).all()
 
 
 def test_a_step_moves_each_parameter_that_is_not_frozen_once_and_uses_gradients_up():
@@ -180,6 +209,8 @@ OPTIMIZERS = {
     "sgd": lambda params=None: nn.SGD(params, 0.1),
     "momentum": lambda params=None: nn.SGD(params, 0.1, 0.9, 0.01, nesterov=True),
     "adam": lambda params=None: nn.Adam(params, 0.01, weight_decay=0.01),
+    "adamw": lambda params=None: nn.AdamW(params, 0.01),
+    "rmsprop": lambda params=None: nn.RMSprop(params, 0.01, momentum=0.5, centered=True),
 }
 
 
@@ -224,7 +255,10 @@ def test_training_goes_on_bit_for_bit(name, continued):
             np.testing.assert_array_equal(network.state_dict()[key], value)
     expected = same.state_dict()
     remembered = {key for key in expected if key.count(".") > 1}
-    assert len(remembered) == len(whole.parameters()) * {"sgd": 0, "momentum": 1, "adam": 3}[name]
+    assert (
+        len(remembered)
+        == len(whole.parameters()) * {"sgd": 0, "momentum": 1, "adam": 3, "adamw": 3, "rmsprop": 3}[name]
+    )
     state = copies[1].state_dict()
     assert state.keys() == expected.keys()
     for key, value in state.items():
@@ -332,6 +366,8 @@ P = nn.Parameter(np.ones(1))
         (lambda: nn.SGD(momentum=1), ValueError, "momentum=1"),
         (lambda: nn.SGD(nesterov=True), ValueError, "nesterov=True"),
         (lambda: nn.Adam(betas=(0.9, 1)), ValueError, r"betas\[1\]=1"),
+        (lambda: nn.RMSprop(alpha=1), ValueError, "alpha=1"),
+        (lambda: nn.RMSprop(momentum=-1), ValueError, "momentum=-1"),
         (lambda: nn.Adam(lr=float("nan")), ValueError, "lr=nan"),
         (lambda: nn.SGD(lr="fast"), TypeError, "lr='fast'"),
         (lambda: nn.Adam(weight_decay=float("inf")), ValueError, "weight_decay=inf"),

@@ -227,8 +227,10 @@ def _their_groups(theirs: Any, decay: float) -> list[dict[str, Any]]:
     [
         ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True}),
         ("Adam", {"lr": 0.01, "weight_decay": 0.01}),
+        ("AdamW", {"lr": 0.01}),
+        ("RMSprop", {"lr": 0.01, "weight_decay": 0.01, "momentum": 0.5, "centered": True}),
     ],
-    ids=["SGD", "Adam"],
+    ids=["SGD", "Adam", "AdamW", "RMSprop"],
 )
 def test_a_network_with_the_weights_of_theirs_trains_alike(
     kind: str, options: dict[str, Any], grouped: bool, layout: str

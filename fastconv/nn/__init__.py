@@ -38,7 +38,7 @@ from .layers import (
 )
 from .losses import cross_entropy, mse
 from .module import Module
-from .optim import SGD, Adam, Optimizer, cosine, weight_decay_groups
+from .optim import SGD, Adam, AdamW, Optimizer, RMSprop, cosine, weight_decay_groups
 from .parameter import Parameter
 from .tape import constant, record
 from .training import History, evaluate, fit, predict
@@ -46,6 +46,7 @@ from .training import History, evaluate, fit, predict
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -64,6 +65,7 @@ __all__ = [
     "Module",
     "Optimizer",
     "Parameter",
+    "RMSprop",
     "ReLU",
     "Sequential",
     "Sigmoid",

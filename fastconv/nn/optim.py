@@ -12,7 +12,7 @@ from .losses import as_numbers
 from .module import Module
 from .parameter import Parameter
 
-__all__ = ["SGD", "Adam", "Optimizer", "cosine", "weight_decay_groups"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "cosine", "weight_decay_groups"]
 
 Group = dict[str, Any]
 Memory = dict[str, Any]
@@ -20,7 +20,7 @@ Memory = dict[str, Any]
 Params = Mapping[str, Parameter] | Iterable[Parameter | Mapping[str, Any]]
 
 #: Elements of each array that are moved at a time, so that they are in cache for all the operations of an update.
-_PIECE = 8192
+_PIECE = 16384
 
 
 def cosine(progress: float) -> float:
@@ -234,6 +234,8 @@ class Adam(Optimizer):
     ``weight_decay`` times w is added to the gradient g (L2).
     """
 
+    _decoupled = False
+
     def __init__(
         self,
         params: Params | None = None,
@@ -258,12 +260,84 @@ class Adam(Optimizer):
         memory["step"] += 1
         step = int(memory["step"])
         size, root = group["lr"] / (1 - beta1**step), sqrt(1 - beta2**step)
+        kept = 1 - group["lr"] * decay
         for g, w, m, v in _pieces(gradient, value, memory["exp_avg"], memory["exp_avg_sq"]):
-            if decay:
+            if decay and self._decoupled:
+                w *= kept
+            elif decay:
                 g = g + decay * w
             m += (1 - beta1) * (g - m)
             v += (1 - beta2) * (g * g - v)
             w -= size * m / (np.sqrt(v) / root + eps)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: before each step ``w *= 1 - lr weight_decay``; the gradient stays as it is."""
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class RMSprop(Optimizer):
+    """``s = alpha s + (1 - alpha) g^2``, ``w -= lr g / (sqrt(s) + eps)``.
+
+    With ``centered``, the square of the running mean of g is taken off s under the root; with ``momentum``,
+    ``b = momentum b + g / (...)`` and ``w -= lr b``. ``weight_decay`` times w is added to the gradient g (L2).
+    """
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        options = {"alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum, "centered": centered}
+        super().__init__(params, lr=lr, **options)
+
+    def _checked(self, options: Mapping[str, Any]) -> Group:
+        return super()._checked(options) | {
+            "alpha": _number(options["alpha"], "alpha", below=1),
+            "eps": _number(options["eps"], "eps"),
+            "momentum": _number(options["momentum"], "momentum", below=1),
+            "centered": bool(options["centered"]),
+        }
+
+    def _fields(self, group: Group) -> tuple[str, ...]:
+        means = ("square_avg", "grad_avg") if group["centered"] else ("square_avg",)
+        return (*means, "momentum_buffer") if group["momentum"] else means
+
+    def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory, group: Group) -> None:
+        lr, alpha, eps, decay, momentum = (group[k] for k in ("lr", "alpha", "eps", "weight_decay", "momentum"))
+        for g, w, s, *others in _pieces(gradient, value, *(memory[field] for field in self._fields(group))):
+            if decay:
+                g = g + decay * w
+            s += (1 - alpha) * (g * g - s)
+            variance = s
+            if group["centered"]:
+                mean = others[0]
+                mean += (1 - alpha) * (g - mean)
+                # Rounding may leave less than 0.
+                variance = np.maximum(s - mean * mean, 0)
+            move = g / (np.sqrt(variance) + eps)
+            if momentum:
+                b = others[-1]
+                b *= momentum
+                b += move
+                move = b
+            w -= lr * move
 
 
 def _pieces(gradient: np.ndarray, *written: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
