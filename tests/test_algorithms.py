@@ -20,6 +20,8 @@ from cases.conv import Conv, conv
 
 import fastconv as fc
 from fastconv import dispatch, testing
+from fastconv.backends import backend
+from fastconv.settings import settings
 from fastconv.spec import conv_spec
 from fastconv.testing import Target
 
@@ -140,7 +142,7 @@ def test_every_algorithm_that_a_backend_names_has_cases(compiled: Target, dtype:
                     kernel = dispatch.choose(spec).kernel
                     assert kernel.algorithm in _named(compiled, ALGORITHMS[family][what][last])
                     reached[what].add(kernel.algorithm)
-                    listed[what] |= set(dispatch.backend(compiled.backend).algorithms(spec))
+                    listed[what] |= set(backend(compiled.backend).algorithms(spec, settings()))
     assert listed == reached
     assert all(_named(compiled, PIXELS) <= names for names in listed.values())
 
@@ -157,7 +159,7 @@ def test_every_algorithm_computes_what_it_does_not_refuse(
         for what, direction in _DIRECTIONS.items():
             able = [
                 name
-                for name, reason in dispatch.backend("c").algorithms(_spec(case, direction, dtype, last)).items()
+                for name, reason in backend("c").algorithms(_spec(case, direction, dtype, last), settings()).items()
                 if reason is None
             ]
             assert ALGORITHMS[family][what][last] in able
@@ -460,7 +462,7 @@ def test_epilogues_of_every_group_block_and_piece(
     bias, input_bias = (v if last else v.reshape(-1, 1, 1) for v in (b, db))
     y, dx = fc.activate(a["y"] + a["residual"] + bias, "relu"), a["dx"] + input_bias
     backwards = {**kw, "padding": (kernel[0] // 2, kernel[1] // 2)}
-    for name, reason in dispatch.backend("c").algorithms(_spec(case, "fwd", dtype, last)).items():
+    for name, reason in backend("c").algorithms(_spec(case, "fwd", dtype, last), settings()).items():
         bound = _NEARLY_WHOLE[dtype] if "winograd" in name else 0
         # One thread has many blocks in a piece, three have many pieces.
         for threads in (1, 3) if reason is None else ():
