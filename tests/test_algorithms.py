@@ -21,7 +21,7 @@ from cases.conv import Conv, conv
 import fastconv as fc
 from fastconv import dispatch, testing
 from fastconv.backends import backend
-from fastconv.settings import settings
+from fastconv.settings import Settings, settings
 from fastconv.spec import conv_spec
 from fastconv.testing import Target
 
@@ -218,7 +218,9 @@ def test_the_library_checks_a_description_before_it_computes_with_it(c_target: T
     c = import_module("fastconv.backends.c.conv")
     plan = c.ffi.new("fc_conv_plan **")
     for direction, value in product(_DIRECTIONS.values(), _NOT_ALLOWED[field]):
-        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        d = c._descriptor(
+            conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), Settings(isa=c_target.isa)
+        )
         old = getattr(d, field)
         if field == "act":
             d.act.kind = value
@@ -236,11 +238,13 @@ def test_the_library_checks_numbers_that_are_too_large_together(c_target: Target
     c = import_module("fastconv.backends.c.conv")
     far, many = {"dil": 2**29, "ker": 5}, {"stride": 2**10, "x_size": 2**10}
     for direction, fields in (("fwd", far), ("bwd_weight", {"stride": 2**30, "y_size": 4}), ("bwd_input", many)):
-        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        d = c._descriptor(
+            conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), Settings(isa=c_target.isa)
+        )
         for field, value in fields.items():
             getattr(d, field)[1] = getattr(d, field)[2] = value
         assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_ARGUMENT
-    d = c._descriptor(conv_spec("fwd", (2, 4, 5, 6), (8, 4, 3, 3), "float32"), c_target.isa)
+    d = c._descriptor(conv_spec("fwd", (2, 4, 5, 6), (8, 4, 3, 3), "float32"), Settings(isa=c_target.isa))
     # No memory is so large; or steps into the padding would leave 64 bits.
     for stride, status in ((-(2**63), c.lib.FC_ERROR_ARGUMENT), (2**47, c.lib.FC_ERROR_REFUSED)):
         d.x_stride[4] = stride

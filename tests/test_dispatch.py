@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 import fastconv as fc
 from fastconv import dispatch, settings, testing
 from fastconv.backends import ORDER, backend
+from fastconv.bench import layers
 from fastconv.spec import GemmSpec, conv_spec, pool_spec
 from fastconv.testing import Target
 
@@ -386,3 +388,40 @@ def test_explain_says_that_long_kernels_have_no_fourier_transform() -> None:
     with fc.use_backend("c"):
         assert "by Fourier transforms, of which there are none" in str(fc.explain(fc.conv1d, x, w))
         assert "Fourier" not in str(fc.explain(fc.conv1d, x, w[:, :, :100]))
+
+
+def _family(algorithm: str) -> str:
+    """Without what one backend alone distinguishes: how many points, which operand stays in cache, what is a row."""
+    for family in ("winograd_line", "depthwise", "direct", "implicit_gemm"):
+        if algorithm.startswith(family):
+            return family
+    return algorithm.removesuffix("_filters")
+
+
+#: (``c``'s choice, Numba's): why they differ.
+_ELSEWHERE = {
+    ("direct_lines", "implicit_gemm"): "Numba reads no runs of channels where they are",
+    ("winograd_line", "winograd_2x2_5x5"): "Numba's lines have no rows: 5x5",
+    ("winograd_line", "implicit_gemm"): "Numba's lines have no rows: 7x7",
+    ("winograd_4x4_3x3", "implicit_gemm"): "groups of few channels: Numba transforms each group by itself",
+}
+
+
+def test_c_and_numba_choose_the_same_family_for_the_layers_of_networks() -> None:
+    if fc.backends()["c"] is not None or fc.backends()["numba"] is not None:
+        pytest.skip("there is one compiled backend")
+    differ = set()
+    layouts = {1: ("NCL", "NLC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
+    calls = [("fwd", False), ("fwd", True), ("bwd_input", False), ("bwd_weight", False)]
+    for layer, n, last, (direction, packed) in product(layers.table("conv"), (1, 8), (False, True), calls):
+        x_shape = (n, *layer.size, layer.ic) if last else (n, layer.ic, *layer.size)
+        pads = tuple((p, p) for p in layer.padding)
+        windows = (layer.stride, pads, layer.dilation, layer.groups, layouts[len(layer.size)][last])
+        spec = conv_spec(direction, x_shape, layer.w_shape, "float32", *windows, packed=packed)
+        by_c, by_numba = (backend(name).compile(spec, settings.Settings()).algorithm for name in ("c", "numba"))
+        if _family(by_c) == _family(by_numba):
+            continue
+        why = (by_c if by_c == "direct_lines" else _family(by_c), _family(by_numba))
+        assert why in _ELSEWHERE, f"{layer}, {spec}: {by_c} on c, {by_numba} on numba"
+        differ.add(why)
+    assert differ == {*_ELSEWHERE}
