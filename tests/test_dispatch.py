@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import copy
 import dataclasses
-import importlib
 import os
 import pickle
 import subprocess
@@ -19,7 +18,8 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import dispatch, testing
+from fastconv import dispatch, settings, testing
+from fastconv.backends import ORDER, backend
 from fastconv.bench import layers
 from fastconv.spec import GemmSpec, conv_spec, pool_spec
 from fastconv.testing import Target
@@ -53,16 +53,16 @@ def _absent() -> list[str]:
 
 def test_backends_are_listed_in_search_order_with_reasons() -> None:
     listed = fc.backends()
-    assert tuple(listed) == dispatch.ORDER
+    assert tuple(listed) == ORDER
     assert listed["reference"] is None
     assert all(reason is None or (isinstance(reason, str) and reason) for reason in listed.values())
 
 
 def test_the_first_that_can_is_chosen_and_the_others_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
+    monkeypatch.setattr(settings, "_of_environment", settings.Settings)
     (choice,) = fc.explain(fc.conv2d, X, W)
     chosen = choice.kernel.backend
-    before = dispatch.ORDER[: dispatch.ORDER.index(chosen)]
+    before = ORDER[: ORDER.index(chosen)]
     assert [name for name, _ in choice.refusals] == list(before)
     assert all(reason for _, reason in choice.refusals)
     text = str(fc.explain(fc.conv2d, X, W))
@@ -78,11 +78,11 @@ class _Picky:
     def available(self) -> None:
         return None
 
-    def refuse(self, spec: object) -> str | None:
+    def refuse(self, spec: object, settings: object) -> str | None:
         return None if isinstance(spec, GemmSpec) and spec.m == 5 else "only products of 5 rows"
 
-    def compile(self, spec: object) -> object:
-        kernel = dispatch.backend("reference").compile(spec)
+    def compile(self, spec: object, settings: settings.Settings) -> object:
+        kernel = backend("reference").compile(spec, settings)
         kernel.backend = self.name
         return kernel
 
@@ -118,9 +118,8 @@ except RuntimeError as error:
 
 
 def test_a_refusal_hands_the_call_on_and_is_an_error_when_forced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
-    real = dispatch.backend
-    monkeypatch.setattr(dispatch, "backend", lambda name: _Picky() if name == "c" else real(name))
+    monkeypatch.setattr(settings, "_of_environment", settings.Settings)
+    monkeypatch.setattr(dispatch, "backend", lambda name: _Picky() if name == "c" else backend(name))
     dispatch.forget()
     try:
         (taken,) = fc.explain(fc.matmul, np.ones((5, 3)), np.ones((3, 2)))
@@ -198,7 +197,7 @@ def test_an_isa_that_this_cpu_lacks_cannot_be_forced() -> None:
     if "c" not in testing.backends_here():
         assert testing.isas_here("reference") == []
         return
-    isas = importlib.import_module("fastconv.backends.c").isas()
+    isas = backend("c").isas()
     assert "scalar" in isas
     for name, reason in isas.items():
         done = _run(_WHO, FASTCONV_ISA=name, FASTCONV_BACKEND="c")
@@ -225,10 +224,10 @@ def test_a_context_goes_before_the_environment() -> None:
         assert _run(program, FASTCONV_BACKEND=name).stdout == "reference numpy\n"
 
 
-def test_strict_precision_is_part_of_the_problem() -> None:
-    for level in dispatch.PRECISIONS:
+def test_precision_is_a_setting_of_the_search() -> None:
+    for level in settings.PRECISIONS:
         with fc.precision(level):
-            assert fc.explain(fc.conv2d, X, W)[0].spec.precision == level
+            assert fc.explain(fc.conv2d, X, W)[0].settings.precision == level
 
 
 def test_explain_takes_every_argument_and_sees_every_kernel() -> None:
@@ -419,7 +418,7 @@ def test_c_and_numba_choose_the_same_family_for_the_layers_of_networks() -> None
         pads = tuple((p, p) for p in layer.padding)
         windows = (layer.stride, pads, layer.dilation, layer.groups, layouts[len(layer.size)][last])
         spec = conv_spec(direction, x_shape, layer.w_shape, "float32", *windows, packed=packed)
-        by_c, by_numba = (dispatch.backend(name).compile(spec).algorithm for name in ("c", "numba"))
+        by_c, by_numba = (backend(name).compile(spec, settings.Settings()).algorithm for name in ("c", "numba"))
         if _family(by_c) == _family(by_numba):
             continue
         why = (by_c if by_c == "direct_lines" else _family(by_c), _family(by_numba))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...dispatch import changed, settings
+from ...settings import Settings
 from ...spec import ConvSpec
 from ..heuristics import HEURISTICS
 from .direct import Direct, DirectWeights
@@ -75,8 +75,9 @@ class ConvKernel:
     backend = "numba"
     isa = ISA
 
-    def __init__(self, spec: ConvSpec) -> None:
+    def __init__(self, spec: ConvSpec, settings: Settings) -> None:
         self.spec = spec
+        self._settings = settings
         self.kernel: Triple = _triple(spec.kernel, 1)
         self.dilation: Triple = _triple(spec.dilation, 1)
         self.lo: Triple = _triple([lo for lo, _ in spec.pads], 0)
@@ -103,7 +104,7 @@ class ConvKernel:
         if self.is_in_place:
             self.is_in_place = serves(self._direct_jobs()[0], spec.dtype, spec.direction == "bwd_weight")
         #: Every algorithm for it, with the reason why one is not to run.
-        self.algorithms = {name: why for name in WINOGRAD if (why := refuse(spec, name)) != ""}
+        self.algorithms = {n: why for n in WINOGRAD if (why := refuse(spec, n, settings.precision)) != ""}
         direct = "direct"
         if self.is_strips:
             direct = "depthwise_channels" if spec.channels_last else "depthwise_strips"
@@ -112,7 +113,7 @@ class ConvKernel:
         tried: dict[str, str | None] = {}
         for name, why in self.algorithms.items():
             tried[name] = why or (slow(spec, name) if name in WINOGRAD else None)
-        asked = settings().algorithm
+        asked = settings.algorithm
         if asked is not None and self.algorithms.get(asked, "") is None:
             tried = {asked: None}
         self.algorithm = next(name for name, why in tried.items() if why is None)
@@ -256,8 +257,7 @@ class ConvKernel:
 
     @cached_property
     def _direct(self) -> ConvKernel:
-        with changed(algorithm="implicit_gemm"):
-            return ConvKernel(replace(self.spec, packed=False))
+        return ConvKernel(replace(self.spec, packed=False), self._settings._replace(algorithm="implicit_gemm"))
 
     # --------------------------------------------------------------------------------------------- the matrices
 

@@ -138,7 +138,7 @@ def _cost(name: str, layer: Layer) -> float:
     return points * (tiles + filters) * (HEURISTICS.LINE_POINTS_COST / 100 if points == 10 else 1)
 
 
-def refuse(spec: ConvSpec, name: str) -> str | None:
+def refuse(spec: ConvSpec, name: str, precision: str) -> str | None:
     """Why an algorithm does not compute it; None if it does."""
     layer, (number, many) = Layer.of(spec), NAMES[name]
     flat = (layer.kernel[0], layer.in_size[0], layer.out_size[0], layer.lo[0]) == (1, 1, 1, 0)
@@ -159,7 +159,7 @@ def refuse(spec: ConvSpec, name: str) -> str | None:
         return f"the stride is not {stride}"
     if number != SQUARE and max(layer.dilation[1:]) != 1:
         return "the dilation is not 1"
-    if spec.precision == "strict":
+    if precision == "strict":
         return "strict precision takes direct algorithms only"
     if number == LINE and spec.direction == "bwd_weight" and layer.kernel[layer.axis] > HEURISTICS.LINE_TAPS_WEIGHT:
         return "gradients of so many taps round too much"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops._arrays import as_array
+from ...arrays import as_array
 from ...ops.activation import activate, activate_backward
 from ..module import CHANNEL_AXIS, Module
 from ..tape import record

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ...arrays import as_array, sums
 from ...ops import gemm as _gemm
-from ...ops._arrays import as_array, sums
 from ..init import initial, parameter_dtype
 from ..module import Module
 from ..parameter import Parameter

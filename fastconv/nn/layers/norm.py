@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ops._arrays import as_array, sums
+from ...arrays import as_array, sums
 from ..init import parameter_dtype
 from ..module import Module
 from ..parameter import Parameter
