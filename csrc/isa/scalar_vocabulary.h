@@ -15,8 +15,18 @@
 #define vstore_mask(p, m, v) ((void)((m) ? (*(p) = (v)) : (T)0))
 #define veven(a, b) ((void)(b), (a))
 #define vor(a, b) ((a) + (b))
-#define vbits(v) (((union { T real; VU bits; }){.real = (v)}).bits)
-#define vreal(u) (((union { T real; VU bits; }){.bits = (u)}).real)
+#define vbits(v)    \
+  (((union {        \
+     T real;        \
+     VU bits;       \
+   }){.real = (v)}) \
+       .bits)
+#define vreal(u)    \
+  (((union {        \
+     T real;        \
+     VU bits;       \
+   }){.bits = (u)}) \
+       .real)
 #define vadd(a, b) ((a) + (b))
 #define vsub(a, b) ((a) - (b))
 #define vmul(a, b) ((a) * (b))
