@@ -164,8 +164,8 @@ _TYPICAL = [
 
 _EXACT_ACTIVATIONS = [None, "relu", "relu6", ("leaky_relu", 0.25), ("clip", -2, 5)]
 _SMOOTH_ACTIVATIONS = [
-    "sigmoid", "tanh", "silu", "hardswish", "gelu", "gelu_tanh", "mish", "softplus", ("softplus", 2.0, 3.0), "logsigmoid",
-    "elu", ("elu", -0.5), "selu", ("celu", 2.0), "hardsigmoid", "softsign",
+    "sigmoid", "tanh", "silu", "hardswish", "gelu", "gelu_tanh", "mish", "softplus", ("softplus", 2.0, 3.0),
+    "logsigmoid", "elu", ("elu", -0.5), "selu", ("celu", 2.0), "hardsigmoid", "softsign",
 ]  # fmt: skip
 
 

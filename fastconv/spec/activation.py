@@ -41,7 +41,7 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "softsign": (),
 }
 
-#: What makes a network's activations keep mean 0 and variance 1 (Klambauer et al., Self-Normalizing Neural Networks, 2017).
+#: Klambauer et al., Self-Normalizing Neural Networks, 2017: with these, activations keep mean 0 and variance 1.
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
