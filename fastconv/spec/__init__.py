@@ -11,18 +11,21 @@ from .activation import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation, activat
 from .common import DTYPES, INTEGERS, MAX_ELEMENTS, channels_last, check_elements, int_tuple
 from .conv import ConvSpec, conv_out_size, conv_spec, conv_transpose_spec
 from .gemm import GemmSpec
+from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 
 __all__ = [
     "ACTIVATIONS",
     "DTYPES",
     "INTEGERS",
+    "MAPS",
     "MAX_ELEMENTS",
     "SELU_ALPHA",
     "SELU_SCALE",
     "Activation",
     "ConvSpec",
     "GemmSpec",
+    "MapSpec",
     "PoolSpec",
     "activation_of",
     "adaptive_pool_spec",
