@@ -1,0 +1,65 @@
+"""Operators are written once, the number of spatial dimensions their first parameter. Here their functions are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+__all__ = ["of_ranks"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: Words of the docstrings: sizes of the input, the output and the filters, and the layouts.
+_WORDS = {
+    1: {"s": "iw", "o": "ow", "k": "kw", "ones": "1", "layouts": '``"NCL"`` or ``"NLC"``'},
+    2: {"s": "ih, iw", "o": "oh, ow", "k": "kh, kw", "ones": "1, 1", "layouts": '``"NCHW"`` or ``"NHWC"``'},
+    3: {
+        "s": "id, ih, iw", "o": "od, oh, ow", "k": "kd, kh, kw", "ones": "1, 1, 1",
+        "layouts": '``"NCDHW"`` or ``"NDHWC"``',
+    },
+}  # fmt: skip
+
+
+def of_ranks(
+    operator: Callable[Concatenate[int, _P], _R], **texts: str
+) -> tuple[Callable[_P, _R], Callable[_P, _R], Callable[_P, _R]]:
+    """``operator(ndim, ...)`` as three functions without that parameter, for ``ndim`` 1, 2 and 3.
+
+    They are called ``conv1d``, ``conv2d_backward`` where the operator is called ``conv``, ``conv_backward``. In its
+    docstring, names in braces stand for words of the rank and for ``texts``, in which they may stand as well.
+    """
+    name, _, direction = operator.__name__.partition("_backward")
+    direction = operator.__name__[len(name) :]
+    one, two, three = (_bound(operator, ndim, f"{name}{ndim}d{direction}", texts) for ndim in _WORDS)
+    return one, two, three
+
+
+def _bound(operator: Callable[..., Any], ndim: int, name: str, texts: dict[str, str]) -> Any:
+    """``lambda x, ..., *, out: operator(ndim, x, ..., out=out)``, under its name and with defaults and annotations.
+
+    Written out, because what takes ``*args, **kwargs`` costs a small layer a tenth more, and because it is a function
+    like any other for ``help``, ``inspect``, ``pickle`` and error messages. Tracebacks show the operator's line.
+    """
+    first, *parameters = signature(operator).parameters.values()
+    positional = [p.name for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    keywords = [p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY]
+    taken = ", ".join([*positional, *(["*", *keywords] if keywords else [])])
+    given = ", ".join(["ndim", *positional, *(f"{keyword}={keyword}" for keyword in keywords)])
+    function = eval(f"lambda operator, ndim: lambda {taken}: operator({given})")(operator, ndim)
+    source: Any = operator
+    function.__code__ = function.__code__.replace(
+        co_name=name,
+        co_qualname=name,
+        co_filename=source.__code__.co_filename,
+        co_firstlineno=source.__code__.co_firstlineno,
+    )
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = operator.__module__
+    function.__defaults__, function.__kwdefaults__ = source.__defaults__, source.__kwdefaults__
+    function.__annotations__ = {k: v for k, v in operator.__annotations__.items() if k != first.name}
+    words = {"n": str(ndim), "f": name.removesuffix("_backward"), **_WORDS[ndim]}
+    filled = {key: text.format(**words) for key, text in texts.items()}
+    function.__doc__ = (operator.__doc__ or "").format(**words, **filled)
+    return function
