@@ -6,10 +6,14 @@ from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-__all__ = ["of_ranks"]
+__all__ = ["Ranks", "of_ranks"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_T = TypeVar("_T")
+
+#: Of one, two and three dimensions.
+Ranks = tuple[_T, _T, _T]
 
 #: Words of the docstrings: sizes of the input, the output and the filters, and the layouts.
 _WORDS = {
@@ -22,17 +26,14 @@ _WORDS = {
 }  # fmt: skip
 
 
-def of_ranks(
-    operator: Callable[Concatenate[int, _P], _R], **texts: str
-) -> tuple[Callable[_P, _R], Callable[_P, _R], Callable[_P, _R]]:
+def of_ranks(operator: Callable[Concatenate[int, _P], _R], **texts: str) -> Ranks[Callable[_P, _R]]:
     """``operator(ndim, ...)`` as three functions without that parameter, for ``ndim`` 1, 2 and 3.
 
     They are called ``conv1d``, ``conv2d_backward`` where the operator is called ``conv``, ``conv_backward``. In its
     docstring, names in braces stand for words of the rank and for ``texts``, in which they may stand as well.
     """
-    name, _, direction = operator.__name__.partition("_backward")
-    direction = operator.__name__[len(name) :]
-    one, two, three = (_bound(operator, ndim, f"{name}{ndim}d{direction}", texts) for ndim in _WORDS)
+    stem, backward, which = operator.__name__.partition("_backward")
+    one, two, three = (_bound(operator, ndim, f"{stem}{ndim}d{backward}{which}", texts) for ndim in _WORDS)
     return one, two, three
 
 
@@ -47,8 +48,8 @@ def _bound(operator: Callable[..., Any], ndim: int, name: str, texts: dict[str, 
     keywords = [p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY]
     taken = ", ".join([*positional, *(["*", *keywords] if keywords else [])])
     given = ", ".join(["ndim", *positional, *(f"{keyword}={keyword}" for keyword in keywords)])
-    function = eval(f"lambda operator, ndim: lambda {taken}: operator({given})")(operator, ndim)
     source: Any = operator
+    function = eval(f"lambda operator, ndim: lambda {taken}: operator({given})", source.__globals__)(operator, ndim)
     function.__code__ = function.__code__.replace(
         co_name=name,
         co_qualname=name,
@@ -56,7 +57,6 @@ def _bound(operator: Callable[..., Any], ndim: int, name: str, texts: dict[str, 
         co_firstlineno=source.__code__.co_firstlineno,
     )
     function.__name__ = function.__qualname__ = name
-    function.__module__ = operator.__module__
     function.__defaults__, function.__kwdefaults__ = source.__defaults__, source.__kwdefaults__
     function.__annotations__ = {k: v for k, v in operator.__annotations__.items() if k != first.name}
     words = {"n": str(ndim), "f": name.removesuffix("_backward"), **_WORDS[ndim]}
