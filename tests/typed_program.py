@@ -20,7 +20,7 @@ def convolutions(x: npt.NDArray[np.float32], w: npt.NDArray[np.float32]) -> None
     y = fc.conv2d(x, w, None, 2, "same", activation=("leaky_relu", 0.1))
     assert_type(y, Array)
     assert_type(fc.conv2d(x, w, stride=(1, 1), padding=((0, 1), (1, 0)), dilation=1, groups=1, layout="NCHW"), Array)
-    assert_type(fc.conv1d(x[0], w[0], out=None), Array)
+    assert_type(fc.conv1d(x[:, 0], np.ones((2, 8, 3), np.float32), out=None), Array)
     assert_type(fc.conv2d_backward_input(y, w, x.shape, 2, "same"), Array)
     assert_type(fc.conv2d_backward_weight(x, y, w.shape, 2, "same"), Array)
     dx, dw, db, dresidual = fc.conv2d_backward(y, x, w, None, 2, "same")
@@ -81,7 +81,7 @@ class Residual(nn.Module):
 def networks(x: npt.NDArray[np.float32], t: npt.NDArray[np.int64]) -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), Residual(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 3))
     assert_type(net(x), Array)
-    history = nn.fit(net, x, t, optimizer=nn.Adam(1e-3), epochs=1, batch_size=4, progress=False)
+    history = nn.fit(net, x, t, optimizer=nn.Adam(lr=1e-3), epochs=1, batch_size=4, progress=False)
     assert_type(history, nn.History)
     assert_type(history.loss, list[float])
     assert_type(nn.predict(net, x), Array)
@@ -90,6 +90,17 @@ def networks(x: npt.NDArray[np.float32], t: npt.NDArray[np.int64]) -> None:
     assert_type(net.state_dict(), dict[str, Array])
     assert_type(fc.nn.cross_entropy(nn.predict(net, x), t), tuple[float, Array])
     assert_type(models.lenet5(), nn.Sequential)
+
+
+def mistakes(x: npt.NDArray[np.float32], w: npt.NDArray[np.float32]) -> None:
+    """Never called. That each is one is seen by the comment, which would be an error if it hid none."""
+    fc.conv2d(x, w, strides=2)  # type: ignore[call-arg]
+    fc.conv2d(x, "w")  # type: ignore[arg-type]
+    fc.conv3d_backward_weight(x, w)  # type: ignore[call-arg]
+    fc.plan_conv2d(x.shape, w)(x, oout=x)  # type: ignore[call-arg]
+    fc.max_pool2d(x, 2, return_indices="yes")  # type: ignore[call-overload]
+    fc.matmul(x, w).sums()  # type: ignore[attr-defined]
+    nn.Linear(3, 4)(x).sums()  # type: ignore[attr-defined]
 
 
 def main() -> None:
