@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import Parameter, signature
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 __all__ = ["Ranks", "of_ranks"]
@@ -32,34 +31,39 @@ def of_ranks(operator: Callable[Concatenate[int, _P], _R], **texts: str) -> Rank
     They are called ``conv1d``, ``conv2d_backward`` where the operator is called ``conv``, ``conv_backward``. In its
     docstring, names in braces stand for words of the rank and for ``texts``, in which they may stand as well.
     """
-    stem, backward, which = operator.__name__.partition("_backward")
-    one, two, three = (_bound(operator, ndim, f"{stem}{ndim}d{backward}{which}", texts) for ndim in _WORDS)
+    source: Any = operator
+    bound = _binder(source)
+    stem, backward, which = source.__name__.partition("_backward")
+    functions = []
+    for ndim, words in _WORDS.items():
+        name = f"{stem}{ndim}d{backward}{which}"
+        function = bound(source, ndim)
+        function.__code__ = function.__code__.replace(
+            co_name=name,
+            co_qualname=name,
+            co_filename=source.__code__.co_filename,
+            co_firstlineno=source.__code__.co_firstlineno,
+        )
+        function.__name__ = function.__qualname__ = name
+        function.__defaults__, function.__kwdefaults__ = source.__defaults__, source.__kwdefaults__
+        function.__annotations__ = {of: kind for of, kind in source.__annotations__.items() if of != "ndim"}
+        words = {"n": str(ndim), "f": f"{stem}{ndim}d", **words}
+        filled = {key: text.format(**words) for key, text in texts.items()}
+        function.__doc__ = source.__doc__.format(**words, **filled)
+        functions.append(function)
+    one, two, three = functions
     return one, two, three
 
 
-def _bound(operator: Callable[..., Any], ndim: int, name: str, texts: dict[str, str]) -> Any:
-    """``lambda x, ..., *, out: operator(ndim, x, ..., out=out)``, under its name and with defaults and annotations.
+def _binder(operator: Any) -> Callable[..., Any]:
+    """``lambda operator, ndim: lambda x, ..., *, out: operator(ndim, x, ..., out=out)``, of the operator's parameters.
 
     Written out, because what takes ``*args, **kwargs`` costs a small layer a tenth more, and because it is a function
     like any other for ``help``, ``inspect``, ``pickle`` and error messages. Tracebacks show the operator's line.
     """
-    first, *parameters = signature(operator).parameters.values()
-    positional = [p.name for p in parameters if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
-    keywords = [p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY]
-    taken = ", ".join([*positional, *(["*", *keywords] if keywords else [])])
-    given = ", ".join(["ndim", *positional, *(f"{keyword}={keyword}" for keyword in keywords)])
-    source: Any = operator
-    function = eval(f"lambda operator, ndim: lambda {taken}: operator({given})", source.__globals__)(operator, ndim)
-    function.__code__ = function.__code__.replace(
-        co_name=name,
-        co_qualname=name,
-        co_filename=source.__code__.co_filename,
-        co_firstlineno=source.__code__.co_firstlineno,
-    )
-    function.__name__ = function.__qualname__ = name
-    function.__defaults__, function.__kwdefaults__ = source.__defaults__, source.__kwdefaults__
-    function.__annotations__ = {k: v for k, v in operator.__annotations__.items() if k != first.name}
-    words = {"n": str(ndim), "f": name.removesuffix("_backward"), **_WORDS[ndim]}
-    filled = {key: text.format(**words) for key, text in texts.items()}
-    function.__doc__ = (operator.__doc__ or "").format(**words, **filled)
-    return function
+    code = operator.__code__
+    positional, every = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    names, keywords = code.co_varnames[:positional], code.co_varnames[positional:every]
+    taken = ", ".join([*names[1:], *(["*", *keywords] if keywords else [])])
+    passed = ", ".join([*names, *(f"{name}={name}" for name in keywords)])
+    return eval(f"lambda operator, ndim: lambda {taken}: operator({passed})", operator.__globals__)
