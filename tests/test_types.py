@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import pydoc
 import runpy
+import shutil
 import subprocess
 import sys
 import typing
@@ -27,16 +29,23 @@ def test_the_program_runs() -> None:
     runpy.run_path(str(PROGRAM), run_name="__main__")
 
 
-def test_mypy_passes_on_the_program(tmp_path: Path) -> None:
-    """Its ``type: ignore`` comments, too: one that hides nothing is an error, so mypy sees what is wrong there."""
-    pytest.importorskip("mypy")
-    options = ["--strict", "--follow-imports=silent", "--cache-dir", str(tmp_path)]
-    # Where it is installed, mypy finds it by itself, and refuses to be told.
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_it_passes_and_its_mistakes_are_seen(checker: str, tmp_path: Path) -> None:
+    """``type: ignore`` comments that hide nothing are errors for both."""
+    pytest.importorskip(checker)
+    shutil.copy(PROGRAM, tmp_path)
+    # Where it is installed, they find the package by themselves, and mypy refuses to be told.
     root = Path(fc.__file__).parents[1]
-    told = {} if root.name == "site-packages" else {"MYPYPATH": str(root)}
+    told = [] if root.name == "site-packages" else [str(root)]
+    config = {"typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": True, "extraPaths": told}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
+    options = {
+        "mypy": ["--strict", "--follow-imports=silent", "--cache-dir=cache", PROGRAM.name],
+        "pyright": ["--pythonpath", sys.executable, PROGRAM.name],
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, str(PROGRAM)],
-        env={**os.environ, **told},
+        [sys.executable, "-m", checker, *options[checker]],
+        env={**os.environ, "MYPYPATH": ":".join(told), "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,

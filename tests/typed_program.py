@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 def convolutions(x: npt.NDArray[np.float32], w: npt.NDArray[np.float32]) -> None:
     y = fc.conv2d(x, w, None, 2, "same", activation=("leaky_relu", 0.1))
     assert_type(y, Array)
-    assert_type(fc.conv2d(x, w, stride=(1, 1), padding=((0, 1), (1, 0)), dilation=1, groups=1, layout="NCHW"), Array)
+    assert_type(fc.conv2d(x, w, stride=[1, 1], padding=((0, 1), (1, 0)), dilation=1, groups=1, layout="NCHW"), Array)
     assert_type(fc.conv1d(x[:, 0], np.ones((2, 8, 3), np.float32), out=None), Array)
     assert_type(fc.conv2d_backward_input(y, w, x.shape, 2, "same"), Array)
     assert_type(fc.conv2d_backward_weight(x, y, w.shape, 2, "same"), Array)
@@ -96,6 +96,8 @@ def mistakes(x: npt.NDArray[np.float32], w: npt.NDArray[np.float32]) -> None:
     """Never called. That each is one is seen by the comment, which would be an error if it hid none."""
     fc.conv2d(x, w, strides=2)  # type: ignore[call-arg]
     fc.conv2d(x, "w")  # type: ignore[arg-type]
+    fc.conv2d(x, w, padding=0.5)  # type: ignore[arg-type]
+    fc.conv2d(x, w, activation=2)  # type: ignore[arg-type]
     fc.conv3d_backward_weight(x, w)  # type: ignore[call-arg]
     fc.plan_conv2d(x.shape, w)(x, oout=x)  # type: ignore[call-arg]
     fc.max_pool2d(x, 2, return_indices="yes")  # type: ignore[call-overload]

@@ -14,7 +14,7 @@ from .. import spec as _spec
 from ..arguments import plain, shown
 from ..arrays import DTYPE_NAMES, as_array, as_output, new_array, sums
 from ..dispatch import Choice, chooser
-from ..spec import Activation, ConvSpec, activation_of
+from ..spec import Activation, ActivationLike, ConvSpec, Ints, Padding, activation_of
 from .activation import activate_backward
 from .ranks import of_ranks
 
@@ -33,8 +33,6 @@ __all__ = [
 
 #: How the filters move: stride, padding, dilation and groups, of ints, strings and tuples of them.
 Geometry = tuple[Any, Any, Any, Any]
-
-Ints = int | tuple[int, ...]
 
 
 # ------------------------------------------------------------------------------------- arguments, for plans as well
@@ -163,12 +161,12 @@ def conv(
     w: np.ndarray,
     b: np.ndarray | None = None,
     stride: Ints = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
     *,
     layout: str = "NCHW",
-    activation: Any = None,
+    activation: ActivationLike = None,
     residual: np.ndarray | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -219,7 +217,7 @@ def conv_backward_input(
     w: np.ndarray,
     input_shape: tuple[int, ...],
     stride: Ints = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
     *,
@@ -248,7 +246,7 @@ def conv_backward_weight(
     dy: np.ndarray,
     weight_shape: tuple[int, ...],
     stride: Ints = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
     *,
@@ -293,12 +291,12 @@ def conv_backward(
     w: np.ndarray,
     b: np.ndarray | None = None,
     stride: Ints = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
     *,
     layout: str = "NCHW",
-    activation: Any = None,
+    activation: ActivationLike = None,
     residual: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Gradients of ``conv{n}d(x, w, b, ..., residual=residual)``: dy (n, oc, {o}) -> (dx, dw, db, dresidual).
@@ -334,13 +332,13 @@ def conv_transpose(
     w: np.ndarray,
     b: np.ndarray | None = None,
     stride: Ints = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: Ints = 0,
     groups: int = 1,
     dilation: Ints = 1,
     *,
     layout: str = "NCHW",
-    activation: Any = None,
+    activation: ActivationLike = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """{n}-D transposed convolution. x (n, ic, {s}), w (ic, oc/groups, {k}) -> y (n, oc, {o}).
@@ -367,13 +365,13 @@ def conv_transpose_backward(
     w: np.ndarray,
     b: np.ndarray | None = None,
     stride: Ints = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: Ints = 0,
     groups: int = 1,
     dilation: Ints = 1,
     *,
     layout: str = "NCHW",
-    activation: Any = None,
+    activation: ActivationLike = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gradients of ``conv_transpose{n}d(x, w, b, ...)``: dy, of the shape of its result -> (dx, dw, db).
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, overload
+from collections.abc import Sequence
+from typing import Literal, Protocol, overload
 
 import numpy as np
 
-Ints = int | tuple[int, ...]
+from ..spec import Ints, Padding
 
 
 class MaxPool(Protocol):
@@ -16,7 +17,7 @@ class MaxPool(Protocol):
         x: np.ndarray,
         kernel_size: Ints,
         stride: Ints | None = None,
-        padding: Any = 0,
+        padding: Padding = 0,
         dilation: Ints = 1,
         ceil_mode: bool = False,
         return_indices: Literal[False] = False,
@@ -30,7 +31,7 @@ class MaxPool(Protocol):
         x: np.ndarray,
         kernel_size: Ints,
         stride: Ints | None = None,
-        padding: Any = 0,
+        padding: Padding = 0,
         dilation: Ints = 1,
         ceil_mode: bool = False,
         *,
@@ -44,7 +45,7 @@ class MaxPool(Protocol):
         x: np.ndarray,
         kernel_size: Ints,
         stride: Ints | None = None,
-        padding: Any = 0,
+        padding: Padding = 0,
         dilation: Ints = 1,
         ceil_mode: bool = False,
         return_indices: bool = False,
@@ -59,7 +60,7 @@ class AdaptiveMaxPool(Protocol):
     def __call__(
         self,
         x: np.ndarray,
-        output_size: int | tuple[int | None, ...],
+        output_size: int | Sequence[int | None],
         return_indices: Literal[False] = False,
         *,
         layout: str = "NCHW",
@@ -69,7 +70,7 @@ class AdaptiveMaxPool(Protocol):
     def __call__(
         self,
         x: np.ndarray,
-        output_size: int | tuple[int | None, ...],
+        output_size: int | Sequence[int | None],
         return_indices: Literal[True],
         *,
         layout: str = "NCHW",
@@ -79,7 +80,7 @@ class AdaptiveMaxPool(Protocol):
     def __call__(
         self,
         x: np.ndarray,
-        output_size: int | tuple[int | None, ...],
+        output_size: int | Sequence[int | None],
         return_indices: bool = False,
         *,
         layout: str = "NCHW",

@@ -11,8 +11,8 @@ from ..arguments import flag
 from ..arrays import as_array, as_output
 from ..dispatch import Choice, choose
 from ..settings import changed
-from ..spec import ConvSpec, activation_of
-from .conv import Ints, bias, choose_conv, filters, geometry_of, sizes
+from ..spec import ActivationLike, ConvSpec, Ints, Padding, activation_of
+from .conv import bias, choose_conv, filters, geometry_of, sizes
 from .ranks import of_ranks
 
 __all__ = ["Plan", "plan_conv1d", "plan_conv2d", "plan_conv3d"]
@@ -118,12 +118,12 @@ def plan_conv(
     w: np.ndarray,
     b: np.ndarray | None = None,
     stride: Ints = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
     *,
     layout: str = "NCHW",
-    activation: Any = None,
+    activation: ActivationLike = None,
     residual: bool = False,
 ) -> Plan:
     """A ``Plan`` of conv{n}d for x of ``x_shape`` (n, ic, {s}), n may lack, with w (oc, ic/groups, {k}) packed.

@@ -5,7 +5,7 @@ Names, argument order and defaults are those of torch.nn.functional where it has
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +15,7 @@ from .. import spec as _spec
 from ..arguments import flag, plain
 from ..arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_output
 from ..dispatch import Choice, chooser
+from ..spec import Ints, Padding
 from .ranks import Ranks, of_ranks
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ _INT64 = {np.dtype(np.int64): "int64"}
 
 #: kernel_size, stride, padding, dilation and ceil_mode, as callers write them.
 Window = tuple[Any, Any, Any, Any, Any]
-
-Ints = int | tuple[int, ...]
 
 
 # ---------------------------------------------------------------------------------------- the two directions
@@ -159,7 +158,7 @@ def max_pool(
     x: np.ndarray,
     kernel_size: Ints,
     stride: Ints | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
@@ -187,7 +186,7 @@ def max_pool_backward(
     x: np.ndarray,
     kernel_size: Ints,
     stride: Ints | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: Ints = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
@@ -209,7 +208,7 @@ def avg_pool(
     x: np.ndarray,
     kernel_size: Ints,
     stride: Ints | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: float | None = None,
@@ -236,7 +235,7 @@ def avg_pool_backward(
     x: np.ndarray,
     kernel_size: Ints,
     stride: Ints | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: float | None = None,
@@ -256,7 +255,7 @@ def sum_pool(
     x: np.ndarray,
     kernel_size: Ints,
     stride: Ints | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     *,
     layout: str = "NCHW",
@@ -278,7 +277,7 @@ def sum_pool_backward(
     x: np.ndarray,
     kernel_size: Ints,
     stride: Ints | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     *,
     layout: str = "NCHW",
@@ -346,7 +345,7 @@ def global_sum_pool_backward(
 def adaptive_max_pool(
     ndim: int,
     x: np.ndarray,
-    output_size: int | tuple[int | None, ...],
+    output_size: int | Sequence[int | None],
     return_indices: bool = False,
     *,
     layout: str = "NCHW",
@@ -367,7 +366,7 @@ def adaptive_max_pool_backward(
     ndim: int,
     dy: np.ndarray,
     x: np.ndarray,
-    output_size: int | tuple[int | None, ...],
+    output_size: int | Sequence[int | None],
     return_indices: bool = False,
     *,
     layout: str = "NCHW",
@@ -384,7 +383,7 @@ def adaptive_max_pool_backward(
 def adaptive_avg_pool(
     ndim: int,
     x: np.ndarray,
-    output_size: int | tuple[int | None, ...],
+    output_size: int | Sequence[int | None],
     *,
     layout: str = "NCHW",
     out: np.ndarray | None = None,
@@ -402,7 +401,7 @@ def adaptive_avg_pool_backward(
     ndim: int,
     dy: np.ndarray,
     x: np.ndarray,
-    output_size: int | tuple[int | None, ...],
+    output_size: int | Sequence[int | None],
     *,
     layout: str = "NCHW",
     out: np.ndarray | None = None,
