@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arguments import number, word
 from ..arrays import as_array
-from ..spec import Activation, activation_of
+from ..spec import Activation, ActivationLike, activation_of
 from .elementwise import run_into
 
 
@@ -36,7 +36,7 @@ def _gradient(dy: Any, x: Any, act: Activation | None, out: Any) -> np.ndarray:
     return run_into(out, x.shape, "activate_backward", dy, x, activation=act)
 
 
-def activate(x: np.ndarray, activation: Any, *, out: np.ndarray | None = None) -> np.ndarray:
+def activate(x: np.ndarray, activation: ActivationLike, *, out: np.ndarray | None = None) -> np.ndarray:
     """``activation(x)``, elementwise, in the shape and dtype of x (float32 or float64); without one, and without
     ``out``, it is x itself.
 
@@ -52,7 +52,9 @@ def activate(x: np.ndarray, activation: Any, *, out: np.ndarray | None = None) -
     return as_array("x", x) if act is None and out is None else _activated(x, act, out)
 
 
-def activate_backward(dy: np.ndarray, x: np.ndarray, activation: Any, *, out: np.ndarray | None = None) -> np.ndarray:
+def activate_backward(
+    dy: np.ndarray, x: np.ndarray, activation: ActivationLike, *, out: np.ndarray | None = None
+) -> np.ndarray:
     """``dy * activation'(x)``, where x is what the activation was applied to. At a kink the derivative is 0,
     but leaky_relu's is its parameter, and hardswish's at 3 is 1. Without an activation, and without ``out``, it is dy.
 
