@@ -3,16 +3,13 @@
  * and without an access outside of them. What is accepted and small is run on arrays of exactly the extent that the strides speak
  * of, and compared with plain loops. For AddressSanitizer and UndefinedBehaviorSanitizer:
  *
- *     cc -std=gnu11 -O1 -fsanitize=address,undefined -Icsrc csrc/*/
-        *.c tests /
-        fuzz_driver.c -
-    lm - pthread - o fuzz_driver * -Wl,
-    --wrap = malloc,
-    --wrap = calloc *./ fuzz_driver[SECONDS[FIRST[COUNT]]] *
-             *A case is made of its number alone.Those from FIRST on run until the time is over or COUNT of them are done;
-    failures are * printed with their numbers,
-    and `./ fuzz_driver 60 NUMBER 1` repeats one and prints its description.Cases run in a process *of their own,
-    so that one that ends it is a failure like others.* /
+ *     cc -std=gnu11 -O1 -fsanitize=address,undefined -Icsrc $(find csrc -name "*.c") tests/fuzz_driver.c -lm -pthread \
+ *        -Wl,--wrap=malloc,--wrap=calloc -o fuzz_driver
+ *     ./fuzz_driver [SECONDS [FIRST [COUNT]]]
+ *
+ * A case is made of its number alone. Those from FIRST on run until the time is over or COUNT of them are done; failures are
+ * printed with their numbers, and `./fuzz_driver 60 NUMBER 1` repeats one and prints its description. Cases run in a process
+ * of their own, so that one that ends it is a failure like others. */
 #define _GNU_SOURCE
 #include <limits.h>
 #include <math.h>
@@ -28,42 +25,58 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "elementwise.h"
 #include "fastconv.h"
 
-        enum {
-            MOST_FAILURES = 30,  CPU_SECONDS = 10,         /* a case; of all threads, so that a busy machine is none */
-            WALL_SECONDS = 120,  MOST_ELEMENTS = 1 << 16,  /* of an array that is run on */
-            MOST_WORK = 1 << 20,      /* multiply-adds of what is compared */
+enum {
+  MOST_FAILURES = 30,
+  CPU_SECONDS = 10,         /* a case; of all threads, so that a busy machine is none */
+  WALL_SECONDS = 120,
+  MOST_ELEMENTS = 1 << 16,  /* of an array that is run on */
+  MOST_WORK = 1 << 20,      /* multiply-adds of what is compared */
 };
 
 #define MEMORY_AT_ALL (INT64_C(1) << 30)
 
-    /* What the process that runs the cases tells the one that watches. */
-    static struct {int64_t number, failures, cases, accepted, compared; const char *operation;} * shared;
+/* What the process that runs the cases tells the one that watches. */
+static struct {
+  int64_t number, failures, cases, accepted, compared;
+  const char *operation;
+} *shared;
 
-    static int verbose;
+static int verbose;
 
-    static void fail(const char *format, ...){
-        shared -> failures++; printf("case %lld, %s: ", (long long)shared->number, shared->operation); va_list arguments;
-        va_start(arguments, format); vprintf(format, arguments); va_end(arguments); printf("\n"); fflush(stdout);}
+static void fail(const char *format, ...) {
+  shared->failures++;
+  printf("case %lld, %s: ", (long long)shared->number, shared->operation);
+  va_list arguments;
+  va_start(arguments, format);
+  vprintf(format, arguments);
+  va_end(arguments);
+  printf("\n");
+  fflush(stdout);
+}
 
 /* ------------------------------------------------------------------------------------------------------ memory */
 
 /* What the library allocates, of which one in a while is refused. */
 static int watching;
-    static int64_t allocated, refused_at;
+static int64_t allocated, refused_at;
 
-    void *__real_malloc(size_t size); void *__real_calloc(size_t count, size_t size); void *__wrap_malloc(size_t size);
-    void *__wrap_calloc(size_t count, size_t size);
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
 
-    static int granted(size_t count, size_t size){
-        size_t bytes; if (!watching) return 1;
-        if (__builtin_mul_overflow(count, size, &bytes) || bytes > MEMORY_AT_ALL) bytes = MEMORY_AT_ALL;
-        allocated += (int64_t)bytes; return allocated < MEMORY_AT_ALL && --refused_at != 0;}
-
-void *__wrap_malloc(size_t size){return granted(1, size) ? __real_malloc(size):
-0;
+static int granted(size_t count, size_t size) {
+  size_t bytes;
+  if (!watching) return 1;
+  if (__builtin_mul_overflow(count, size, &bytes) || bytes > MEMORY_AT_ALL) bytes = MEMORY_AT_ALL;
+  allocated += (int64_t)bytes;
+  return allocated < MEMORY_AT_ALL && --refused_at != 0;
 }
+
+void *__wrap_malloc(size_t size) { return granted(1, size) ? __real_malloc(size) : 0; }
 void *__wrap_calloc(size_t count, size_t size) { return granted(count, size) ? __real_calloc(count, size) : 0; }
 
 static void watch(int64_t refuse) {
@@ -283,23 +296,10 @@ static int proportionate(int64_t bytes, double arrays, int nthreads, const char 
 
 /* ---------------------------------------------------------------------------------------------------- activations */
 
+/* One that results are finished by: of exp of a large sum, and of log and sqrt, too little is left to compare. */
 static fc_act activation(void) {
-  const int kind = one_in(2) ? FC_ACT_NONE : (int)between(FC_ACT_NONE, FC_ACT_GELU);
-  return (fc_act){kind, kind == FC_ACT_LEAKY_RELU ? 0.5 : kind == FC_ACT_CLIP ? -4 : 0, kind == FC_ACT_CLIP ? 9 : 0};
-}
-
-static double activate(const fc_act *act, double v) {
-  switch (act->kind) {
-  case FC_ACT_RELU: return v > 0 ? v : 0;
-  case FC_ACT_LEAKY_RELU: return v > 0 ? v : v * act->p0;
-  case FC_ACT_CLIP: return fmin(act->p1, fmax(act->p0, v));
-  case FC_ACT_SIGMOID: return 1 / (1 + exp(-v));
-  case FC_ACT_TANH: return tanh(v);
-  case FC_ACT_SILU: return v / (1 + exp(-v));
-  case FC_ACT_HARDSWISH: return v * (v < -3 ? 0 : v > 3 ? 6 : v + 3) / 6;
-  case FC_ACT_GELU: return 0.5 * v * (1 + erf(v / sqrt(2)));
-  default: return v;
-  }
+  const int kind = one_in(2) ? FC_ACT_NONE : (int)between(FC_ACT_NONE, FC_ACT_SOFTSIGN);
+  return some_act(kind == FC_ACT_EXP ? FC_ACT_TANH : kind);
 }
 
 /* Finishes sums that are expected; returns how far a result may be from them, a number of roundings of the largest: none
@@ -310,8 +310,9 @@ static double finish(const array *result, double *expected, const fc_act *act, d
   for (int64_t i = 0; i < result->extent; i++) {
     largest = fmax(largest, fabs(expected[i]));
     if (!isnan(expected[i])) expected[i] = activate(act, expected[i]);
+    largest = fmax(largest, fabs(expected[i]));
   }
-  return precision * largest * fmax(roundings, act->kind <= FC_ACT_CLIP ? 0 : 2);
+  return precision * largest * fmax(roundings, act->kind <= FC_ACT_CLIP ? 0 : 8);
 }
 
 /* ---------------------------------------------------------------------------------------------------- convolutions */
@@ -576,6 +577,74 @@ end:
   for (int i = 0; i < 5; i++) done(all[i]);
 }
 
+/* ----------------------------------------------------------------------------------------------------------- maps */
+
+enum { MAP_NUMBERS = (offsetof(fc_map_desc, act) - offsetof(fc_map_desc, size)) / sizeof(int64_t) };
+
+static void map_case(void) {
+  /* Of the smooth ones the slope can be told by the rise. */
+  static const int smooth[] = {FC_ACT_NONE,      FC_ACT_SIGMOID, FC_ACT_TANH,       FC_ACT_SILU, FC_ACT_GELU,
+                               FC_ACT_GELU_TANH, FC_ACT_MISH,    FC_ACT_LOGSIGMOID, FC_ACT_EXP,  FC_ACT_ERF};
+  fc_map_desc d = {.op = (int)between(FC_MAP_ACTIVATE, FC_MAP_MINIMUM_BACKWARD),
+                   .dtype = (int)between(FC_F32, FC_F64),
+                   .isa = usable_isa(),
+                   .rank = (int)between(0, DIMS),
+                   .act = some_act(smooth[between(0, sizeof smooth / sizeof *smooth - 1)])};
+  const int spoilt = one_in(2), nthreads = threads();
+  for (int i = 0; i < 8; i++) d.size[i] = i >= d.rank ? 1 : one_in(6) ? between(1, 1500) : between(1, d.rank < 3 ? 70 : 7);
+  lay_out(d.size, d.rank, d.out_stride, 0);
+  for (int k = 0; k < 3; k++) lay_out(d.size, d.rank, d.stride[k], 1);
+  if (spoilt) spoil(&d.op, 4, d.size, MAP_NUMBERS);
+  if (spoilt && one_in(20)) d.act.kind = border_int();
+  const int used = operands_of(d.op);
+  print("map op dtype isa rank act threads", (int64_t[]){d.op, d.dtype, d.isa, d.rank, d.act.kind, nthreads}, 6);
+  print("sizes, strides of out and operands", d.size, MAP_NUMBERS);
+  const int n = fc_map_threads(&d, nthreads);
+  if (n < 1 || n > (nthreads > 1 ? nthreads : 1)) fail("%d of %d threads", n, nthreads);
+  array out = {0}, operands[3];
+  memset(operands, 0, sizeof operands);
+  double *expected = 0;
+  const int64_t es = d.dtype == FC_F32 ? 4 : 8;
+  int64_t sizes[DIMS], strides[DIMS] = {0};
+  for (int i = 0; i < DIMS; i++) {
+    sizes[i] = i < d.rank ? d.size[i] : 1;
+    strides[i] = i < d.rank ? d.out_stride[i] : 0;
+  }
+  const int fits = d.rank >= 0 && d.rank <= DIMS && count(sizes, DIMS) <= MOST_ELEMENTS && make(&out, sizes, strides, es);
+  int made = fits;
+  for (int k = 0; k < 3 && made; k++) {
+    for (int i = 0; i < DIMS; i++) strides[i] = i < d.rank ? d.stride[k][i] : 0;
+    made = make_numbers(&operands[k], sizes, strides, es);
+    for (int64_t i = 0; made && i < operands[k].extent; i++)
+      if (get(&operands[k], i) == 0) set(&operands[k], i, 2);
+  }
+  if (made && (expected = expectation(&out))) {
+    for (int64_t i = 0; i < elements(&out); i++) {
+      double value[3];
+      for (int k = 0; k < 3; k++) value[k] = get(&operands[k], place_at(&operands[k], i));
+      expected[place_at(&out, i)] = map_of(d.op, &d.act, value[0], value[1], value[2]);
+    }
+    const int missing = one_in(8) ? (int)between(0, used) : -1;
+    void *given[] = {operands[0].first, used > 1 ? operands[1].first : 0, used > 2 ? operands[2].first : 0, out.first};
+    if (missing >= 0) given[missing == used ? 3 : missing] = 0;
+    const int status = fc_map_run(&d, given[0], given[1], given[2], given[3], nthreads);
+    if (status == FC_OK) {
+      shared->accepted++;
+      if (missing >= 0)
+        fail("runs without array %d", missing);
+      else
+        compare(&out, expected, d.dtype == FC_F32 ? 3e-5 : 1e-6, "map");
+    } else if (!spoilt && missing < 0) {
+      fail("status %d", status);
+    }
+  }
+  char nothing[64];
+  if (fc_map_run(&d, 0, nothing, nothing, nothing, nthreads) != FC_ERROR_ARGUMENT) fail("runs without an operand");
+  free(expected);
+  done(&out);
+  for (int k = 0; k < 3; k++) done(&operands[k]);
+}
+
 /* ------------------------------------------------------------------------------------------------------- poolings */
 
 enum {
@@ -791,8 +860,8 @@ static void other_case(void) {
 static const struct {
   const char *name;
   void (*run)(void);
-} operations[8] = {{"others", other_case}, {"gemm", gemm_case}, {"gemm", gemm_case}, {"pool", pool_case},
-                   {"pool", pool_case},    {"conv", conv_case}, {"conv", conv_case}, {"conv", conv_case}};
+} operations[9] = {{"others", other_case}, {"gemm", gemm_case}, {"gemm", gemm_case}, {"pool", pool_case}, {"pool", pool_case},
+                   {"conv", conv_case},    {"conv", conv_case}, {"conv", conv_case}, {"map", map_case}};
 
 static void run_case(int64_t number) {
   shared->number = number;
@@ -802,7 +871,7 @@ static void run_case(int64_t number) {
   setitimer(ITIMER_PROF, &limit, 0);
   alarm(WALL_SECONDS);
   fc_set_flush_denormals(1);
-  const int which = (int)(random64() % 8);
+  const int which = (int)(random64() % 9);
   shared->operation = operations[which].name;
   operations[which].run();
 }
