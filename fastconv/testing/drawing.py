@@ -60,7 +60,8 @@ _FUSED = tuple(name for name in ACTIVATIONS if name not in ("abs", "sqrt", "log"
 _PARAMETERS_OF: dict[str, tuple[tuple[float, ...], ...]] = {
     "leaky_relu": ((0.25,),),
     "clip": ((-2.0, 3.0), (0.0, 6.0), (1, 1)),
-    "softplus": ((2.0,), (0.5, 3.0), (-1.0, 1.0)),
+    # (No whole number is near the threshold, where the function jumps.)
+    "softplus": ((2.0,), (0.5, 3.3), (-1.0, 1.7)),
     "elu": ((0.5,), (-1,)),
     "celu": ((2.0,), (0.25,)),
 }
