@@ -26,6 +26,26 @@ EXTRA = shlex.split(os.environ.get("FASTCONV_CFLAGS", ""))
 SHIPPED = ("csrc", "tests", "benchmarks", ".ci", "*.md")
 
 
+#: A run for Python, to whom an array of pointers is a small layer's work: arrays one by one, with their slots.
+CALL = """
+static int fc_call(const fc_plan *plan, const unsigned char *slots, void *a, void *b, void *c, void *d, void *e,
+                   void *workspace, int nthreads)"""
+BODY = """ {
+  void *const given[] = {a, b, c, d, e};
+  void *arrays[FC_SLOTS] = {0};
+  for (int i = 0; i < 5; i++)
+    if (given[i]) arrays[slots[i]] = given[i];
+  return fc_run(plan, arrays, workspace, nthreads);
+}
+"""
+
+
+def _declarations(header: str) -> str:
+    """What cffi understands of a header: no preprocessor, and nothing that only it can decide."""
+    header = re.sub(r"^#ifdef __cplusplus$.*?^#endif$", "", header, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^#.*$|\bFC_API\b", "", header, flags=re.MULTILINE)
+
+
 def _files(*patterns: str) -> list[str]:
     """Those of the patterns' files that are sources, relative to the project's root."""
     found = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
@@ -37,10 +57,10 @@ def extension(directory: str) -> Extension:
     """The extension, with cffi's generated wrapper in ``directory``."""
     header = (ROOT / "csrc" / "fastconv.h").read_text()
     ffi = FFI()
-    ffi.cdef(re.sub(r"^#.*$", "", header, flags=re.MULTILINE))
+    ffi.cdef(f"{_declarations(header)}{CALL};")
     ffi.set_source(
         "fastconv._c",
-        '#include "fastconv.h"',
+        f'#include "fastconv.h"\n{CALL}{BODY}',
         sources=_files("csrc/*/*.c"),
         depends=_files("csrc/**/*"),
         include_dirs=["csrc"],

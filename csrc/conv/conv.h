@@ -2,8 +2,11 @@
 #ifndef FC_CONV_H
 #define FC_CONV_H
 
-#include "gemm/product.h"
+#include "core/plan.h"
 #include "core/threads.h"
+#include "gemm/product.h"
+
+typedef struct fc_conv_plan fc_conv_plan;
 
 /* A dimension of a phase: count outputs, at dst_base + j dst_step; each tap reads src at j src_step + off. */
 typedef struct fc_axis {
@@ -79,13 +82,13 @@ typedef struct fc_range {
 } fc_range;
 
 struct fc_conv_plan {
+  fc_plan head;
   fc_conv_desc d;
   const fc_kernels *kn;
   int64_t es;
   const fc_algorithm *algorithm;
   fc_range range;
   fc_conv_plan *direct;       /* computes what the algorithm cannot be trusted with; NULL where it always can */
-  char reason[2048];
   /* What the direction reads and writes: channels a group, sizes, strides; strides of w along them. */
   int64_t sc, dc, src[3], dst[3], ss[5], ds[5], wk, wm;
   int nphase;
@@ -134,6 +137,9 @@ void fc_range_close(const fc_conv_plan *p, void *part);
 int64_t fc_conv_own_packed_bytes(const fc_conv_plan *p);
 int64_t fc_conv_own_workspace(const fc_conv_plan *p, int nthreads, int packed);
 int fc_conv_own_run(fc_conv_call *call, const void *packed, int nthreads);
+
+/* The threads of a plan that packs weights. */
+static inline int fc_conv_packers(const fc_conv_plan *p, int nthreads) { return p->head.serial ? 1 : nthreads; }
 
 /* How far the taps of all phases reach in the source (the plan's low and span), and the largest phase's outputs. */
 void fc_reach(fc_conv_plan *p, int64_t most[3]);

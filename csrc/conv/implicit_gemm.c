@@ -114,7 +114,7 @@ static void pack_part(void *ctx, int64_t index, int worker) {
 
 static int pack_weights(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   weight_job j = {p, w, packed};
-  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->d.groups * weight_parts(p), pack_part, &j);
+  return fc_parallel_for(fc_conv_packers(p, nthreads), p->d.groups * weight_parts(p), pack_part, &j);
 }
 
 static int64_t packed_elements(const fc_conv_plan *p) {

@@ -137,7 +137,7 @@ static void pack_group(void *ctx, int64_t index, int worker) {
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   filters j = {p, w, packed};
-  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->nphase * p->d.groups, pack_group, &j);
+  return fc_parallel_for(fc_conv_packers(p, nthreads), p->nphase * p->d.groups, pack_group, &j);
 }
 
 /* ---- forward, backward-input ---- */

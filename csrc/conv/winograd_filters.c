@@ -84,7 +84,7 @@ static void pack_piece(void *ctx, int64_t index, int worker) {
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   pack_call j = {p, w, packed};
-  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->d.groups * fc_div_up(p->dc, p->kn->nr), pack_piece, &j);
+  return fc_parallel_for(fc_conv_packers(p, nthreads), p->d.groups * fc_div_up(p->dc, p->kn->nr), pack_piece, &j);
 }
 
 /* Tiles t0..t1 of a group. */

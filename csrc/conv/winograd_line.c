@@ -221,7 +221,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   filter_call j = {p, w, packed};
-  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->d.groups * fc_div_up(p->sc, fc_filter_step(p)), filter_piece, &j);
+  return fc_parallel_for(fc_conv_packers(p, nthreads), p->d.groups * fc_div_up(p->sc, fc_filter_step(p)), filter_piece, &j);
 }
 
 /* A run's patches, VL channels from one of a group's on, to v: zeros if its line is none of the image's. */
