@@ -9,9 +9,10 @@ import pytest
 
 import fastconv as fc
 from fastconv import dispatch
+from fastconv.backends import backends
 from fastconv.spec import GemmSpec, conv_spec, pool_spec
 
-if reason := dispatch.backends()["c"]:
+if reason := backends()["c"]:
     pytest.skip(f"the c backend cannot run here: {reason}", allow_module_level=True)
 
 from fastconv.backends.c.program import Place, Program

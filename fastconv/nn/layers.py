@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import as_array
 from ..ops import conv as _conv
 from ..ops import gemm as _gemm
 from ..ops import pool as _pool
-from ..ops._arrays import as_array
 from ..ops.activation import activate, activate_backward
 from ..spec import channels_last, int_tuple
 from ..spec.conv import conv_pads

@@ -18,7 +18,7 @@ from weakref import ref
 
 import numpy as np
 
-from ..ops._arrays import as_array
+from ..arrays import as_array
 from .parameter import Parameter
 
 __all__ = ["Tape", "constant", "current_tape", "evaluating", "is_evaluating", "record"]

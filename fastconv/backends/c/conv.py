@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._c import ffi, lib
-from ...dispatch import settings
+from ...settings import Settings
 from ...spec import ConvSpec
 from .kernel import CKernel, Plan, made
 from .library import DTYPES, check, five, isa_number, set_activation, spatial, steps
@@ -27,9 +27,7 @@ _SLOTS = {
 _MANY_TAPS = 1024
 
 
-def _descriptor(
-    spec: ConvSpec, isa: str, strides: dict[int, Any] | None = None, algorithm: int = 0, limit: int | None = None
-) -> Any:
+def _descriptor(spec: ConvSpec, settings: Settings, strides: dict[int, Any] | None = None, algorithm: int = 0) -> Any:
     """``strides``: of the arrays in these slots, in bytes; others contiguous. ``algorithm``: 1 + its number, or 0."""
     given, size = strides or {}, np.dtype(spec.dtype).itemsize
 
@@ -37,9 +35,9 @@ def _descriptor(
         return steps(given.get(slot), shape, size)
 
     d = ffi.new("fc_conv_desc *")
-    d.dtype, d.direction, d.isa = DTYPES[spec.dtype], _DIRECTIONS[spec.direction], isa_number(isa)
+    d.dtype, d.direction, d.isa = DTYPES[spec.dtype], _DIRECTIONS[spec.direction], isa_number(settings.isa)
     d.has_bias, d.has_add, d.packed = spec.bias, spec.residual, spec.packed
-    d.strict, d.algorithm, d.limit = spec.precision == "strict", algorithm, min(limit or 0, 2**63 - 1)
+    d.strict, d.algorithm, d.limit = settings.precision == "strict", algorithm, settings.limit or 0
     d.n, d.groups = spec.n, spec.groups
     d.icg, d.ocg = spec.ic // spec.groups, spec.oc // spec.groups
     d.y_size, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
@@ -55,9 +53,9 @@ def _descriptor(
     return d
 
 
-def _numbered(spec: ConvSpec, isa: str) -> dict[str, tuple[int, str | None]]:
+def _numbered(spec: ConvSpec, settings: Settings) -> dict[str, tuple[int, str | None]]:
     """The algorithms of this direction: 1 + their numbers in the library, and why they refuse."""
-    descriptor, table = _descriptor(spec, isa), {}
+    descriptor, table = _descriptor(spec, settings), {}
     for number in range(lib.fc_conv_algorithm_count()):
         reason = lib.fc_conv_algorithm_refusal(descriptor, number)
         text = ffi.string(reason).decode() if reason else None
@@ -66,30 +64,29 @@ def _numbered(spec: ConvSpec, isa: str) -> dict[str, tuple[int, str | None]]:
     return table
 
 
-def algorithms(spec: ConvSpec, isa: str) -> dict[str, str | None]:
+def algorithms(spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
     """The algorithms of this direction, with None for one that can run here and the reason if not."""
-    limit, table = settings().limit, {}
-    for name, (number, reason) in _numbered(spec, isa).items():
+    limit, table = settings.limit, {}
+    for name, (number, reason) in _numbered(spec, settings).items():
         table[name] = reason
         if reason is None and limit is not None:
-            nbytes = made(lib.fc_plan_conv, _descriptor(spec, isa, algorithm=number)).workspace(1, spec.packed)
+            nbytes = made(lib.fc_plan_conv, _descriptor(spec, settings, algorithm=number)).workspace(1, spec.packed)
             if nbytes > limit:
                 table[name] = f"it takes {nbytes} bytes of scratch and the limit is {limit}"
     return table
 
 
 class ConvKernel(CKernel):
-    """``settings().algorithm`` and ``.limit`` hold for all of its calls."""
+    """The algorithm, the limit and the precision of ``settings`` hold for all of its calls; its ``isa`` is a name."""
 
-    def __init__(self, spec: ConvSpec, isa: str) -> None:
-        given = settings()
-        self._limit = given.limit
-        self._forced = 0 if given.algorithm is None else _numbered(spec, isa)[given.algorithm][0]
+    def __init__(self, spec: ConvSpec, settings: Settings) -> None:
+        self._settings = settings
+        self._forced = 0 if settings.algorithm is None else _numbered(spec, settings)[settings.algorithm][0]
         self._packed = spec.packed
-        super().__init__(spec, isa, *_SLOTS[spec.direction])
+        super().__init__(spec, settings.isa, *_SLOTS[spec.direction])
 
     def _describe(self, strides: dict[int, Any], algorithm: int) -> Any:
-        return _descriptor(self.spec, self.isa, strides, algorithm, self._limit)
+        return _descriptor(self.spec, self._settings, strides, algorithm)
 
     def _make_plan(self, strides: dict[int, Any]) -> Plan | None:
         plan = made(lib.fc_plan_conv, self._describe(strides, self._forced))
