@@ -40,6 +40,11 @@ BODY = """ {
 """
 
 
+#: So that programs without Python can load the library: its data may be missing, its functions until they are called.
+WEAK = "#pragma weak _Py_NoneStruct\n"
+LAZY = ["-Wl,-z,lazy"] if sys.platform == "linux" else []
+
+
 def _declarations(header: str) -> str:
     """What cffi understands of a header: no preprocessor, and nothing that only it can decide."""
     header = re.sub(r"^#ifdef __cplusplus$.*?^#endif$", "", header, flags=re.MULTILINE | re.DOTALL)
@@ -60,7 +65,7 @@ def extension(directory: str) -> Extension:
     ffi.cdef(f"{_declarations(header)}{CALL};")
     ffi.set_source(
         "fastconv._c",
-        f'#include "fastconv.h"\n{CALL}{BODY}',
+        f'#include "fastconv.h"\n{WEAK}{CALL}{BODY}',
         sources=_files("csrc/*/*.c"),
         depends=_files("csrc/**/*"),
         include_dirs=["csrc"],
@@ -69,7 +74,7 @@ def extension(directory: str) -> Extension:
             *("-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"),
             *(EXTRA or ["-g0"]),
         ],
-        extra_link_args=["-pthread", *EXTRA],
+        extra_link_args=["-pthread", *LAZY, *EXTRA],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
         py_limited_api=True,
     )
@@ -88,6 +93,12 @@ class build_ext(_build_ext):
 
     def get_source_files(self) -> list[str]:
         return _files(*(f"{name}/**/*" if (ROOT / name).is_dir() else name for name in SHIPPED))
+
+    def run(self) -> None:
+        super().run()
+        # Other programs find the header beside the library.
+        for built in self.extensions:
+            self.copy_file("csrc/fastconv.h", os.path.dirname(self.get_ext_fullpath(built.name)))
 
     def build_extensions(self) -> None:
         compile_files = self.compiler.compile
