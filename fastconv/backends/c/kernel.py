@@ -62,13 +62,12 @@ class Plan:
     def workspace(self, nthreads: int, packed: bool) -> int:
         return lib.fc_plan_workspace(self.pointer, nthreads, packed)
 
-    def size(self, packed: bool) -> tuple[int, int]:
-        """The threads that a call made here and now has, and the bytes of scratch that they need."""
-        key = get_num_threads(), packed
-        size = self._sizes.get(key)
+    def size(self, nthreads: int, packed: bool) -> tuple[int, int]:
+        """The threads that a call has of so many, and the bytes of scratch that they need."""
+        size = self._sizes.get((nthreads, packed))
         if size is None:
-            n = lib.fc_plan_threads(self.pointer, *key)
-            size = self._sizes[key] = n, self.workspace(n, packed)
+            n = lib.fc_plan_threads(self.pointer, nthreads, packed)
+            size = self._sizes[nthreads, packed] = n, self.workspace(n, packed)
         return size
 
 
@@ -131,7 +130,7 @@ class CKernel:
 
     @property
     def workspace_bytes(self) -> int:
-        return self._contiguous.size(self._packed)[1]
+        return self._contiguous.size(get_num_threads(), self._packed)[1]
 
     def pack(self, w: np.ndarray) -> Packed:
         plan = self._contiguous
@@ -144,7 +143,7 @@ class CKernel:
                 plan = strided
             else:
                 w = np.ascontiguousarray(w)
-        threads, _ = plan.size(True)
+        threads, _ = plan.size(get_num_threads(), True)
         check(lib.fc_plan_pack(plan.pointer, address_like(w)(w), packed.pointer, threads))
         return packed
 
@@ -162,7 +161,8 @@ class CKernel:
             self._call_strided(first, second, third, fourth, fifth)
             return
         plan = self._contiguous
-        n, nbytes = plan.alone[packed] or plan.size(packed)
+        nthreads = get_num_threads()
+        n, nbytes = plan.alone[packed] or plan.size(nthreads, packed)
         try:
             status = _call(
                 plan.pointer,
@@ -201,7 +201,8 @@ class CKernel:
             fifth[...] = copies[-1]
             return
         self._regular = plan is self._contiguous
-        n, nbytes = plan.alone[packed] or plan.size(packed)
+        nthreads = get_num_threads()
+        n, nbytes = plan.alone[packed] or plan.size(nthreads, packed)
         status = _call(
             plan.pointer,
             self._slots[packed],
