@@ -55,7 +55,7 @@ def train(split: Split, seed: int, epochs: int) -> tuple[nn.Sequential, nn.Histo
     history = nn.fit(
         net,
         *split.train,
-        optimizer=nn.Adam(2e-3),
+        optimizer=nn.Adam(lr=2e-3),
         epochs=epochs,
         batch_size=32,
         validation_data=split.validation,
