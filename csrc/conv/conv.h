@@ -43,10 +43,16 @@ typedef struct fc_tile_side {
   int64_t step, side;
 } fc_tile_side;
 
-/* An algorithm: conv/plan.c lists them in the order in which they are asked. */
+/* The directions that an algorithm may be of. */
+enum { FC_OF_IMAGES = FC_BIT(FC_FWD) | FC_BIT(FC_BWD_INPUT), FC_OF_WEIGHTS = FC_BIT(FC_BWD_WEIGHT) };
+
+/* An algorithm: conv/plan.c lists them in the order in which they are asked. Whatever is asked of it finds it in the plan. */
 typedef struct fc_algorithm {
   const char *name;
-  /* NULL if it can compute this plan, else why not: empty if its direction is another. No phases are there yet. */
+  int directions;
+  int parameter;              /* in which it differs from others that share its functions */
+  /* NULL if it can compute this plan, else why not; empty if that goes without saying. No phases are there yet. NULL: it can
+   * compute all of its directions. */
   const char *(*refuse)(const fc_conv_plan *p);
   int strides;                /* what it asks of them */
   /* Once, after the phases are made. May be NULL. */

@@ -553,16 +553,13 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
 
 /* ---- */
 
-static const char *shape(const fc_conv_plan *p) {
+static const char *refuse(const fc_conv_plan *p) {
   return p->d.icg != 1 || p->d.ocg != 1 || p->d.groups == 1 ? "the layer is not depthwise" : 0;
 }
 
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : shape(p); }
-
-static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? shape(p) : ""; }
-
 const fc_algorithm fc_conv_depthwise = {
     .name = "depthwise_channels",
+    .directions = FC_OF_IMAGES,
     .refuse = refuse,
     .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_ADD_CHANNELS | FC_SOURCE_AHEAD,
     .prepare = prepare,
@@ -573,7 +570,8 @@ const fc_algorithm fc_conv_depthwise = {
 };
 const fc_algorithm fc_conv_weight_depthwise = {
     .name = "depthwise_channels",
-    .refuse = refuse_weight,
+    .directions = FC_OF_WEIGHTS,
+    .refuse = refuse,
     .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_SOURCE_AHEAD,
     .prepare = prepare,
     .pieces = weight_pieces,
@@ -588,15 +586,11 @@ static void prepare_strips(fc_conv_plan *p) {
   fc_reach(p, most);
 }
 
-static const char *strip_shape(const fc_conv_plan *p) {
+static const char *refuse_strips(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
   if (d->x_size[0] != 1 || d->y_size[0] != 1 || d->ker[0] != 1) return "there are slices";
-  return shape(p);
+  return refuse(p);
 }
-
-static const char *refuse_strips(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : strip_shape(p); }
-
-static const char *refuse_weight_strips(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? strip_shape(p) : ""; }
 
 static const char *slow_strips(const fc_conv_plan *p) {
   return 4 * p->d.groups < FC_CHOOSE_STRIPS_QUARTERS * p->kn->vl ? "the channels do not fill three quarters of a vector" : 0;
@@ -604,6 +598,7 @@ static const char *slow_strips(const fc_conv_plan *p) {
 
 const fc_algorithm fc_conv_depthwise_strips = {
     .name = "depthwise_strips",
+    .directions = FC_OF_IMAGES,
     .refuse = refuse_strips,
     .strides = FC_RESULT_PIXELS,
     .prepare = prepare_strips,
@@ -615,7 +610,8 @@ const fc_algorithm fc_conv_depthwise_strips = {
 };
 const fc_algorithm fc_conv_weight_depthwise_strips = {
     .name = "depthwise_strips",
-    .refuse = refuse_weight_strips,
+    .directions = FC_OF_WEIGHTS,
+    .refuse = refuse_strips,
     .strides = FC_RESULT_PIXELS,
     .prepare = prepare_strips,
     .pieces = strip_weight_pieces,

@@ -266,8 +266,6 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
 
 static void prepare(fc_conv_plan *p) { size_planes(p, p->sc); }
 
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
-
 static const char *slow(const fc_conv_plan *p) {
   if (p->d.groups == 1 && fc_product3(p->dst) < p->kn->vl) return "a plane of the result does not fill a vector";
   if (p->dc <= FC_CHOOSE_DIRECT_RESULTS && (p->d.groups > 1 || p->dc < p->kn->mr)) return 0;
@@ -278,8 +276,6 @@ static const char *slow(const fc_conv_plan *p) {
   return p->ds[4] == 1 ? 0 : "the channels of the result are contiguous";
 }
 
-static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
-
 static const char *slow_weight(const fc_conv_plan *p) {
   const int few = fc_max(p->d.icg, p->d.ocg) <= FC_CHOOSE_DIRECT_CHANNELS;
   return p->d.groups > 1 && few ? 0 : "the channels of a group fill register tiles";
@@ -287,7 +283,7 @@ static const char *slow_weight(const fc_conv_plan *p) {
 
 const fc_algorithm fc_conv_direct = {
     .name = "direct",
-    .refuse = refuse,
+    .directions = FC_OF_IMAGES,
     .prepare = prepare,
     .pieces = pieces,
     .run = piece,
@@ -295,7 +291,7 @@ const fc_algorithm fc_conv_direct = {
 };
 const fc_algorithm fc_conv_weight_direct = {
     .name = "direct",
-    .refuse = refuse_weight,
+    .directions = FC_OF_WEIGHTS,
     .prepare = prepare,
     .pieces = weight_pieces,
     .run = weight_piece,

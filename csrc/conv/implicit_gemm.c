@@ -307,15 +307,13 @@ static void piece(void *ctx, int64_t index, int worker) {
   fc_product_piece(&prod, channels ? patches : weights, channels ? weights : patches, m0, m1, n0, n1, &out, &add, &ep, scratch);
 }
 
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
-
 static const char *slow_rows(const fc_conv_plan *p) {
   return p->ds[1] == 1 && p->ds[4] != 1 ? 0 : "the channels of the result are not contiguous";
 }
 
 const fc_algorithm fc_conv_rows = {
     .name = "implicit_gemm_rows",
-    .refuse = refuse,
+    .directions = FC_OF_IMAGES,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack_weights,
@@ -325,7 +323,7 @@ const fc_algorithm fc_conv_rows = {
 };
 const fc_algorithm fc_conv_pixels = {
     .name = "implicit_gemm_pixels",
-    .refuse = refuse,
+    .directions = FC_OF_IMAGES,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack_weights,

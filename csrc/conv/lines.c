@@ -374,10 +374,6 @@ static int weight_execute(fc_conv_call *j, int nthreads) {
 
 /* ---- which layers ---- */
 
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
-
-static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
-
 static const char *slow(const fc_conv_plan *p) {
   if (p->dc < FC_LINES_RESULTS) return "a group's channels of the result do not fill vectors";
   if (p->d.groups > 1 ? p->sc > FC_LINES_CHANNELS : p->sc > FC_CHOOSE_DIRECT_CHANNELS)
@@ -387,7 +383,7 @@ static const char *slow(const fc_conv_plan *p) {
 
 const fc_algorithm fc_conv_lines = {
     .name = "direct_lines",
-    .refuse = refuse,
+    .directions = FC_OF_IMAGES,
     .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS,
     .prepare = prepare,
     .packed = packed_elements,
@@ -398,7 +394,7 @@ const fc_algorithm fc_conv_lines = {
 };
 const fc_algorithm fc_conv_weight_lines = {
     .name = "direct_lines",
-    .refuse = refuse_weight,
+    .directions = FC_OF_WEIGHTS,
     .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS,
     .prepare = prepare,
     .pieces = weight_pieces,

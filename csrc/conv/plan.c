@@ -155,9 +155,11 @@ static const char *refuse_strides(const fc_conv_plan *p, int asked) {
   return 0;
 }
 
-/* Why an algorithm cannot compute this plan, or NULL. */
-static const char *refusal(const fc_algorithm *a, const fc_conv_plan *p) {
-  const char *reason = a->refuse(p);
+/* Why an algorithm, which the plan has from here on, cannot compute it, or NULL. */
+static const char *refusal(fc_conv_plan *p, const fc_algorithm *a) {
+  p->algorithm = a;
+  if (!(a->directions & FC_BIT(p->d.direction))) return "";
+  const char *reason = a->refuse ? a->refuse(p) : 0;
   return reason ? reason : refuse_strides(p, a->strides);
 }
 
@@ -182,17 +184,18 @@ static int64_t workspace(const fc_plan *plan, int nthreads, int packed) {
  * none does, the last that can and should. */
 static int choose(fc_conv_plan *p, sentences *why) {
   const fc_conv_desc *d = &p->d;
+  const fc_algorithm *last = 0;
   fc_conv_plan *direct = 0;
   for (int i = 0; i < ALGORITHMS; i++) {
     const fc_algorithm *a = candidates[i];
     if (d->algorithm && d->algorithm != i + 1) continue;
-    const char *reason = refusal(a, p);
+    const char *reason = refusal(p, a);
     if (!reason && a->slow && !d->algorithm) reason = a->slow(p);
     if (reason) {
       if (*reason) say(why, "%s: refused, %s\n", a->name, reason);
       continue;
     }
-    p->algorithm = a;
+    last = a;
     p->direct = 0;
     if (a->prepare) a->prepare(p);
     if (a->tile) {
@@ -207,7 +210,8 @@ static int choose(fc_conv_plan *p, sentences *why) {
         (long long)d->limit);
   }
   if (p->direct != direct) free_plan(direct);
-  if (!p->algorithm) return FC_ERROR_REFUSED;
+  p->algorithm = last;
+  if (!last) return FC_ERROR_REFUSED;
   say(why, "%s%s", p->algorithm->name, d->algorithm ? ": asked for by name" : "");
   return FC_OK;
 }
@@ -292,7 +296,7 @@ const char *fc_conv_algorithm_name(int algorithm) {
 const char *fc_conv_algorithm_refusal(const fc_conv_desc *d, int algorithm) {
   fc_conv_plan p;
   if (!fc_between(algorithm, 0, ALGORITHMS - 1)) return "there is no such algorithm";
-  return describe(&p, d) ? "the description is not one" : refusal(candidates[algorithm], &p);
+  return describe(&p, d) ? "the description is not one" : refusal(&p, candidates[algorithm]);
 }
 
 int64_t fc_conv_own_packed_bytes(const fc_conv_plan *p) {

@@ -261,11 +261,9 @@ static void prepare(fc_conv_plan *p) {
   p->turned = p->pointwise && planes(p->x_rows, d->x_stride) && d->icg > d->ocg;
 }
 
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
-
 const fc_algorithm fc_conv_weight_pixels = {
     .name = "implicit_gemm_pixels",
-    .refuse = refuse,
+    .directions = FC_OF_WEIGHTS,
     .prepare = prepare,
     .pieces = pieces,
     .run = piece,

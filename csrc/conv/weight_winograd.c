@@ -275,17 +275,11 @@ static int execute(fc_conv_call *j, int nthreads) {
   return fc_parallel_for(nthreads, j->pieces_m * j->pieces_n * fc_div_up(j->piece_m, FC_WINO_ROWS), rows, j);
 }
 
-static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }
-
-static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5, 1); }
-
-static const char *refuse_strided(const fc_conv_plan *p) {
-  return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 2);
-}
-
 const fc_algorithm fc_conv_weight_winograd_3x3 = {
     .name = "winograd_4x4_3x3",
-    .refuse = refuse_3x3,
+    .directions = FC_OF_WEIGHTS,
+    .parameter = 3,
+    .refuse = fc_wino_refuse,
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino_slow,
@@ -293,7 +287,9 @@ const fc_algorithm fc_conv_weight_winograd_3x3 = {
 };
 const fc_algorithm fc_conv_weight_winograd_5x5 = {
     .name = "winograd_2x2_5x5",
-    .refuse = refuse_5x5,
+    .directions = FC_OF_WEIGHTS,
+    .parameter = 5,
+    .refuse = fc_wino_refuse,
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino_slow,
@@ -301,7 +297,8 @@ const fc_algorithm fc_conv_weight_winograd_5x5 = {
 };
 const fc_algorithm fc_conv_weight_winograd_strided = {
     .name = "winograd_4x4_3x3_stride2",
-    .refuse = refuse_strided,
+    .directions = FC_OF_WEIGHTS,
+    .refuse = fc_wino2_refuse,
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino2_slow,

@@ -301,13 +301,11 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   return j->p->d.groups * s.cut.count;
 }
 
-static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }
-
-static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5, 1); }
-
 const fc_algorithm fc_conv_winograd_3x3 = {
     .name = "winograd_4x4_3x3",
-    .refuse = refuse_3x3,
+    .directions = FC_OF_IMAGES,
+    .parameter = 3,
+    .refuse = fc_wino_refuse,
     .packed = fc_wino_packed,
     .pack = fc_wino_pack,
     .pieces = pieces,
@@ -317,7 +315,9 @@ const fc_algorithm fc_conv_winograd_3x3 = {
 };
 const fc_algorithm fc_conv_winograd_5x5 = {
     .name = "winograd_2x2_5x5",
-    .refuse = refuse_5x5,
+    .directions = FC_OF_IMAGES,
+    .parameter = 5,
+    .refuse = fc_wino_refuse,
     .packed = fc_wino_packed,
     .pack = fc_wino_pack,
     .pieces = pieces,

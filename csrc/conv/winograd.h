@@ -122,7 +122,7 @@ static inline fc_wino_run fc_wino_run_at(const fc_wino_grid *g, int64_t tile, in
 }
 
 /* Why taps x taps filters are not applied so, by steps of stride; 0 where they can be. */
-static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps, int64_t stride) {
+static inline const char *fc_wino_refuse_filters(const fc_conv_plan *p, int64_t taps, int64_t stride) {
   const fc_conv_desc *d = &p->d;
   const int slice = d->ker[0] == 1 && d->x_size[0] == 1 && d->y_size[0] == 1 && d->pad[0] == 0;
   if (d->ker[0] > FC_WINO_DEPTH || d->ker[1] != taps || d->ker[2] != taps || (stride == 2 && !slice))
@@ -133,6 +133,10 @@ static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps, in
   if (d->strict) return "strict precision takes direct algorithms only";
   return 0;
 }
+
+/* The parameter of an algorithm of stride 1 is its taps. */
+static inline const char *fc_wino_refuse(const fc_conv_plan *p) { return fc_wino_refuse_filters(p, p->algorithm->parameter, 1); }
+static inline const char *fc_wino2_refuse(const fc_conv_plan *p) { return fc_wino_refuse_filters(p, 3, 2); }
 
 /* With fewer channels on either side, or tiles, the transforms cost more than they save; so do tiles that are mostly empty,
  * for which the direct algorithms would make fewer than twice as many products. */

@@ -184,10 +184,6 @@ static int execute(fc_conv_call *j, int nthreads) {
   return status;
 }
 
-static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }
-
-static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5, 1); }
-
 static const char *slow(const fc_conv_plan *p) {
   const char *why = fc_wino_slow(p);
   if (why) return why;
@@ -200,7 +196,9 @@ static const char *slow(const fc_conv_plan *p) {
 
 const fc_algorithm fc_conv_winograd_filters_3x3 = {
     .name = "winograd_4x4_3x3_filters",
-    .refuse = refuse_3x3,
+    .directions = FC_OF_IMAGES,
+    .parameter = 3,
+    .refuse = fc_wino_refuse,
     .packed = packed_elements,
     .pack = pack,
     .pieces = pieces,
@@ -210,7 +208,9 @@ const fc_algorithm fc_conv_winograd_filters_3x3 = {
 };
 const fc_algorithm fc_conv_winograd_filters_5x5 = {
     .name = "winograd_2x2_5x5_filters",
-    .refuse = refuse_5x5,
+    .directions = FC_OF_IMAGES,
+    .parameter = 5,
+    .refuse = fc_wino_refuse,
     .packed = packed_elements,
     .pack = pack,
     .pieces = pieces,

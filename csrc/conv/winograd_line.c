@@ -12,9 +12,9 @@
 
 /* ---- what all directions share ---- */
 
-const char *fc_line_refuse(const fc_conv_plan *p, int points) {
+const char *fc_line_refuse(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  const int axis = fc_line_axis(d);
+  const int axis = fc_line_axis(d), points = fc_line_points(p);
   if (axis < 0 || d->ker[axis] > points - 1) return "";
   if (fc_product3(d->ker) > FC_FILTER_ROWS) return "its transform takes kernels of at most 128 taps"; /* see fc_filter_memory */
   for (int i = 0; i < 3; i++) {
@@ -36,9 +36,9 @@ static double cost(const fc_conv_plan *p, int points) {
          (points == FC_LINE_POINTS ? FC_CHOOSE_LINE_POINTS_COST / 100.0 : 1);
 }
 
-const char *fc_line_slow(const fc_conv_plan *p, int points) {
+const char *fc_line_slow(const fc_conv_plan *p) {
   /* Direct ones that read channels where they are have no patches to make. */
-  const int weight = p->d.direction == FC_BWD_WEIGHT, axis = fc_line_axis(&p->d);
+  const int weight = p->d.direction == FC_BWD_WEIGHT, axis = fc_line_axis(&p->d), points = fc_line_points(p);
   const int64_t taps = fc_product3(p->d.ker), along = axis < 0 ? 1 : p->d.ker[axis];
   const int64_t last = (weight ? FC_CHOOSE_LINE_CHANNELS_TAPS_WEIGHT : FC_CHOOSE_LINE_CHANNELS_TAPS) / taps;
   const int64_t channels = p->ds[1] == 1 ? fc_max(FC_CHOOSE_LINE_CHANNELS, last) : FC_CHOOSE_LINE_CHANNELS;
@@ -73,7 +73,8 @@ static void polynomial(const double *pair, int n, int but, double coefficient[FC
 /* Patches: the polynomials that have all points but one as roots. Results and filters: powers of the points, those for
  * filters divided by the values of the polynomials there. Pairs and their reciprocals keep the error small: relative to the
  * result, 0.5, 0.7 and 1.6 millionths in float32 at 64 channels. */
-void fc_line_prepare(fc_conv_plan *p, int points) {
+void fc_line_prepare(fc_conv_plan *p) {
+  const int points = fc_line_points(p);
   static const double pairs[3][4] = {{0.70710678118654752440, 1.41421356237309504880}, {0.5, 1, 2}, {0.4, 0.8, 1.25, 2.5}};
   const int n = points / 2 - 1, last = points - 1, taps = (int)p->d.ker[fc_line_axis(&p->d)], step = points + 1 - taps;
   const double *pair = pairs[n - 2];
@@ -139,8 +140,6 @@ typedef struct sizes {
   int64_t v, m, strip, tables, total;
 } sizes;
 
-static int points_of(const fc_conv_plan *p);
-
 /* The rows of the kernel: those along h if the axis is w, else one, as along w. */
 static const fc_axis *rows_of(const fc_conv_plan *p) { return &p->phases[0].ax[fc_line_axis(&p->d) == 2 ? 1 : 2]; }
 
@@ -148,7 +147,7 @@ static int64_t least(const fc_axis *a) { return fc_min(a->off[0], a->off[a->ntap
 
 static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_kernels *kn = p->kn;
-  const int points = points_of(p);
+  const int points = fc_line_points(p);
   const fc_axis *rows = rows_of(p);
   sizes s = {.sc = fc_round_up(p->sc, kn->vl), .dc = fc_round_up(p->dc, kn->nr), .grid = fc_line_tiles(p, points, p->dst)};
   int64_t most = FC_LINE_BYTES / (points * (s.sc + s.dc) * p->es) / kn->mr * kn->mr;
@@ -182,7 +181,7 @@ static int64_t point_elements(const fc_conv_plan *p) {
   return fc_wino_stride(fc_packed_elements(p->dc, p->kn->nr, p->phases[0].k / p->d.ker[fc_line_axis(&p->d)]), p->es);
 }
 
-static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * points_of(p) * point_elements(p); }
+static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * fc_line_points(p) * point_elements(p); }
 
 /* Some source channels' filters, for all lanes. The reduction goes over the rows of the kernel, then channels. */
 static void filter_piece(void *ctx, int64_t index, int worker) {
@@ -190,7 +189,7 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   const filter_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
-  const int nr = kn->nr, points = points_of(p), axis = fc_line_axis(&p->d), taps = (int)p->d.ker[axis];
+  const int nr = kn->nr, points = fc_line_points(p), axis = fc_line_axis(&p->d), taps = (int)p->d.ker[axis];
   const int64_t es = p->es, step = fc_filter_step(p), parts = fc_div_up(p->sc, step), whole = fc_product3(p->d.ker);
   const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step);
   const int64_t all = p->phases[0].k / taps, kstep = fc_product_kstep(kn, all);
@@ -366,26 +365,18 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
 }
 
 /* The same for each number of points. */
-#define FC_LINE_ALGORITHM(number)                                                                        \
-  static const char *refuse_##number(const fc_conv_plan *p) {                                            \
-    return p->d.direction == FC_BWD_WEIGHT ? "" : fc_line_refuse(p, number);                             \
-  }                                                                                                      \
-  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }            \
-  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                          \
-  static fc_tile_side tile_##number(const fc_conv_plan *p, int i) { return fc_line_tile(p, i, number); } \
-  const fc_algorithm fc_conv_winograd_line_##number = {.name = "winograd_line_" #number,                 \
-                                                       .refuse = refuse_##number,                        \
-                                                       .prepare = prepare_##number,                      \
-                                                       .packed = packed_elements,                        \
-                                                       .pack = pack,                                     \
-                                                       .pieces = pieces,                                 \
-                                                       .run = piece,                                     \
-                                                       .slow = slow_##number,                            \
-                                                       .tile = tile_##number};
+#define FC_LINE_ALGORITHM(points)                                                        \
+  const fc_algorithm fc_conv_winograd_line_##points = {.name = "winograd_line_" #points, \
+                                                       .directions = FC_OF_IMAGES,       \
+                                                       .parameter = points,              \
+                                                       .refuse = fc_line_refuse,         \
+                                                       .prepare = fc_line_prepare,       \
+                                                       .packed = packed_elements,        \
+                                                       .pack = pack,                     \
+                                                       .pieces = pieces,                 \
+                                                       .run = piece,                     \
+                                                       .slow = fc_line_slow,             \
+                                                       .tile = fc_line_tile};
 FC_LINE_ALGORITHM(6)
 FC_LINE_ALGORITHM(8)
 FC_LINE_ALGORITHM(10)
-
-static int points_of(const fc_conv_plan *p) {
-  return p->algorithm == &fc_conv_winograd_line_6 ? 6 : p->algorithm == &fc_conv_winograd_line_8 ? 8 : 10;
-}

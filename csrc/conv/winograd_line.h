@@ -34,8 +34,11 @@ static inline fc_line_grid fc_line_tiles(const fc_conv_plan *p, int points, cons
   return g;
 }
 
-/* Along a dimension, of an algorithm of so many points. */
-static inline fc_tile_side fc_line_tile(const fc_conv_plan *p, int dimension, int points) {
+/* The parameter of the algorithms. */
+static inline int fc_line_points(const fc_conv_plan *p) { return p->algorithm->parameter; }
+
+static inline fc_tile_side fc_line_tile(const fc_conv_plan *p, int dimension) {
+  const int points = fc_line_points(p);
   const int64_t taps = p->d.ker[dimension];
   return dimension == fc_line_axis(&p->d) ? (fc_tile_side){points + 1 - taps, points} : (fc_tile_side){1, taps};
 }
@@ -75,13 +78,13 @@ fc_strip fc_line_read(const fc_line_grid *g, const fc_line_run *r, int64_t low, 
                       const int64_t strides[5]);
 
 /* Why an algorithm of so many points is not applied; 0 where it can be. */
-const char *fc_line_refuse(const fc_conv_plan *p, int points);
+const char *fc_line_refuse(const fc_conv_plan *p);
 
 /* Why it should not: another is faster. */
-const char *fc_line_slow(const fc_conv_plan *p, int points);
+const char *fc_line_slow(const fc_conv_plan *p);
 
 /* The plan's matrices. */
-void fc_line_prepare(fc_conv_plan *p, int points);
+void fc_line_prepare(fc_conv_plan *p);
 const void *fc_line_matrix(const fc_conv_plan *p, int which);
 
 #endif

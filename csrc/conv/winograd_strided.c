@@ -123,11 +123,10 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   return j->p->d.groups * s.cut.count;
 }
 
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 2); }
-
 const fc_algorithm fc_conv_winograd_strided = {
     .name = "winograd_4x4_3x3_stride2",
-    .refuse = refuse,
+    .directions = FC_OF_IMAGES,
+    .refuse = fc_wino2_refuse,
     .packed = fc_wino_packed,
     .pack = fc_wino_pack,
     .pieces = pieces,
