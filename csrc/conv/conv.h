@@ -55,6 +55,7 @@ typedef struct fc_algorithm {
    * compute all of its directions. */
   const char *(*refuse)(const fc_conv_plan *p);
   int strides;                /* what it asks of them */
+  size_t state;               /* bytes of what a plan of it knows besides, which prepare finds zero */
   /* Once, after the phases are made. May be NULL. */
   void (*prepare)(fc_conv_plan *p);
   /* Packed weights: elements, and the work of packing; NULL where they are taken as they are. */
@@ -96,20 +97,12 @@ struct fc_conv_plan {
   const fc_algorithm *algorithm;
   fc_range range;
   fc_conv_plan *direct;       /* computes what the algorithm cannot be trusted with; NULL where it always can */
-  /* What the direction reads and writes: channels a group, sizes, strides; strides of w along them. */
-  int64_t sc, dc, src[3], dst[3], ss[5], ds[5], wk, wm;
+  /* What the direction reads and writes: channels a group, sizes, strides; strides of w along the channels of both. */
+  int64_t src_channels, dst_channels, src_size[3], dst_size[3], src_stride[5], dst_stride[5], w_src, w_dst;
   int nphase;
   fc_phase *phases;
   int32_t *taps;              /* every phase's tap lists, one allocation */
-  /* direct and lines: how far taps reach; output rows, slices and groups of a piece, the padded source that it copies */
-  int64_t low[3], span[3], rows, slices, parts, pixel, pitch, columns, chunks_d, chunks_h;
-  int64_t even;               /* implicit GEMM of one tap: pixels lie in steps, in runs of so many; 0 if they do not */
-  /* one-dimensional Winograd: the matrices of patches, results and filters, in elements of the dtype */
-  double line[3 * FC_LINE_POINTS * FC_LINE_POINTS];
-  /* backward-weight: the output's size, with rows that lie one after another in dy (for x only where pointwise) merged */
-  int64_t dy_rows[3], x_rows[3];
-  int pointwise;              /* backward-weight: one tap, stride 1, no padding */
-  int turned;                 /* backward-weight: the product's rows are input channels instead of output channels */
+  void *state;                /* what its algorithm knows besides */
 };
 
 /* One call of a plan. */
@@ -148,8 +141,8 @@ int fc_conv_own_run(fc_conv_call *call, const void *packed, int nthreads);
 /* The threads of a plan that packs weights. */
 static inline int fc_conv_packers(const fc_conv_plan *p, int nthreads) { return p->head.serial ? 1 : nthreads; }
 
-/* How far the taps of all phases reach in the source (the plan's low and span), and the largest phase's outputs. */
-void fc_reach(fc_conv_plan *p, int64_t most[3]);
+/* How far the taps of all phases reach in the source, from low on, and the largest phase's outputs. */
+void fc_reach(const fc_conv_plan *p, int64_t low[3], int64_t span[3], int64_t most[3]);
 
 /* Columns (lanes) of a piece: multiples of every tile, small enough that both blocks stay in L2. */
 #define FC_PIECE_LANES 192

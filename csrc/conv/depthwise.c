@@ -2,6 +2,14 @@
  * contiguous, they are brought into strips of a vector of them, a block of lines at a time. */
 #include "conv/conv.h"
 
+/* What a plan of these algorithms knows: how far taps reach; where it copies the source, channels of a pixel, else 0, and
+ * pixels of a row. */
+typedef struct fields {
+  int64_t low[3], span[3], pixel, columns;
+} fields;
+
+static fields *own(const fc_conv_plan *p) { return p->state; }
+
 /* What the addresses of a block of lines may take, and the sums of filters: parts of L1. */
 #define FC_DEPTH_TABLE (16 * 1024)
 #define FC_DEPTH_SUMS (16 * 1024)
@@ -99,7 +107,7 @@ static int64_t columns(const fc_conv_plan *p) {
 static int64_t lines_at_once(const fc_conv_plan *p) {
   if (p->nphase > 1) return FC_DEPTH_LINES;
   int64_t lines = fc_round_up(most_lines(p), FC_DEPTH_LINES);
-  if (p->pixel) lines = fc_min(lines, FC_DEPTH_COPIED_LINES);
+  if (own(p)->pixel) lines = fc_min(lines, FC_DEPTH_COPIED_LINES);
   while (lines > FC_DEPTH_LINES && sources(p, lines) * columns(p) * (int64_t)sizeof(void *) > FC_DEPTH_TABLE)
     lines -= FC_DEPTH_LINES;
   return lines;
@@ -167,7 +175,7 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
       *row++ = (fc_depth_row){t->sources + ax[1].off[nth(&ax[1], k)] - low, wei + t->rows * ax[2].ntap * p->kn->vl * es};
     for (int64_t y = 0; y < height; y++) {
       const int64_t sh = h * ax[1].src_step + low + y;
-      const int inside = (uint64_t)sd < (uint64_t)p->src[0] && sh >= src->low && sh < src->high;
+      const int inside = (uint64_t)sd < (uint64_t)p->src_size[0] && sh >= src->low && sh < src->high;
       at[t->sources++] = inside ? src->at + ((sd - src->front) * src->slice + (sh - src->low) * src->row) * es : 0;
     }
   }
@@ -182,17 +190,17 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
  */
 
 static int64_t source_rows(const fc_conv_plan *p, int64_t lines) {
-  return (lines - 1) * p->phases[0].ax[1].src_step + p->span[1];
+  return (lines - 1) * p->phases[0].ax[1].src_step + own(p)->span[1];
 }
 
 /* From row to row: an odd number of cache lines. */
 static int64_t copy_row(const fc_conv_plan *p, int64_t channels) {
   const int64_t line = FC_ALIGN / p->es;
-  return fc_round_up(p->columns * channels, 2 * line) + line;
+  return fc_round_up(own(p)->columns * channels, 2 * line) + line;
 }
 
 static int64_t copy_bytes(const fc_conv_plan *p, int64_t lines, int64_t channels) {
-  return p->pixel ? p->span[0] * source_rows(p, lines) * copy_row(p, channels) * p->es : 0;
+  return own(p)->pixel ? own(p)->span[0] * source_rows(p, lines) * copy_row(p, channels) * p->es : 0;
 }
 
 /* Steps read fewer lines at a time, and copies do not pay. */
@@ -200,42 +208,43 @@ static void prepare(fc_conv_plan *p) {
   const fc_axis *ax = p->phases[0].ax;
   const int64_t channels = FC_DEPTH_COPIED / p->es;
   int64_t most[3];
-  fc_reach(p, most);
+  fc_reach(p, own(p)->low, own(p)->span, most);
   if (p->nphase > 1 || ax[1].src_step > 1 || ax[2].src_step > 1) return;
-  if (p->ss[4] * p->es % FC_DEPTH_APART || p->d.groups < channels) return;
-  p->pixel = channels;
-  p->columns = most[2] - 1 + p->span[2];
+  if (p->src_stride[4] * p->es % FC_DEPTH_APART || p->d.groups < channels) return;
+  own(p)->pixel = channels;
+  own(p)->columns = most[2] - 1 + own(p)->span[2];
 }
 
 /* The channels, of so many from c on, that are gone through at a time. */
 static int64_t together(const fc_conv_plan *p, int64_t channels, int64_t c) {
-  return p->pixel && channels - c >= 2 * p->pixel ? p->pixel : channels - c;
+  return own(p)->pixel && channels - c >= 2 * own(p)->pixel ? own(p)->pixel : channels - c;
 }
 
 static int64_t most_together(const fc_conv_plan *p, int64_t channels) {
-  return p->pixel ? fc_min(channels, 2 * p->pixel - 1) : channels;
+  return own(p)->pixel ? fc_min(channels, 2 * own(p)->pixel - 1) : channels;
 }
 
 /* The rows of an image, at src, that slice d and lines h to h1 of its result see, as they are or copied. */
 static source take_rows(const fc_conv_plan *p, const char *src, int64_t channels, int64_t d, int64_t h, int64_t h1, char *copy) {
-  const int64_t es = p->es, *ss = p->ss;
-  if (!p->pixel) return (source){src, 0, 0, p->src[1], ss[2], ss[3], 0, p->src[2]};
-  const int64_t top = h * p->phases[0].ax[1].src_step + p->low[1], rows = source_rows(p, h1 - h), row = copy_row(p, channels);
-  const int64_t front = d * p->phases[0].ax[0].src_step + p->low[0], left = fc_max(0, -p->low[2]);
-  const int64_t right = fc_max(left, fc_min(p->columns, p->src[2] - p->low[2])), bytes = channels * es;
-  for (int64_t i = 0; i < p->span[0] * rows; i++) {
+  const int64_t es = p->es, *ss = p->src_stride;
+  if (!own(p)->pixel) return (source){src, 0, 0, p->src_size[1], ss[2], ss[3], 0, p->src_size[2]};
+  const int64_t top = h * p->phases[0].ax[1].src_step + own(p)->low[1], rows = source_rows(p, h1 - h),
+                row = copy_row(p, channels);
+  const int64_t front = d * p->phases[0].ax[0].src_step + own(p)->low[0], left = fc_max(0, -own(p)->low[2]);
+  const int64_t right = fc_max(left, fc_min(own(p)->columns, p->src_size[2] - own(p)->low[2])), bytes = channels * es;
+  for (int64_t i = 0; i < own(p)->span[0] * rows; i++) {
     const int64_t z = front + i / rows, y = top + i % rows;
     char *to = copy + i * row * es;
-    if ((uint64_t)z >= (uint64_t)p->src[0] || (uint64_t)y >= (uint64_t)p->src[1]) {
-      memset(to, 0, (size_t)(p->columns * bytes));
+    if ((uint64_t)z >= (uint64_t)p->src_size[0] || (uint64_t)y >= (uint64_t)p->src_size[1]) {
+      memset(to, 0, (size_t)(own(p)->columns * bytes));
       continue;
     }
-    const char *from = src + (z * ss[2] + y * ss[3] + p->low[2] * ss[4]) * es;
+    const char *from = src + (z * ss[2] + y * ss[3] + own(p)->low[2] * ss[4]) * es;
     memset(to, 0, (size_t)(left * bytes));
     for (int64_t x = left; x < right; x++) memcpy(to + x * bytes, from + x * ss[4] * es, (size_t)bytes);
-    memset(to + right * bytes, 0, (size_t)((p->columns - right) * bytes));
+    memset(to + right * bytes, 0, (size_t)((own(p)->columns - right) * bytes));
   }
-  return (source){copy, front, top, top + rows, rows * row, row, p->low[2], p->columns};
+  return (source){copy, front, top, top + rows, rows * row, row, own(p)->low[2], own(p)->columns};
 }
 
 /* ---- forward, backward-input: a piece is a block of lines, where these are few of some channels ---- */
@@ -251,14 +260,15 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   j->pieces_n = fc_max(1, fc_min(p->d.groups / whole, few / (slices * j->pieces_m)));
   j->piece_n = j->pieces_n > 1 ? p->d.groups / j->pieces_n / whole * whole : p->d.groups;
   const int64_t channels = most_together(p, p->d.groups);
-  j->scratch = block_bytes(p, j->piece_m, p->pixel ? channels : p->ss[4], channels) + copy_bytes(p, j->piece_m, channels);
+  j->scratch = block_bytes(p, j->piece_m, own(p)->pixel ? channels : p->src_stride[4], channels) +
+               copy_bytes(p, j->piece_m, channels);
   return slices * j->pieces_m * j->pieces_n;
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride, slices = p->phases[0].ax[0].count;
+  const int64_t es = p->es, *ss = p->src_stride, *ds = p->dst_stride, *as = p->d.add_stride, slices = p->phases[0].ax[0].count;
   const int64_t part = index % j->pieces_n, c0 = part * j->piece_n;
   const int64_t c1 = part == j->pieces_n - 1 ? p->d.groups : c0 + j->piece_n;
   const int64_t m = index / j->pieces_n % j->pieces_m, slice = index / j->pieces_n / j->pieces_m;
@@ -269,7 +279,8 @@ static void piece(void *ctx, int64_t index, int worker) {
     channels = together(p, c1, c);
     const char *wei = j->packed + c / p->kn->vl * block_elements(p) * es;
     const source src = take_rows(p, j->first + (b * ss[0] + c) * es, channels, d, h0, h1, copy);
-    fc_depth t = block_scratch(p, copy + copy_bytes(p, j->piece_m, channels), j->piece_m, p->pixel ? channels : ss[4], channels);
+    fc_depth t = block_scratch(p, copy + copy_bytes(p, j->piece_m, channels), j->piece_m, own(p)->pixel ? channels : ss[4],
+                               channels);
     t.bias = j->bias ? j->bias + c * es : 0;
     for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * p->kn->vl * es) {
       const fc_axis *ax = p->phases[f].ax;
@@ -298,7 +309,7 @@ static int64_t strip_blocks(const fc_conv_plan *p, int64_t *lines) {
   const int64_t most = most_lines(p), step = p->phases[0].ax[1].dst_step;
   *lines = fc_round_up(most, FC_DEPTH_LINES);
   while (*lines > FC_DEPTH_LINES &&
-         strip_bytes(p, source_rows(p, *lines), p->src[2]) + strip_bytes(p, *lines * step, p->dst[2]) > FC_DEPTH_STRIPS)
+         strip_bytes(p, source_rows(p, *lines), p->src_size[2]) + strip_bytes(p, *lines * step, p->dst_size[2]) > FC_DEPTH_STRIPS)
     *lines -= FC_DEPTH_LINES;
   return fc_div_up(most, *lines);
 }
@@ -308,7 +319,7 @@ static int64_t block_channel(const fc_conv_plan *p, int64_t block) {
   return fc_max(0, fc_min(block * p->kn->vl, p->d.groups - p->kn->vl));
 }
 
-/* Rows top to top + rows of an image (planes at src, strides like p->ss) as a strip; zeros beyond. */
+/* Rows top to top + rows of an image (planes at src, strides like p->src_stride) as a strip; zeros beyond. */
 static void fill_strip(const fc_conv_plan *p, char *strip, const char *src, const int64_t *stride, int64_t high, int64_t wide,
                        int64_t top, int64_t rows) {
   const int64_t es = p->es, low = fc_max(0, -top), end = fc_max(low, fc_min(rows, high - top)), pixel = p->kn->vl * es;
@@ -327,8 +338,8 @@ static int64_t strip_pieces(fc_conv_call *j, int nthreads) {
   (void)nthreads;
   j->pieces_m = strip_blocks(p, &j->piece_m);
   j->pieces_n = blocks(p, p->d.groups);
-  j->scratch = strip_bytes(p, source_rows(p, j->piece_m), p->src[2]) +
-               strip_bytes(p, j->piece_m * p->phases[0].ax[1].dst_step, p->dst[2]) +
+  j->scratch = strip_bytes(p, source_rows(p, j->piece_m), p->src_size[2]) +
+               strip_bytes(p, j->piece_m * p->phases[0].ax[1].dst_step, p->dst_size[2]) +
                block_bytes(p, j->piece_m, p->kn->vl, p->kn->vl);
   return p->d.n * j->pieces_n * j->pieces_m;
 }
@@ -336,17 +347,18 @@ static int64_t strip_pieces(fc_conv_call *j, int nthreads) {
 static void strip_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, vl = p->kn->vl, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride, wide = p->dst[2];
+  const int64_t es = p->es, vl = p->kn->vl, *ss = p->src_stride, *ds = p->dst_stride, *as = p->d.add_stride,
+                wide = p->dst_size[2];
   const int64_t m = index % j->pieces_m, block = index / j->pieces_m % j->pieces_n, b = index / j->pieces_m / j->pieces_n;
   const int64_t c = block_channel(p, block), most = most_lines(p);
   const int64_t h0 = most * m / j->pieces_m, h1 = most * (m + 1) / j->pieces_m, step = p->phases[0].ax[1].dst_step;
-  const int64_t top = h0 * p->phases[0].ax[1].src_step + p->low[1], rows = source_rows(p, h1 - h0);
+  const int64_t top = h0 * p->phases[0].ax[1].src_step + own(p)->low[1], rows = source_rows(p, h1 - h0);
   char *strip = j->workspace + worker * j->scratch;
-  char *out = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src[2]);
+  char *out = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src_size[2]);
   fc_depth t = block_scratch(p, out + strip_bytes(p, j->piece_m * step, wide), j->piece_m, vl, vl);
-  const source src = {strip, 0, top, top + rows, 0, p->src[2] * vl, 0, p->src[2]};
+  const source src = {strip, 0, top, top + rows, 0, p->src_size[2] * vl, 0, p->src_size[2]};
   const char *wei = j->packed + block * block_elements(p) * es;
-  fill_strip(p, strip, j->first + (b * ss[0] + c * ss[1]) * es, ss, p->src[1], p->src[2], top, rows);
+  fill_strip(p, strip, j->first + (b * ss[0] + c * ss[1]) * es, ss, p->src_size[1], p->src_size[2], top, rows);
   const fc_act none = {FC_ACT_NONE, 0, 0};
   t.act = &none;
   for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * vl * es) {
@@ -358,7 +370,7 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
     t.out_line = step * wide * vl;
     p->kn->depth(&t);
   }
-  const int64_t y0 = h0 * step, lines = fc_min(p->dst[1], h1 * step) - y0, fresh = block * vl;
+  const int64_t y0 = h0 * step, lines = fc_min(p->dst_size[1], h1 * step) - y0, fresh = block * vl;
   const int dense = ds[3] == wide && (!j->add || as[3] == wide);
   fc_depth_planes w = {.strip = out,
                        .lane = (int)(fresh - c),
@@ -397,7 +409,7 @@ static int64_t sums_bytes(const fc_conv_plan *p, int64_t channels) {
 static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   const int64_t line = FC_ALIGN / p->es, sums = FC_DEPTH_SUMS / (fc_product3(p->d.ker) * p->es) / line * line;
-  const int64_t most = p->pixel ? fc_min(p->pixel, sums) : sums;
+  const int64_t most = own(p)->pixel ? fc_min(own(p)->pixel, sums) : sums;
   /* Threads share the images rather than the channels, of which memory delivers all. */
   const int64_t shares = image_parts(p) < nthreads ? nthreads : 1;
   j->piece_m = fc_min(fc_max(2 * line, most), fc_max(line, p->d.groups / shares / line * line));
@@ -405,7 +417,7 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   j->pieces_n = image_parts(p);
   const int64_t channels = p->d.groups - (j->pieces_m - 1) * j->piece_m;
   const int64_t lines = lines_at_once(p);
-  j->scratch = block_bytes(p, lines, p->pixel ? channels : p->ss[4], channels) + 2 * sums_bytes(p, channels) +
+  j->scratch = block_bytes(p, lines, own(p)->pixel ? channels : p->src_stride[4], channels) + 2 * sums_bytes(p, channels) +
                fc_round_up(copy_bytes(p, lines, channels), FC_ALIGN);
   j->shared = j->pieces_m * j->pieces_n * sums_bytes(p, channels);
   return j->pieces_m * j->pieces_n;
@@ -474,7 +486,8 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   char *memory = j->workspace + j->shared + worker * j->scratch;
   sums s = place_sums(p, memory, channels);
   char *copy = memory + 2 * s.bytes;
-  fc_depth t = block_scratch(p, copy + copy_bytes(p, lines, channels), lines, p->pixel ? channels : d->x_stride[4], channels);
+  fc_depth t = block_scratch(p, copy + copy_bytes(p, lines, channels), lines, own(p)->pixel ? channels : d->x_stride[4],
+                             channels);
   t.sums = s.now;
   t.out_step = d->y_stride[4];
   t.out_line = d->y_stride[3];
@@ -516,7 +529,7 @@ static int64_t strip_weight_pieces(fc_conv_call *j, int nthreads) {
   const int64_t vl = p->kn->vl;
   (void)nthreads;
   j->pieces_m = strip_blocks(p, &j->piece_m);
-  j->scratch = strip_bytes(p, source_rows(p, j->piece_m), p->src[2]) + strip_bytes(p, j->piece_m, p->dst[2]) +
+  j->scratch = strip_bytes(p, source_rows(p, j->piece_m), p->src_size[2]) + strip_bytes(p, j->piece_m, p->dst_size[2]) +
                2 * sums_bytes(p, vl) + block_bytes(p, j->piece_m, vl, vl);
   return blocks(p, p->d.groups);
 }
@@ -527,8 +540,8 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_desc *d = &p->d;
   const int64_t es = p->es, vl = p->kn->vl, c = block_channel(p, index), step = d->stride[1];
   char *strip = j->workspace + worker * j->scratch;
-  char *dy = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src[2]);
-  sums s = place_sums(p, dy + strip_bytes(p, j->piece_m, p->dst[2]), vl);
+  char *dy = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src_size[2]);
+  sums s = place_sums(p, dy + strip_bytes(p, j->piece_m, p->dst_size[2]), vl);
   fc_depth t = block_scratch(p, s.now + 2 * s.bytes, j->piece_m, vl, vl);
   t.sums = s.now;
   t.out = dy;
@@ -537,7 +550,7 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
   for (int64_t b = 0; b < d->n; b++)
     for (int64_t m = 0; m < j->pieces_m; m++) {
       const int64_t h0 = d->y_size[1] * m / j->pieces_m, h1 = d->y_size[1] * (m + 1) / j->pieces_m;
-      const int64_t top = h0 * step + p->low[1], rows = source_rows(p, h1 - h0);
+      const int64_t top = h0 * step + own(p)->low[1], rows = source_rows(p, h1 - h0);
       const source src = {strip, 0, top, top + rows, 0, d->x_size[2] * vl, 0, d->x_size[2]};
       fill_strip(p, strip, j->first + (b * d->x_stride[0] + c * d->x_stride[1]) * es, d->x_stride, d->x_size[1], d->x_size[2],
                  top, rows);
@@ -559,6 +572,7 @@ static const char *refuse(const fc_conv_plan *p) {
 
 const fc_algorithm fc_conv_depthwise = {
     .name = "depthwise_channels",
+    .state = sizeof(fields),
     .directions = FC_OF_IMAGES,
     .refuse = refuse,
     .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_ADD_CHANNELS | FC_SOURCE_AHEAD,
@@ -570,6 +584,7 @@ const fc_algorithm fc_conv_depthwise = {
 };
 const fc_algorithm fc_conv_weight_depthwise = {
     .name = "depthwise_channels",
+    .state = sizeof(fields),
     .directions = FC_OF_WEIGHTS,
     .refuse = refuse,
     .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_SOURCE_AHEAD,
@@ -583,7 +598,7 @@ const fc_algorithm fc_conv_weight_depthwise = {
 
 static void prepare_strips(fc_conv_plan *p) {
   int64_t most[3];
-  fc_reach(p, most);
+  fc_reach(p, own(p)->low, own(p)->span, most);
 }
 
 static const char *refuse_strips(const fc_conv_plan *p) {
@@ -598,6 +613,7 @@ static const char *slow_strips(const fc_conv_plan *p) {
 
 const fc_algorithm fc_conv_depthwise_strips = {
     .name = "depthwise_strips",
+    .state = sizeof(fields),
     .directions = FC_OF_IMAGES,
     .refuse = refuse_strips,
     .strides = FC_RESULT_PIXELS,
@@ -610,6 +626,7 @@ const fc_algorithm fc_conv_depthwise_strips = {
 };
 const fc_algorithm fc_conv_weight_depthwise_strips = {
     .name = "depthwise_strips",
+    .state = sizeof(fields),
     .directions = FC_OF_WEIGHTS,
     .refuse = refuse_strips,
     .strides = FC_RESULT_PIXELS,

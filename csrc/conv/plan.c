@@ -94,7 +94,7 @@ static int make_phases(fc_conv_plan *p) {
     fc_phase *ph = &p->phases[p->nphase];
     *ph = (fc_phase){
         .ax = {axes[p->nphase / wide / high], axes[deep + p->nphase / wide % high], axes[deep + high + p->nphase % wide]},
-        .k = p->sc,
+        .k = p->src_channels,
         .pixels = d->n};
     for (int i = 0; i < 3; i++) {
       ph->pixels *= ph->ax[i].count;
@@ -103,6 +103,25 @@ static int make_phases(fc_conv_plan *p) {
   }
   free(axes);
   return FC_OK;
+}
+
+void fc_reach(const fc_conv_plan *p, int64_t low[3], int64_t span[3], int64_t most[3]) {
+  for (int i = 0; i < 3; i++) {
+    int64_t lo = 0, hi = 0;
+    int any = 0;
+    most[i] = 0;
+    for (int f = 0; f < p->nphase; f++) {
+      const fc_axis *a = &p->phases[f].ax[i];
+      for (int t = 0; t < a->ntap; t++) {
+        lo = any ? fc_min(lo, a->off[t]) : a->off[t];
+        hi = any ? fc_max(hi, a->off[t]) : a->off[t];
+        any = 1;
+      }
+      most[i] = fc_max(most[i], a->count);
+    }
+    low[i] = lo;
+    span[i] = hi - lo + 1;
+  }
 }
 
 static double macs(const fc_conv_desc *d) {
@@ -139,6 +158,7 @@ static void say(sentences *to, const char *format, ...) {
 static void free_plan(fc_conv_plan *p) {
   if (!p) return;
   free_plan(p->direct);
+  free(p->state);
   free(p->phases);
   free(p->taps);
   free(p);
@@ -146,7 +166,7 @@ static void free_plan(fc_conv_plan *p) {
 
 /* Whether the arrays' strides are such as an algorithm asks for: why not, or NULL. */
 static const char *refuse_strides(const fc_conv_plan *p, int asked) {
-  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.has_add ? p->d.add_stride : ds;
+  const int64_t *ss = p->src_stride, *ds = p->dst_stride, *as = p->d.has_add ? p->d.add_stride : ds;
   if (asked & FC_SOURCE_CHANNELS && ss[1] != 1) return "the channels are not contiguous";
   if (asked & FC_RESULT_CHANNELS && ds[1] != 1) return "the channels are not contiguous";
   if (asked & FC_ADD_CHANNELS && as[1] != 1) return "the channels are not contiguous";
@@ -185,6 +205,7 @@ static int64_t workspace(const fc_plan *plan, int nthreads, int packed) {
 static int choose(fc_conv_plan *p, sentences *why) {
   const fc_conv_desc *d = &p->d;
   const fc_algorithm *last = 0;
+  int status = FC_OK;
   fc_conv_plan *direct = 0;
   for (int i = 0; i < ALGORITHMS; i++) {
     const fc_algorithm *a = candidates[i];
@@ -197,10 +218,16 @@ static int choose(fc_conv_plan *p, sentences *why) {
     }
     last = a;
     p->direct = 0;
+    free(p->state);
+    p->state = a->state ? calloc(1, a->state) : 0;
+    if (a->state && !p->state) {
+      status = FC_ERROR_MEMORY;
+      break;
+    }
     if (a->prepare) a->prepare(p);
     if (a->tile) {
-      const int status = direct ? FC_OK : make_direct(d, &direct);
-      if (status) return status;
+      status = direct ? FC_OK : make_direct(d, &direct);
+      if (status) break;
       p->direct = direct;
       fc_range_prepare(p);
     }
@@ -211,7 +238,7 @@ static int choose(fc_conv_plan *p, sentences *why) {
   }
   if (p->direct != direct) free_plan(direct);
   p->algorithm = last;
-  if (!last) return FC_ERROR_REFUSED;
+  if (status || !last) return status ? status : FC_ERROR_REFUSED;
   say(why, "%s%s", p->algorithm->name, d->algorithm ? ": asked for by name" : "");
   return FC_OK;
 }
@@ -276,14 +303,14 @@ static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
     return FC_ERROR_REFUSED;
   p->kn = kn;
   p->es = d->dtype == FC_F32 ? 4 : 8;
-  p->sc = back ? d->ocg : d->icg;
-  p->dc = back ? d->icg : d->ocg;
-  p->wm = d->w_stride[back ? 1 : 0];
-  p->wk = d->w_stride[back ? 0 : 1];
-  memcpy(p->src, back ? d->y_size : d->x_size, sizeof p->src);
-  memcpy(p->dst, back ? d->x_size : d->y_size, sizeof p->dst);
-  memcpy(p->ss, back ? d->y_stride : d->x_stride, sizeof p->ss);
-  memcpy(p->ds, back ? d->x_stride : d->y_stride, sizeof p->ds);
+  p->src_channels = back ? d->ocg : d->icg;
+  p->dst_channels = back ? d->icg : d->ocg;
+  p->w_dst = d->w_stride[back ? 1 : 0];
+  p->w_src = d->w_stride[back ? 0 : 1];
+  memcpy(p->src_size, back ? d->y_size : d->x_size, sizeof p->src_size);
+  memcpy(p->dst_size, back ? d->x_size : d->y_size, sizeof p->dst_size);
+  memcpy(p->src_stride, back ? d->y_stride : d->x_stride, sizeof p->src_stride);
+  memcpy(p->dst_stride, back ? d->x_stride : d->y_stride, sizeof p->dst_stride);
   return FC_OK;
 }
 

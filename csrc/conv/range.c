@@ -74,15 +74,15 @@ static int sees(const fc_conv_plan *p, int i, int64_t result, int t) {
   int64_t pixel = 0;
   if (strided_back(p)) {
     pixel = result + p->d.pad[i] - t * p->d.dil[i];
-    return pixel >= 0 && pixel % p->d.stride[i] == 0 && pixel / p->d.stride[i] < p->src[i];
+    return pixel >= 0 && pixel % p->d.stride[i] == 0 && pixel / p->d.stride[i] < p->src_size[i];
   }
   pixel = result * a->src_step + a->off[t];
-  return pixel >= 0 && pixel < p->src[i];
+  return pixel >= 0 && pixel < p->src_size[i];
 }
 
 /* The sets of taps that results at either end of a dimension see. Where there are too many taps, only all of them. */
 static void prepare_sets(fc_conv_plan *p, int i) {
-  const int64_t taps = p->d.ker[i], ends = FC_RANGE_ENDS, size = p->dst[i];
+  const int64_t taps = p->d.ker[i], ends = FC_RANGE_ENDS, size = p->dst_size[i];
   int *sets = p->range.taps[i], n = 0;
   for (int64_t k = 0; k < fc_min(size, 2 * ends) && taps < 16; k++) {
     const int64_t result = size <= 2 * ends || k < ends ? k : size - 2 * ends + k;
@@ -126,7 +126,7 @@ void fc_range_prepare(fc_conv_plan *p) {
 /* ---- filters ---- */
 
 int64_t fc_range_parts(const fc_conv_plan *p) {
-  return p->algorithm->execute ? fc_div_up(p->dc, p->kn->nr) : fc_div_up(p->sc, fc_filter_step(p));
+  return p->algorithm->execute ? fc_div_up(p->dst_channels, p->kn->nr) : fc_div_up(p->src_channels, fc_filter_step(p));
 }
 
 /* A part has room for a number of each tap and lane, as they are added up; in the end it holds one of each tap. */
@@ -211,7 +211,7 @@ typedef struct look {
 } look;
 
 static int64_t images(const fc_conv_plan *p) { return p->d.n * p->d.groups; }
-static int64_t results(const fc_conv_plan *p) { return p->d.n * fc_product3(p->dst); }
+static int64_t results(const fc_conv_plan *p) { return p->d.n * fc_product3(p->dst_size); }
 
 /* Taps that are rows of their own, and those that a row's tiles are for. */
 static int64_t tap_rows(const fc_conv_plan *p, int i) { return p->range.side[i].step > 1 ? 1 : p->d.ker[i]; }
@@ -230,18 +230,18 @@ static int64_t lay_out(const fc_conv_plan *p, int nthreads, look *l, char *memor
   l->rows = p->d.n;
   for (int i = 0; i < 3; i++) {
     const int64_t step = p->range.side[i].step;
-    l->side[i] = fc_wino_side_of(p->dst[i], step > 1 ? p->d.dil[i] : 1, step);
+    l->side[i] = fc_wino_side_of(p->dst_size[i], step > 1 ? p->d.dil[i] : 1, step);
     if (i < 2) l->rows *= l->side[i].all;
   }
   const int64_t kept = weight ? 2 : 2 + p->range.side[0].step * p->range.side[1].step;
-  l->buffer = fc_round_up(kept * fc_max(p->src[2], p->dst[2]) * p->es, FC_ALIGN);
+  l->buffer = fc_round_up(kept * fc_max(p->src_size[2], p->dst_size[2]) * p->es, FC_ALIGN);
   int64_t at = 0;
 #define FC_PART(part, bytes) (l->part = (void *)(memory + at), at += fc_round_up(bytes, FC_ALIGN))
-  FC_PART(x, images(p) * fc_product3(p->src) * p->es);
+  FC_PART(x, images(p) * fc_product3(p->src_size) * p->es);
   FC_PART(buffers, fc_max(1, nthreads) * l->buffer);
   FC_PART(counts, l->rows * (int64_t)sizeof *l->counts);
   if (weight) {
-    FC_PART(y, images(p) * fc_product3(p->dst) * p->es);
+    FC_PART(y, images(p) * fc_product3(p->dst_size) * p->es);
     FC_PART(spread, 2 * p->d.groups * fc_max(p->d.icg, p->d.ocg) * p->es);
     FC_PART(parts, tap_parts(p) * FC_RANGE_PARTS * part_size(p) * (int64_t)sizeof *l->parts);
   } else {
@@ -324,20 +324,20 @@ static void look_piece(void *ctx, int64_t index, int worker) {
   const look *l = ctx;
   const fc_conv_plan *p = l->call->p;
   const fc_look_side *side = p->range.side;
-  const int64_t es = p->es, wide = p->src[2], groups = p->d.groups;
+  const int64_t es = p->es, wide = p->src_size[2], groups = p->d.groups;
   char *whole = l->buffers + worker * l->buffer, *most = whole + wide * es, *windows = most + wide * es;
   int64_t first[2], count[2], flag_at[FC_LOOK_STEP], total = 0;
   const int64_t n = row_at(l, index, first, count), d0 = source(p, 0, first[0]), h0 = source(p, 1, first[1]);
   for (int64_t i = 0; i < count[0] * count[1]; i++) {
     const int64_t d = first[0] + i / count[1] * l->side[0].apart, h = first[1] + i % count[1] * l->side[1].apart;
-    flag_at[i] = ((n * p->dst[0] + d) * p->dst[1] + h) * p->dst[2];
+    flag_at[i] = ((n * p->dst_size[0] + d) * p->dst_size[1] + h) * p->dst_size[2];
   }
   for (int64_t g = 0; g < groups; g++) {
     memset(whole, 0, (size_t)((2 + count[0] * count[1]) * wide * es));
     int64_t read = 0;
     for (int64_t i = 0; i < side[0].side; i++)
       for (int64_t k = 0; k < side[1].side; k++) {
-        const char *row = row_of(p, l->x, p->src, n * groups + g, d0 + i * side[0].spread, h0 + k * side[1].spread);
+        const char *row = row_of(p, l->x, p->src_size, n * groups + g, d0 + i * side[0].spread, h0 + k * side[1].spread);
         if (!row) continue;
         p->kn->norms_add(whole, most, row, wide);
         read++;
@@ -358,7 +358,7 @@ static void look_piece(void *ctx, int64_t index, int worker) {
                             .first = source(p, 2, x),
                             .hop = source(p, 2, x + side[2].step * apart) - source(p, 2, x),
                             .tiles = left,
-                            .left = fc_div_up(p->dst[2] - x, apart),
+                            .left = fc_div_up(p->dst_size[2] - x, apart),
                             .rows = (int)(count[0] * count[1]),
                             .low = es == 4 ? FC_RANGE_LOW : FC_RANGE_LOW64,
                             .high = es == 4 ? FC_RANGE_HIGH : FC_RANGE_HIGH64,
@@ -379,7 +379,7 @@ static void weight_row(const look *l, int64_t index, int64_t g, const int64_t ta
   const fc_conv_plan *p = l->call->p;
   const fc_look_side *side = p->range.side;
   const fc_axis *ax = p->phases[0].ax;
-  const int64_t es = p->es, wide = p->src[2], out = p->dst[2];
+  const int64_t es = p->es, wide = p->src_size[2], out = p->dst_size[2];
   char *gradients = whole + wide * es;
   int64_t first[2], count[2], from[3], many[3], beyond = 0;
   const int64_t image = row_at(l, index, first, count) * p->d.groups + g;
@@ -391,18 +391,18 @@ static void weight_row(const look *l, int64_t index, int64_t g, const int64_t ta
   for (int64_t i = 0; i < many[0] * many[1]; i++) {
     const int64_t d = source(p, 0, first[0]) + from[0] + i / many[1] * side[0].spread,
                   h = source(p, 1, first[1]) + from[1] + i % many[1] * side[1].spread;
-    const char *row = row_of(p, l->x, p->src, image, d, h);
+    const char *row = row_of(p, l->x, p->src_size, image, d, h);
     if (row) p->kn->norms_add(whole, 0, row, wide);
   }
   for (int64_t i = 0; i < count[0] * count[1]; i++) {
     const int64_t d = first[0] + i / count[1] * l->side[0].apart, h = first[1] + i % count[1] * l->side[1].apart;
-    const char *row = row_of(p, l->y, p->dst, image, d, h);
+    const char *row = row_of(p, l->y, p->dst_size, image, d, h);
     p->kn->norms_add(gradients, 0, row, out);
     for (int64_t t = 0, all = taps(p, 0) * taps(p, 1) * taps(p, 2); t < all; t++) {
       const int64_t at[3] = {tap[0] + t / taps(p, 2) / taps(p, 1), tap[1] + t / taps(p, 2) % taps(p, 1), tap[2] + t % taps(p, 2)};
       const int64_t step = ax[2].src_step, off = ax[2].off[at[2]], x0 = off < 0 ? fc_div_up(-off, step) : 0,
                     x1 = fc_min(out, off < wide ? (wide - 1 - off) / step + 1 : 0);
-      const char *read = row_of(p, l->x, p->src, image, d * ax[0].src_step + ax[0].off[at[0]],
+      const char *read = row_of(p, l->x, p->src_size, image, d * ax[0].src_step + ax[0].off[at[0]],
                                 h * ax[1].src_step + ax[1].off[at[1]]);
       if (read && x0 < x1)
         p->kn->norms_dot(row + x0 * es, read + (x0 * step + off) * es, step, x1 - x0,
@@ -522,14 +522,15 @@ static int peaks(const fc_conv_plan *p, const char *sums, const int64_t size[3])
 static int weight_run(look *l, int nthreads) {
   fc_conv_call *j = (fc_conv_call *)l->call;
   const fc_conv_plan *p = j->p;
-  const int64_t elements = images(p) * (fc_product3(p->src) * p->d.icg + fc_product3(p->dst) * p->d.ocg), own = tap_parts(p);
+  const int64_t elements = images(p) * (fc_product3(p->src_size) * p->d.icg + fc_product3(p->dst_size) * p->d.ocg),
+                own = tap_parts(p);
   const int workers = elements < FC_RANGE_SERIAL ? 1 : nthreads;
-  int status = norms(p, j->first, p->src, p->d.x_stride, p->d.icg, l->x, workers), fine = 1;
-  if (!status) status = norms(p, j->second, p->dst, p->d.y_stride, p->d.ocg, l->y, workers);
-  if (!status && peaks(p, l->x, p->src))
-    status = spread(l, j->first, p->src, p->d.x_stride, p->d.groups * p->d.icg, workers, &fine);
-  if (!status && peaks(p, l->y, p->dst))
-    status = spread(l, j->second, p->dst, p->d.y_stride, p->d.groups * p->d.ocg, workers, &fine);
+  int status = norms(p, j->first, p->src_size, p->d.x_stride, p->d.icg, l->x, workers), fine = 1;
+  if (!status) status = norms(p, j->second, p->dst_size, p->d.y_stride, p->d.ocg, l->y, workers);
+  if (!status && peaks(p, l->x, p->src_size))
+    status = spread(l, j->first, p->src_size, p->d.x_stride, p->d.groups * p->d.icg, workers, &fine);
+  if (!status && peaks(p, l->y, p->dst_size))
+    status = spread(l, j->second, p->dst_size, p->d.y_stride, p->d.groups * p->d.ocg, workers, &fine);
   if (!status && fine) status = fc_parallel_for(workers, own * FC_RANGE_PARTS, weight_piece, l);
   if (status) return status;
   for (int64_t i = 0; i < own && fine; i++) fine = weight_fine(l, i);
@@ -550,9 +551,9 @@ static void list_pixels(const look *l, fc_conv_call *j) {
     for (int64_t n = 0; n < p->d.n; n++)
       for (int64_t d = 0; d < ax[0].count; d++)
         for (int64_t h = 0; h < ax[1].count; h++) {
-          const int64_t row = (n * p->dst[0] + ax[0].dst_base + d * ax[0].dst_step) * p->dst[1] + ax[1].dst_base +
+          const int64_t row = (n * p->dst_size[0] + ax[0].dst_base + d * ax[0].dst_step) * p->dst_size[1] + ax[1].dst_base +
                               h * ax[1].dst_step;
-          const unsigned char *flag = l->flags + row * p->dst[2] + ax[2].dst_base;
+          const unsigned char *flag = l->flags + row * p->dst_size[2] + ax[2].dst_base;
           for (int64_t w = 0; w < ax[2].count; w++, number++)
             if (flag[w * ax[2].dst_step]) *to++ = number;
         }
@@ -565,10 +566,10 @@ int fc_range_run(fc_conv_call *j, const void *packed, int nthreads) {
   look l = {.call = j};
   j->workspace += fc_round_up(lay_out(p, nthreads, &l, j->workspace), FC_ALIGN);
   if (p->d.direction == FC_BWD_WEIGHT) return weight_run(&l, nthreads);
-  const int64_t elements = images(p) * fc_product3(p->src) * p->sc, all = results(p);
+  const int64_t elements = images(p) * fc_product3(p->src_size) * p->src_channels, all = results(p);
   const int workers = elements < FC_RANGE_SERIAL ? 1 : nthreads;
   int64_t count = 0;
-  int status = norms(p, j->first, p->src, p->ss, p->sc, l.x, workers);
+  int status = norms(p, j->first, p->src_size, p->src_stride, p->src_channels, l.x, workers);
   if (status) return status;
   memset(l.flags, 0, (size_t)all);
   status = fc_parallel_for(workers, l.rows, look_piece, &l);

@@ -157,14 +157,14 @@ void fc_wino_write_filters(const fc_conv_plan *p, int64_t taps, char *vectors, i
     coff[t] = fc_tap_stride(d, t);
   }
   fc_runs(coff, crun, taps);
-  /* Filters that lie one after another are turned where they belong, unless vectors would reach beyond the last. */
+  /* Filters that lie one after another are transposed where they belong, unless vectors would reach beyond the last. */
   const int there = crun[0] == taps && d->w_stride[1] == taps && 2 * taps >= kn->vl;
-  char *turned = there ? dw : vectors + fc_round_up(channels, kn->vl) * taps * es;
+  char *transposed = there ? dw : vectors + fc_round_up(channels, kn->vl) * taps * es;
   for (int64_t c = 0; c < channels; c += kn->vl)
-    kn->pack(turned + c * taps * es, (int)taps, (int)taps, vectors + c * taps * es, off, 1, fc_min(kn->vl, channels - c));
+    kn->pack(transposed + c * taps * es, (int)taps, (int)taps, vectors + c * taps * es, off, 1, fc_min(kn->vl, channels - c));
   if (there) return;
   if (crun[0] == taps) {
-    for (int64_t c = 0; c < channels; c++) memcpy(dw + c * d->w_stride[1] * es, turned + c * taps * es, (size_t)(taps * es));
+    for (int64_t c = 0; c < channels; c++) memcpy(dw + c * d->w_stride[1] * es, transposed + c * taps * es, (size_t)(taps * es));
     return;
   }
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
@@ -174,7 +174,7 @@ void fc_wino_write_filters(const fc_conv_plan *p, int64_t taps, char *vectors, i
                        .first = 1,
                        .last = 1,
                        .out = {.p = dw, .rs = d->w_stride[1], .coff = coff, .crun = crun}};
-  kn->write(turned, taps, &to);
+  kn->write(transposed, taps, &to);
 }
 
 /* Sums, 36 of each filter, to a slice of the filters of one output channel. */

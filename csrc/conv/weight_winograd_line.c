@@ -170,6 +170,7 @@ static const char *refuse(const fc_conv_plan *p) {
 #define FC_LINE_ALGORITHM(points)                                                               \
   const fc_algorithm fc_conv_weight_winograd_line_##points = {.name = "winograd_line_" #points, \
                                                               .directions = FC_OF_WEIGHTS,      \
+                                                              .state = FC_LINE_STATE,           \
                                                               .parameter = points,              \
                                                               .refuse = refuse,                 \
                                                               .prepare = fc_line_prepare,       \

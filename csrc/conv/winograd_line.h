@@ -5,8 +5,9 @@
 
 #include "conv/winograd.h"
 
-/* Matrices of a plan: of patches, of results, of filters. */
-enum { FC_LINE_PATCHES, FC_LINE_RESULTS, FC_LINE_FILTERS };
+/* Matrices, which are all that a plan knows besides, in elements of its dtype: of patches, of results, of filters. */
+enum { FC_LINE_PATCHES, FC_LINE_RESULTS, FC_LINE_FILTERS, FC_LINE_MATRICES };
+#define FC_LINE_STATE (FC_LINE_MATRICES * FC_LINE_POINTS * FC_LINE_POINTS * sizeof(double))
 
 /* Tiles of a result, in the order of their numbers: images, lines, tiles along the axis; where that is not w, the positions
  * along w are innermost, and what is one tile of a line is so of all lines beside it. */

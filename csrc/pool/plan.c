@@ -73,25 +73,25 @@ static int valid(const fc_pool_desc *d) {
 
 /* The tables of dimension i, in one piece of memory, which is returned; NULL if there is none. */
 static void *make_axis(const fc_pool_desc *d, int i, fc_pool_axis *a, fc_pool_around *around) {
-  const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT, turned = backward && !max;
-  const int64_t in = d->x_size[i], out = d->y_size[i], targets = turned ? in : out;
-  const int64_t divisors = d->kind == FC_AVG ? targets : 0, shares = turned && divisors ? out : 0;
+  const int max = d->kind == FC_MAX, backward = d->direction == FC_BWD_INPUT, adjoint = backward && !max;
+  const int64_t in = d->x_size[i], out = d->y_size[i], targets = adjoint ? in : out;
+  const int64_t divisors = d->kind == FC_AVG ? targets : 0, shares = adjoint && divisors ? out : 0;
   const int64_t arounds = backward && max && d->indices && d->dil[i] == 1 ? in : 0;
   char *memory = malloc((size_t)(2 * targets + 2 * arounds) * sizeof(int64_t) + (size_t)(divisors + shares) * sizeof(double));
   if (!memory) return 0;
   int64_t *from = (int64_t *)memory, *to = from + targets, *begins = to + targets, *ends = begins + arounds;
   double *divisor = (double *)(ends + arounds), *share = divisor + divisors;
-  *a = (fc_pool_axis){turned ? out : in, targets, d->dil[i], from, to, divisors ? divisor : 0, shares ? share : 0};
-  if (turned) find_around(d, i, from, to);
+  *a = (fc_pool_axis){adjoint ? out : in, targets, d->dil[i], from, to, divisors ? divisor : 0, shares ? share : 0};
+  if (adjoint) find_around(d, i, from, to);
   if (arounds) {
     find_around(d, i, begins, ends);
     *around = (fc_pool_around){begins, ends};
   }
-  double *counts = turned ? share : divisor;
-  for (int64_t o = 0; o < out && (!turned || shares); o++) {
+  double *counts = adjoint ? share : divisor;
+  for (int64_t o = 0; o < out && (!adjoint || shares); o++) {
     int64_t start, end;
     const int64_t count = window(d, i, o, &start, &end);
-    if (!turned) {
+    if (!adjoint) {
       from[o] = start;
       to[o] = end;
     }
@@ -125,10 +125,10 @@ static int64_t around_rows(const fc_pool_plan *p) {
 }
 
 /* Windows that lie evenly, if no more padding comes with them than the source has room for. */
-static fc_pool_even even_axis(const fc_pool_desc *d, int i, int turned) {
-  const int64_t source = turned ? d->y_size[i] : d->x_size[i];
-  if (d->adaptive || (turned && d->stride[i] != 1) || (d->ker[i] - 1) * d->dil[i] > 2 * source) return (fc_pool_even){0};
-  return turned ? (fc_pool_even){1, d->ker[i] - 1 - d->pad[i], d->ker[i]} : (fc_pool_even){d->stride[i], d->pad[i], d->ker[i]};
+static fc_pool_even even_axis(const fc_pool_desc *d, int i, int adjoint) {
+  const int64_t source = adjoint ? d->y_size[i] : d->x_size[i];
+  if (d->adaptive || (adjoint && d->stride[i] != 1) || (d->ker[i] - 1) * d->dil[i] > 2 * source) return (fc_pool_even){0};
+  return adjoint ? (fc_pool_even){1, d->ker[i] - 1 - d->pad[i], d->ker[i]} : (fc_pool_even){d->stride[i], d->pad[i], d->ker[i]};
 }
 
 static int takes_all(const fc_pool_axis *a) {
@@ -196,7 +196,7 @@ int fc_plan_pool(const fc_pool_desc *given, fc_plan **plan) {
   if (!plan) return FC_ERROR_ARGUMENT;
   *plan = 0;
   if (!given || !valid(given)) return FC_ERROR_ARGUMENT;
-  const int max = given->kind == FC_MAX, backward = given->direction == FC_BWD_INPUT, turned = backward && !max;
+  const int max = given->kind == FC_MAX, backward = given->direction == FC_BWD_INPUT, adjoint = backward && !max;
   fc_pool_plan *p = calloc(1, sizeof *p);
   if (!p) return FC_ERROR_MEMORY;
   p->head = (fc_plan){.does = &pool,
@@ -217,11 +217,11 @@ int fc_plan_pool(const fc_pool_desc *given, fc_plan **plan) {
       destroy(&p->head);
       return FC_ERROR_MEMORY;
     }
-    p->even[i] = even_axis(d, i, turned);
+    p->even[i] = even_axis(d, i, adjoint);
   }
   p->divide = d->kind == FC_AVG;
   p->op = max ? d->indices || backward ? FC_POOL_ARGMAX : FC_POOL_MAXIMUM : FC_POOL_TOTAL;
-  if (turned && p->divide) {
+  if (adjoint && p->divide) {
     /* One divisor for all can wait until the sum is there; else every dy is divided first. */
     double product = 1;
     for (int i = 0; i < 3; i++) {
@@ -239,7 +239,7 @@ int fc_plan_pool(const fc_pool_desc *given, fc_plan **plan) {
   p->partition = is_partition(&p->axis[0]) && is_partition(&p->axis[1]) && is_partition(&p->axis[2]);
   if (max && backward && d->indices) p->most_around = around_rows(p);
   if (takes_all(&p->axis[1]) && takes_all(&p->axis[2])) p->plane = p->axis[1].source * p->axis[2].source;
-  p->spread = turned && p->op == FC_POOL_TOTAL && takes_one(&p->axis[0]) && takes_one(&p->axis[1]) && takes_one(&p->axis[2]);
+  p->spread = adjoint && p->op == FC_POOL_TOTAL && takes_one(&p->axis[0]) && takes_one(&p->axis[1]) && takes_one(&p->axis[2]);
   *plan = &p->head;
   return FC_OK;
 }
