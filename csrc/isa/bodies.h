@@ -6,6 +6,7 @@
 #define FC_STR(x) FC_STR_(x)
 #define NR (NV * VL)
 
+#include "../kernels/pack.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/depthwise.inc"
 #include "../kernels/peak.inc"
@@ -17,6 +18,8 @@
 #include "../kernels/winograd_strided.inc"
 #include "../kernels/range.inc"
 #include "../kernels/pool_rows.inc"
+#include "../kernels/pool_columns.inc"
+#include "../kernels/pool_tile.inc"
 #include "../kernels/pool_strip.inc"
 #include "../kernels/pool_box.inc"
 #include "../kernels/pool.inc"
