@@ -338,8 +338,7 @@ def _make_conv(ndim: int) -> Callable[..., Any]:
         (TensorFlow's SAME, ONNX SAME_UPPER, for any stride), ``"same_lower"``, and in 1-D ``"causal"``.
     groups : divides ic and oc; ``groups=ic`` is a depthwise convolution.
     layout : {layouts}: where x, residual and y have their channels. w is (oc, ic/groups, {k}) in both.
-    activation : None, a name (relu, relu6, leaky_relu, clip, sigmoid, tanh, silu, hardswish, gelu) or
-        ``(name, parameter, ...)``.
+    activation : None, the name of one (those of ``activate``) or ``(name, parameter, ...)``.
     out : an array for y, which shares no memory with the inputs; it is returned.
 
     Raises TypeError or ValueError, before any work, that names the argument, its value and what is allowed.
