@@ -31,6 +31,7 @@ LOADED = {
     "fastconv.ops.gemm",
     "fastconv.ops.plan",
     "fastconv.ops.pool",
+    "fastconv.ops.ranks",
     "fastconv.settings",
     "fastconv.spec",
     "fastconv.spec.activation",

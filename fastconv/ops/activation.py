@@ -6,12 +6,11 @@ The names and parameters are those of ``fastconv.spec.ACTIVATIONS``.
 from __future__ import annotations
 
 from math import pi, sqrt
-from typing import Any
 
 import numpy as np
 
 from ..arrays import as_array
-from ..spec import SELU_ALPHA, SELU_SCALE, Activation, activation_of
+from ..spec import SELU_ALPHA, SELU_SCALE, Activation, ActivationLike, activation_of
 
 #: ``(1 + 2 y) exp(y^2) erfc(y)`` for y >= 0 as a polynomial in ``(y - 3) / (y + 3)``, lowest power first: its Chebyshev
 #: series, cut off below the rounding of float64.
@@ -55,7 +54,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
-def activate(x: np.ndarray, activation: Any) -> np.ndarray:
+def activate(x: np.ndarray, activation: ActivationLike) -> np.ndarray:
     """``activation(x)``, elementwise: a new array of x's shape and dtype (float32 or float64); x itself for None.
 
     activation : None, the name of a function of ``torch.nn.functional``, or ``(name, parameter, ...)``: relu, relu6,
@@ -70,7 +69,7 @@ def activate(x: np.ndarray, activation: Any) -> np.ndarray:
     return x if act is None else np.asarray(_FORWARD[act.name](x, act)).astype(x.dtype, copy=False)
 
 
-def activate_backward(dy: np.ndarray, x: np.ndarray, activation: Any) -> np.ndarray:
+def activate_backward(dy: np.ndarray, x: np.ndarray, activation: ActivationLike) -> np.ndarray:
     """``dy * activation'(x)``, where x is what the activation was applied to. At a kink the derivative is 0,
     but leaky_relu's is its parameter, and hardswish's at 3 is 1.
 

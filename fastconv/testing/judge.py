@@ -96,14 +96,11 @@ def _called(
             made = made(**then)
         results.append(made)
 
-    record = dispatch.Explanation()
-    token = dispatch._record.set(record)
-    try:
-        call()
-    except Exception as error:
-        run.error = error
-    finally:
-        dispatch._record.reset(token)
+    with dispatch.recorded() as record:
+        try:
+            call()
+        except Exception as error:
+            run.error = error
     run.seconds = clock() - began
     run.kernels = tuple(f"{c.kernel.backend} {c.kernel.isa} {c.kernel.algorithm}" for c in record)
     if results:
