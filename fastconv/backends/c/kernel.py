@@ -137,14 +137,9 @@ class CKernel:
         if plan.packed_bytes == 0:
             return Packed(self._form, w.copy())
         packed = Packed(self._form, _aligned(plan.packed_bytes))
-        if not w.flags.c_contiguous:
-            strided = self._make_plan({self._order[1]: w.strides})
-            if strided is not None and strided.algorithm == self.algorithm:
-                plan = strided
-            else:
-                w = np.ascontiguousarray(w)
         threads, _ = plan.size(get_num_threads(), True)
-        check(lib.fc_plan_pack(plan.pointer, address_like(w)(w), packed.pointer, threads))
+        whole = address_of_contiguous(np.ascontiguousarray(w))
+        check(lib.fc_plan_pack(plan.pointer, whole, packed.pointer, threads))
         return packed
 
     def step(self, packed: bool) -> tuple[Plan, tuple[int, ...]]:
