@@ -67,7 +67,11 @@ enum {
   FC_ACT_CELU = 15,
   FC_ACT_HARDSIGMOID = 16,
   FC_ACT_EXP = 17,
-  FC_ACT_SOFTSIGN = 18
+  FC_ACT_SOFTSIGN = 18,
+  FC_ACT_ABS = 19,
+  FC_ACT_SQRT = 20,
+  FC_ACT_LOG = 21,
+  FC_ACT_ERF = 22
 };
 typedef struct fc_act {
   int kind;
@@ -98,7 +102,8 @@ enum {
   FC_C = FC_ADD
 };
 
-/* fc_plan_conv, fc_plan_gemm and fc_plan_pool make plans: *plan is NULL where the status is not FC_OK. plan may be NULL here. */
+/* fc_plan_conv, fc_plan_gemm, fc_plan_map and fc_plan_pool make plans: *plan is NULL where the status is not FC_OK. plan may be
+ * NULL here. */
 FC_API void fc_plan_destroy(fc_plan *plan);
 /* The name of the algorithm that was chosen. */
 FC_API const char *fc_plan_algorithm(const fc_plan *plan);
@@ -177,6 +182,40 @@ typedef struct fc_gemm_desc {
 } fc_gemm_desc;
 
 FC_API int fc_plan_gemm(const fc_gemm_desc *desc, fc_plan **plan);
+
+/* ---- maps ---- */
+
+/* Elementwise functions. Operands: x of FC_MAP_ACTIVATE; dy and x of FC_MAP_ACTIVATE_BACKWARD; two of the arithmetic ones; x, s
+ * and t of FC_MAP_SCALE_SHIFT, which is x s + t; x and the slope below 0 of FC_MAP_PRELU. The others are gradients: of
+ * dy, x and slope, that of x; of dy and x, that of the slope; of dy, a and b, that of b in a / b; of dy, a and b, that of a in
+ * the maximum or minimum of both, half of dy where they are equal. A NaN comes through a maximum or minimum. */
+enum {
+  FC_MAP_ACTIVATE = 0,
+  FC_MAP_ACTIVATE_BACKWARD = 1,
+  FC_MAP_ADD = 2,
+  FC_MAP_SUBTRACT = 3,
+  FC_MAP_MULTIPLY = 4,
+  FC_MAP_DIVIDE = 5,
+  FC_MAP_MAXIMUM = 6,
+  FC_MAP_MINIMUM = 7,
+  FC_MAP_SCALE_SHIFT = 8,
+  FC_MAP_PRELU = 9,
+  FC_MAP_PRELU_BACKWARD = 10,
+  FC_MAP_PRELU_SLOPE = 11,
+  FC_MAP_DIVIDE_BACKWARD = 12,
+  FC_MAP_MAXIMUM_BACKWARD = 13,
+  FC_MAP_MINIMUM_BACKWARD = 14
+};
+
+/* out[i] = f(operands[i]) over up to 8 dimensions, which all arrays share: strides of 0 are how an operand is broadcast. The
+ * operands are in FC_X, FC_W and FC_ADD, as many as there are, out in FC_OUT. */
+typedef struct fc_map_desc {
+  int op, dtype, isa, rank;
+  int64_t size[8], out_stride[8], stride[3][8]; /* of each operand */
+  fc_act act;
+} fc_map_desc;
+
+FC_API int fc_plan_map(const fc_map_desc *desc, fc_plan **plan);
 
 /* ---- poolings ---- */
 

@@ -345,9 +345,12 @@ static void check_threads(const fc_plan *plan, int nthreads) {
 /* ---------------------------------------------------------------------------------------------------- activations */
 
 static fc_act activation(void) {
-  const int kind = one_in(2) ? FC_ACT_NONE : (int)between(FC_ACT_NONE, FC_ACT_GELU);
+  const int kind = one_in(2) ? FC_ACT_NONE : (int)between(FC_ACT_NONE, one_in(4) ? FC_ACT_ERF : FC_ACT_GELU);
   return (fc_act){kind, kind == FC_ACT_LEAKY_RELU ? 0.5 : kind == FC_ACT_CLIP ? -4 : 0, kind == FC_ACT_CLIP ? 9 : 0};
 }
+
+/* Those behind are run, but not compared. */
+static int activates(const fc_act *act) { return act->kind <= FC_ACT_GELU; }
 
 static double activate(const fc_act *act, double v) {
   switch (act->kind) {
@@ -506,7 +509,7 @@ static void run_conv(const fc_conv_desc *d, const fc_plan *plan, int nthreads) {
     const int status = run_plan(plan, given, nthreads);
     if (lacks && status != FC_ERROR_ARGUMENT) fail("without array %d: status %d", missing, status);
     if (!lacks && status != FC_OK) fail("status %d", status);
-    if (!lacks) compare(&result, expected, tolerance, fc_plan_algorithm(plan));
+    if (!lacks && activates(&d->act)) compare(&result, expected, tolerance, fc_plan_algorithm(plan));
     free(weights);
   }
 end:
@@ -616,7 +619,7 @@ static void run_gemm(const fc_gemm_desc *given, const fc_plan *plan, int nthread
   const int status = run_plan(plan, arrays, nthreads);
   if (missing >= 0 && status != FC_ERROR_ARGUMENT) fail("runs without array %d: status %d", missing, status);
   if (missing < 0 && status != FC_OK) fail("status %d", status);
-  if (missing < 0) compare(&out, expected, tolerance, "gemm");
+  if (missing < 0 && activates(&d.act)) compare(&out, expected, tolerance, "gemm");
 end:
   free(expected);
   array *all[] = {&a, &b, &c, &bias, &out};
@@ -823,6 +826,70 @@ static void pool_case(void) {
   fc_plan_destroy(plan);
 }
 
+/* ----------------------------------------------------------------------------------------------------------- maps */
+
+enum { MAP_NUMBERS = (offsetof(fc_map_desc, act) - offsetof(fc_map_desc, size)) / sizeof(int64_t), OPERANDS = 3 };
+
+/* Of the arithmetic functions the result; NaN of others, which are run alone. */
+static double mapped(int op, const double v[OPERANDS]) {
+  switch (op) {
+  case FC_MAP_ADD: return v[0] + v[1];
+  case FC_MAP_SUBTRACT: return v[0] - v[1];
+  case FC_MAP_MULTIPLY: return v[0] * v[1];
+  case FC_MAP_MAXIMUM: return fmax(v[0], v[1]);
+  case FC_MAP_MINIMUM: return fmin(v[0], v[1]);
+  case FC_MAP_SCALE_SHIFT: return v[0] * v[1] + v[2];
+  default: return NAN;
+  }
+}
+
+static void map_case(void) {
+  fc_map_desc d = {.op = (int)between(FC_MAP_ACTIVATE, FC_MAP_MINIMUM_BACKWARD),
+                   .dtype = (int)between(FC_F32, FC_F64),
+                   .isa = usable_isa(),
+                   .rank = (int)between(0, DIMS),
+                   .act = activation()};
+  const int spoilt = one_in(2), nthreads = threads();
+  for (int i = 0; i < d.rank; i++) d.size[i] = between(1, 9);
+  lay_out(d.size, d.rank, d.out_stride, 0);
+  for (int k = 0; k < OPERANDS; k++) lay_out(d.size, d.rank, d.stride[k], 1);
+  if (spoilt) spoil(&d.op, 4, d.size, MAP_NUMBERS);
+  if (spoilt && one_in(20)) d.act.kind = border_int();
+  print("map op dtype isa rank act threads", (int64_t[]){d.op, d.dtype, d.isa, d.rank, d.act.kind, nthreads}, 6);
+  print("size, out and operands' strides", d.size, MAP_NUMBERS);
+  fc_plan *plan = (fc_plan *)&d;
+  const int status = fc_plan_map(&d, &plan);
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
+  if (!spoilt && status != FC_OK) fail("status %d", status);
+  if (!plan) return;
+  shared->accepted++;
+  check_threads(plan, nthreads);
+  int64_t sizes[DIMS] = {1, 1, 1, 1, 1}, strides[1 + OPERANDS][DIMS] = {{0}};
+  array in[OPERANDS] = {{.es = 0}}, out = {0};
+  double *expected = 0;
+  if (d.rank > DIMS) goto end;
+  memcpy(sizes, d.size, (size_t)d.rank * sizeof *sizes);
+  for (int k = 0; k <= OPERANDS; k++) memcpy(strides[k], k ? d.stride[k - 1] : d.out_stride, (size_t)d.rank * sizeof *sizes);
+  for (int k = 0; k < OPERANDS; k++)
+    if (!make_numbers(&in[k], sizes, strides[1 + k], d.dtype == FC_F32 ? 4 : 8)) goto end;
+  if (!make(&out, sizes, strides[0], d.dtype == FC_F32 ? 4 : 8) || !(expected = expectation(&out))) goto end;
+  for (int64_t i = 0; i < elements(&out); i++) {
+    double v[OPERANDS];
+    for (int k = 0; k < OPERANDS; k++) v[k] = get(&in[k], place_at(&in[k], i));
+    expected[place_at(&out, i)] = mapped(d.op, v);
+  }
+  void *arrays[FC_SLOTS] = {[FC_X] = in[0].first, [FC_W] = in[1].first, [FC_ADD] = in[2].first, [FC_OUT] = out.first};
+  if (fc_run(plan, arrays, 0, nthreads) != FC_OK) fail("does not run");
+  if (!isnan(mapped(d.op, (double[]){1, 1, 1}))) compare(&out, expected, 0, "map");
+  arrays[one_in(2) ? FC_X : FC_OUT] = 0;
+  if (fc_run(plan, arrays, 0, nthreads) != FC_ERROR_ARGUMENT) fail("runs without an array");
+end:
+  free(expected);
+  for (int k = 0; k < OPERANDS; k++) done(&in[k]);
+  done(&out);
+  fc_plan_destroy(plan);
+}
+
 /* ---------------------------------------------------------------------------------------------------- all the others */
 
 static void other_case(void) {
@@ -846,11 +913,12 @@ static void other_case(void) {
   if (fc_worker_count() < 0 || fc_worker_count() > 255) fail("%d workers", fc_worker_count());
   fc_plan *none = (fc_plan *)calls;
   if (fc_plan_conv(0, &none) != FC_ERROR_ARGUMENT || none || fc_plan_gemm(0, &none) != FC_ERROR_ARGUMENT ||
-      fc_plan_pool(0, &none) != FC_ERROR_ARGUMENT || fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT ||
-      fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK ||
-      fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT || fc_steps_workspace(0, 1, n) != -1 ||
-      fc_plan_workspace(none, n, 0) != -1 || fc_plan_pack(none, calls, calls, n) != FC_ERROR_ARGUMENT ||
-      fc_plan_algorithm(none) || fc_plan_threads(none, n, 0) != 1 || fc_plan_packed_bytes(none))
+      fc_plan_pool(0, &none) != FC_ERROR_ARGUMENT || fc_plan_map(0, &none) != FC_ERROR_ARGUMENT ||
+      fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT ||
+      fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK || fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT ||
+      fc_steps_workspace(0, 1, n) != -1 || fc_plan_workspace(none, n, 0) != -1 ||
+      fc_plan_pack(none, calls, calls, n) != FC_ERROR_ARGUMENT || fc_plan_algorithm(none) || fc_plan_threads(none, n, 0) != 1 ||
+      fc_plan_packed_bytes(none))
     fail("something without a plan");
   double flops = 0;
   const int isa = one_in(2) ? border_int() : usable_isa(), dtype = one_in(2) ? border_int() : (int)between(FC_F32, FC_F64);
@@ -861,7 +929,7 @@ static void other_case(void) {
 static const struct {
   const char *name;
   void (*run)(void);
-} operations[8] = {{"others", other_case}, {"gemm", gemm_case}, {"gemm", gemm_case}, {"pool", pool_case},
+} operations[8] = {{"others", other_case}, {"map", map_case},   {"gemm", gemm_case}, {"pool", pool_case},
                    {"pool", pool_case},    {"conv", conv_case}, {"conv", conv_case}, {"conv", conv_case}};
 
 static void run_case(int64_t number) {

@@ -11,12 +11,14 @@ from .activation import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation, Activat
 from .common import DTYPES, INTEGERS, MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
 from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_transpose_spec
 from .gemm import GemmSpec
+from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 
 __all__ = [
     "ACTIVATIONS",
     "DTYPES",
     "INTEGERS",
+    "MAPS",
     "MAX_ELEMENTS",
     "SELU_ALPHA",
     "SELU_SCALE",
@@ -25,6 +27,7 @@ __all__ = [
     "ConvSpec",
     "GemmSpec",
     "Ints",
+    "MapSpec",
     "Padding",
     "PoolSpec",
     "activation_of",

@@ -146,7 +146,9 @@ class CKernel:
         """As a step of a program: the plan for contiguous arrays, and the slots of a call's arrays."""
         return self._contiguous, tuple(self._slots[packed])[: len(self._order)]
 
-    def __call__(self, first: Any, second: Any, third: Any = None, fourth: Any = None, fifth: Any = None) -> None:
+    def __call__(
+        self, first: Any, second: Any = None, third: Any = None, fourth: Any = None, fifth: Any = None
+    ) -> None:
         packed = type(second) is Packed
         if packed and second.form is not self._form and second.form != self._form:
             raise ValueError(
