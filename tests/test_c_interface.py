@@ -36,7 +36,9 @@ def test_numbers_of_nothing_have_no_name_but_a_reason(number):
 
 
 def test_every_activation_has_the_number_of_the_header():
-    assert sorted(_ACTIVATION_NUMBERS.values()) == sorted(getattr(lib, name) for name in dir(lib) if name.startswith("FC_ACT_"))
+    assert sorted(_ACTIVATION_NUMBERS.values()) == sorted(
+        getattr(lib, name) for name in dir(lib) if name.startswith("FC_ACT_")
+    )
     assert list(_ACTIVATION_NUMBERS) == list(ACTIVATIONS)
 
 
