@@ -182,9 +182,14 @@ def test_whole_numbers_at_every_border(compiled: Target, dtype: str, last: bool,
 @in_both_layouts
 @on_compiled
 def test_strict_precision_never_takes_winograd(compiled: Target, dtype: str, last: bool, group: Group) -> None:
-    with testing.on(compiled), fc.precision("strict"):
-        for case in group.cases:
-            _check(compiled, case, dtype, last, ALGORITHMS["product"])
+    for case in group.cases:
+        a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+        for what, function in _functions(case.ndim).items():
+            out = testing.nan_filled(a[what].shape, dtype)
+            with testing.on(compiled), fc.precision("strict"):
+                (choice,) = testing.ran(compiled, function, *_operands(case, a)[what], **kw, out=out)[1]
+            assert not choice.kernel.algorithm.startswith("winograd"), f"{case}: {choice}"
+            testing.assert_exact(out, a[what], f"{case}: {what}")
 
 
 @in_both_layouts
@@ -311,7 +316,14 @@ def _of_the_other_layout(x: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
 
 
-_ORDERS = {**testing.MEMORY_ORDERS, "of the other layout": _of_the_other_layout}
+def _rows_apart(x: np.ndarray) -> np.ndarray:
+    """The same array, contiguous along its last axis alone."""
+    wide = testing.nan_filled((*x.shape[:-1], x.shape[-1] + 3), x.dtype)
+    wide[..., :-3] = x
+    return wide[..., :-3]
+
+
+_ORDERS = {**testing.MEMORY_ORDERS, "of the other layout": _of_the_other_layout, "rows apart": _rows_apart}
 
 
 @pytest.mark.parametrize("order", _ORDERS)
@@ -336,13 +348,12 @@ def test_any_strides_of_every_array(compiled: Target, dtype: str, family: str, l
             testing.assert_close(out, expected[what], bounds[what], what)
         # A plan's weights are packed once, whatever the strides of the arrays that it is called with.
         plan = getattr(fc, f"plan_conv{case.ndim}d")(a["x"].shape, a["w"], a["b"], **kw, residual=True)
-        for x, residual in ((plain["x"], plain["residual"]), (a["x"], a["residual"])):
-            for out in (
-                testing.nan_filled(plain["y"].shape, dtype),
-                change(testing.nan_filled(plain["y"].shape, dtype)),
-            ):
-                plan(x, residual, out=out)
-                testing.assert_close(out, expected["y"], bounds["y"], f"plan, out {out.strides}")
+        xs, residuals = ([plain[name], a[name]] for name in ("x", "residual"))
+        for x, residual, laid in product(xs, residuals, (np.asarray, change)):
+            out = laid(testing.nan_filled(plain["y"].shape, dtype))
+            plan(x, residual, out=out)
+            strides = f"x {x.strides}, residual {residual.strides}, out {out.strides}"
+            testing.assert_close(out, expected["y"], bounds["y"], f"plan, {strides}")
 
 
 def _checked(target: Target, function: Callable[..., Any], *args: Any, what: str = "", **kwargs: Any) -> None:
@@ -448,10 +459,10 @@ def test_the_gradient_of_a_depthwise_column(c_target: Target, dtype: str) -> Non
 
 
 @in_both_layouts
-@pytest.mark.parametrize("kernel", [(3, 3), (1, 5)], ids=str)
-@on_c
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 5), (1, 1)], ids=str)
+@on_compiled
 def test_epilogues_of_every_group_block_and_piece(
-    c_target: Target, dtype: str, last: bool, kernel: tuple[int, int]
+    compiled: Target, dtype: str, last: bool, kernel: tuple[int, int]
 ) -> None:
     """More rows than a block has, more channels than a group, more tiles than a thread's: each has its own."""
     case = conv(f"groups and blocks {kernel}", 1, 16, 352, (13, 14), kernel, 2, padding="same")
@@ -460,11 +471,11 @@ def test_epilogues_of_every_group_block_and_piece(
     bias, input_bias = (v if last else v.reshape(-1, 1, 1) for v in (b, db))
     y, dx = fc.activate(a["y"] + a["residual"] + bias, "relu"), a["dx"] + input_bias
     backwards = {**kw, "padding": (kernel[0] // 2, kernel[1] // 2)}
-    for name, reason in dispatch.backend("c").algorithms(_spec(case, "fwd", dtype, last)).items():
+    for name, reason in dispatch.backend(compiled.backend).algorithms(_spec(case, "fwd", dtype, last)).items():
         bound = _NEARLY_WHOLE[dtype] if "winograd" in name else 0
         # One thread has many blocks in a piece, three have many pieces.
         for threads in (1, 3) if reason is None else ():
-            with testing.on(c_target), fc.use_algorithm(name), fc.threads(threads):
+            with testing.on(compiled), fc.use_algorithm(name), fc.threads(threads):
                 got = fc.conv2d(a["x"], a["w"], b, **kw, residual=a["residual"], activation="relu")
                 back = fc.conv_transpose2d(a["dy"], a["w"], db, **backwards)
             testing.assert_close(got, y, bound, f"{name}: y, {threads} threads")

@@ -206,7 +206,7 @@ def test_smooth_activations_are_within_a_few_roundings(target: Target, dtype: st
 
 def test_activations_of_nan_and_infinity(target: Target, dtype: str) -> None:
     x = np.array([np.nan, np.inf, -np.inf, 1], dtype).reshape(1, 1, 4)
-    for activation in [*_EXACT_ACTIVATIONS, "sigmoid", "tanh"]:
+    for activation in [*_EXACT_ACTIVATIONS, ("leaky_relu", 2), "sigmoid", "tanh"]:
         with fc.use_backend("reference"):
             expected = fc.conv1d(x, np.ones((1, 1, 1), dtype), activation=activation)
         with testing.on(target):

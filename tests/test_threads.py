@@ -6,6 +6,7 @@ Whatever could hang runs in a process of its own under a time limit.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -185,7 +186,8 @@ class TestPool:
 
 def run_driver(directory: Path, argument: str, *flags: str) -> None:
     """Compiles tests/threads_driver.c and runs it; skips without a compiler that knows these flags."""
-    command = [os.environ.get("CC", "cc"), "-std=c11", "-g", "-O1", f"-I{ROOT / 'csrc'}", "-pthread", *flags]
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    command = [*compiler, "-std=c11", "-g", "-O1", f"-I{ROOT / 'csrc'}", "-pthread", *flags]
     program = directory / "driver"
     (directory / "empty.c").write_text("int main(void) { return 0; }\n")
     try:

@@ -444,6 +444,7 @@ _product = [
         conv("1x3, 15 channels out", 1, 24, 15, (16, 16), (1, 3), padding=(0, 1)),
         conv("1x3, 31 results", 1, 64, 64, (1, 31), (1, 3), padding=(0, 1)),
         conv("1x3, padding beside", 1, 64, 64, (16, 16), (1, 3), padding=1),
+        conv("1x3, rows that move on", 1, 64, 64, (16, 16), (1, 3), padding=((1, -1), (1, 1))),
         conv("1x3, stride beside", 1, 64, 64, (16, 16), (1, 3), stride=(2, 1), padding=(0, 1)),
         conv("3x1, dilation", 1, 64, 64, (16, 16), (3, 1), padding=(2, 0), dilation=(2, 1)),
         conv("1x11", 1, 64, 64, (3, 40), (1, 11), padding=(0, 5)),
