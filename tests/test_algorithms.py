@@ -290,25 +290,24 @@ def test_winograd_is_as_exact_as_it_promises(compiled: Target, dtype: str, last:
         assert gap < promise * scale, f"{case}: not adjoint"
 
 
-@pytest.mark.parametrize("activation", [None, "relu", ("leaky_relu", 0.25), ("clip", -20, 30)], ids=str)
 @in_both_layouts
 @of_every_family
 @on_compiled
-def test_epilogues_of_every_algorithm(compiled: Target, dtype: str, family: str, last: bool, activation: Any) -> None:
+def test_epilogues_of_every_algorithm(compiled: Target, dtype: str, family: str, last: bool) -> None:
     case = TYPICAL[family]
     a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
     name = ALGORITHMS[family]["y"][last]
     bound = _NEARLY_WHOLE[dtype] if family in WINOGRADS else 0
-    for b in (None, a["b"]):
-        for residual in (None, a["residual"]):
-            before = a["y"] if residual is None else a["y"] + residual
-            before = before if b is None else before + (b if last else b.reshape(-1, *(1,) * case.ndim))
-            out = testing.nan_filled(before.shape, dtype)
-            more = {"activation": activation, "residual": residual, "out": out}
-            with testing.on(compiled):
-                _ran(compiled, name, _functions(case.ndim)["y"], a["x"], a["w"], b, **kw, **more)
-            what = f"b {b is not None}, residual {residual is not None}"
-            testing.assert_close(out, fc.activate(before, activation), bound, what)
+    activations = (None, "relu", ("leaky_relu", 0.25), ("clip", -20, 30))
+    for b, residual, activation in product((None, a["b"]), (None, a["residual"]), activations):
+        before = a["y"] if residual is None else a["y"] + residual
+        before = before if b is None else before + (b if last else b.reshape(-1, *(1,) * case.ndim))
+        out = testing.nan_filled(before.shape, dtype)
+        more = {"activation": activation, "residual": residual, "out": out}
+        with testing.on(compiled):
+            _ran(compiled, name, _functions(case.ndim)["y"], a["x"], a["w"], b, **kw, **more)
+        what = f"{activation}, b {b is not None}, residual {residual is not None}"
+        testing.assert_close(out, fc.activate(before, activation), bound, what)
 
 
 def _of_the_other_layout(x: np.ndarray) -> np.ndarray:
@@ -506,10 +505,12 @@ def test_pixels_so_far_apart_that_they_are_copied(c_target: Target, dtype: str, 
         first, *others = _operands(case, a)[what]
         wide = testing.nan_filled((*first.shape[:-1], 1024), dtype)[..., : case.ic]
         wide[...] = first
-        out = testing.nan_filled(a[what].shape, dtype)
+        out, more, expected = testing.nan_filled(a[what].shape, dtype), {}, a[what]
+        if what == "y":
+            more, expected = {"b": a["b"], "residual": a["residual"]}, a["y"] + a["residual"] + a["b"]
         with testing.on(c_target), _asked_for(c_target, "depthwise_channels"):
-            _ran(c_target, "depthwise_channels", function, wide, *others, **kw, out=out)
-        testing.assert_close(out, a[what], 0, what)
+            _ran(c_target, "depthwise_channels", function, wide, *others, **kw, **more, out=out)
+        testing.assert_exact(out, expected, what)
 
 
 @on_c
@@ -810,11 +811,11 @@ _OWN_MEMORY = ("winograd", "winograd dilated", "winograd stride 2", "direct", "d
 
 
 def _watched(operator: str, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """The scratch memory that the C backend hands out from now on, aligned, and filled with one byte."""
+    """The scratch memory that the C backend hands out from now on, aligned, and filled with NaN."""
     memories = []
 
     def watched(nbytes: int) -> Any:
-        memory = np.full(nbytes + 64, 0xAB, np.uint8)
+        memory = np.full(nbytes + 64, 255, np.uint8)
         memories.append(memory[-memory.ctypes.data % 64 :][:nbytes])
         return module.ffi.from_buffer(memories[-1])
 
@@ -835,7 +836,33 @@ def test_a_thread_keeps_to_its_own_memory(
         for case in group.cases:
             for _ in _three(case, _cast(_whole(case), dtype, last), last):
                 # The last two lines are there to align the rest, which is aligned here.
-                assert (memories.pop()[-128:] == 0xAB).all(), case
+                assert (memories.pop()[-128:] == 255).all(), case
+
+
+@in_both_layouts
+@of_every_family
+@on_c
+def test_scratch_memory_is_written_before_it_is_read(
+    c_target: Target, dtype: str, family: str, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, bound = TYPICAL[family], _NEARLY_WHOLE[dtype] if family in WINOGRADS else 0
+    a = _cast(_whole(case), dtype, last)
+    memories = _watched("conv", monkeypatch)
+    with testing.on(c_target):
+        for what, result in zip(_DIRECTIONS, _three(case, a, last), strict=True):
+            testing.assert_close(result, a[what], bound, what)
+    assert memories
+
+
+@on_c
+def test_scratch_memory_of_pools_and_products_is_written_before_it_is_read(
+    c_target: Target, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with testing.on(c_target):
+        expected = [result.tobytes() for result in _pools_and_products(dtype)]
+        memories = _watched("pool", monkeypatch), _watched("gemm", monkeypatch)
+        assert [result.tobytes() for result in _pools_and_products(dtype)] == expected
+    assert all(memories)
 
 
 @on_compiled
@@ -934,7 +961,7 @@ def test_a_thread_that_pools_keeps_to_its_own_memory(
         fc.max_pool2d_backward(y, x, **kw, indices=indices)
         fc.avg_pool2d_backward(fc.avg_pool2d(x, **averages), x, **averages)
     assert len(memories) >= 6
-    assert all((memory[-64:] == 0xAB).all() for memory in memories)
+    assert all((memory[-64:] == 255).all() for memory in memories)
 
 
 @pytest.mark.parametrize("c", [16, 17])

@@ -115,6 +115,36 @@ def test_an_axis_alone_runs_backwards(target: Target, dtype: str, layout: str, s
         testing.assert_exact(result, right)
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("layout", ["NCDHW", "NDHWC"])
+def test_what_lies_apart_along_one_axis_alone(target: Target, dtype: str, layout: str, kernel: int, axis: int) -> None:
+    """As after cropping: what adjoins within an image, a slice or a row does not beyond it."""
+    rng = np.random.default_rng(axis)
+
+    def cropped(channels: int) -> np.ndarray:
+        shape = (2, channels, 3, 4, 5) if layout == "NCDHW" else (2, 3, 4, 5, channels)
+        whole = testing.nan_filled([n + (i == axis) for i, n in enumerate(shape)], dtype)
+        view = whole[tuple(slice(n) for n in shape)]
+        view[...] = testing.integers(rng, shape, dtype)
+        return view
+
+    x, dy, residual, w = cropped(17), cropped(9), cropped(9), testing.integers(rng, (9, 17, *(kernel,) * 3), dtype)
+    kw = {"padding": kernel // 2, "layout": layout}
+
+    def three() -> list[np.ndarray]:
+        to_input, to_weight = fc.conv3d_backward_input, fc.conv3d_backward_weight
+        y = fc.conv3d(x, w, **kw, residual=residual)
+        return [y, to_input(dy, w, x.shape, **kw), to_weight(x, dy, w.shape, **kw)]
+
+    with fc.use_backend("reference"):
+        expected = three()
+    with testing.on(target), fc.precision("strict"):
+        results = testing.proven(target, three)
+    for result, right in zip(results, expected, strict=True):
+        testing.assert_exact(result, right)
+
+
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "kw"),
     [
