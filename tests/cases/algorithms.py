@@ -704,7 +704,7 @@ TYPICAL = {
     "product": conv("typical", 3, 27, 22, (13, 19), (3, 4), padding=(1, 2), stride=(1, 2)),
     "direct": conv("typical", 3, 12, 9, (39, 37), 3, 3, padding=(1, 2)),
     "few channels": conv("typical", 3, 14, 12, (25, 31), 3, 2, padding=1),
-    "stem": conv("typical", 3, 3, 41, (37, 39), 5, stride=2, padding=(1, 2)),
+    "stem": conv("typical", 3, 3, 41, (13, 151), 5, stride=2, padding=(1, 2)),
     "groups": conv("typical", 3, 51, 57, (17, 19), 5, 3, stride=(1, 2), padding=(1, 2)),
     "groups of 8": conv("typical", 3, 72, 72, (17, 19), 3, 9, padding=(1, 2)),
     "depthwise": conv("typical", 3, 37, 37, (41, 39), 5, 37, padding=2),
