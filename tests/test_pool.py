@@ -246,7 +246,7 @@ def test_a_depth_of_1_becomes_several(pooling_target: Target, stem: str) -> None
     _against_reference(pooling_target, "sum_pool3d", x, (2, 2, 2), 1, (1, 0, 0))
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (6, 1), (9, 1), (12, 2)])
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (6, 1), (9, 1), (12, 1), (12, 2)])
 def test_a_row_of_many_windows_around_a_maximum(pooling_target: Target, kernel: int, stride: int) -> None:
     x = testing.integers(np.random.default_rng(17), (1, 20, 8), "float32")
     _against_reference(pooling_target, "max_pool1d", x, kernel, stride, layout="NLC")
