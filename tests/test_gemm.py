@@ -136,8 +136,10 @@ def test_an_epilogue_is_applied_once_to_all_of_a_sum(
         y = testing.proven(target, fc.gemm, own_a, own_b, c, 2, -0.5, trans_a=trans_a, trans_b=trans_b)
         left, right = own_a.T if trans_a else a, own_b.T if trans_b else b
         z = testing.proven(target, fc.matmul, left, right, bias, "relu")
+        smooth = testing.proven(target, fc.matmul, left, right, bias, "tanh")
     testing.assert_exact(y, 2 * (a @ b) - c / 2)
     testing.assert_exact(z, np.maximum(a @ b + bias, 0))
+    testing.assert_close(smooth, np.tanh(a @ b + bias), 4 * np.finfo(dtype).eps, "tanh")
 
 
 def test_gradients_of_what_is_broadcast_are_summed_accurately(dtype: str) -> None:

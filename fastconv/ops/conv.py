@@ -13,9 +13,9 @@ import numpy as np
 
 from .. import spec as _spec
 from ..arguments import plain, shown
-from ..dispatch import Choice, chooser, current_precision
+from ..arrays import DTYPE_NAMES, as_array, as_output, sums
+from ..dispatch import Choice, chooser
 from ..spec import Activation, activation_of
-from ._arrays import DTYPE_NAMES, as_array, as_output, sums
 from .activation import activate_backward
 
 __all__ = [
@@ -147,7 +147,6 @@ def _forward(
         b is not None,
         residual is not None,
         _activation(activation),
-        current_precision(),
     )
     if residual is not None:
         residual = as_array("residual", residual, x.dtype)
@@ -185,7 +184,6 @@ def _backward_input(
         False,
         False,
         None,
-        current_precision(),
     )
     _expect("dy", dy, choice.spec.y_shape[unbatched:])
     return _run(choice, dy[None] if unbatched else dy, w, None, None, out, unbatched)
@@ -224,7 +222,6 @@ def _backward_weight(
         False,
         False,
         None,
-        current_precision(),
     )
     _expect("dy", dy, choice.spec.y_shape)
     return _run(choice, x, dy, None, None, out)
@@ -252,7 +249,6 @@ def _transpose(
         *_transpose_arguments(x, w, stride, padding, output_padding, groups, dilation, layout),
         b is not None,
         _activation(activation),
-        current_precision(),
     )
     b = _bias(b, choice.spec.ic, x.dtype)
     return _run(choice, x, w, b, None, out, unbatched)
@@ -342,8 +338,7 @@ def _make_conv(ndim: int) -> Callable[..., Any]:
         (TensorFlow's SAME, ONNX SAME_UPPER, for any stride), ``"same_lower"``, and in 1-D ``"causal"``.
     groups : divides ic and oc; ``groups=ic`` is a depthwise convolution.
     layout : {layouts}: where x, residual and y have their channels. w is (oc, ic/groups, {k}) in both.
-    activation : None, a name (relu, relu6, leaky_relu, clip, sigmoid, tanh, silu, hardswish, gelu) or
-        ``(name, parameter, ...)``.
+    activation : None, the name of one (those of ``activate``) or ``(name, parameter, ...)``.
     out : an array for y, which shares no memory with the inputs; it is returned.
 
     Raises TypeError or ValueError, before any work, that names the argument, its value and what is allowed.

@@ -7,7 +7,7 @@ From here on a spec is the only description of a problem: dispatch looks it up, 
 Sizes and tuples run over the spatial dimensions in the order d, h, w (the last ones for lower ranks).
 """
 
-from .activation import ACTIVATIONS, Activation, activation_of
+from .activation import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation, activation_of
 from .common import DTYPES, INTEGERS, MAX_ELEMENTS, channels_last, check_elements, int_tuple
 from .conv import ConvSpec, conv_out_size, conv_spec, conv_transpose_spec
 from .gemm import GemmSpec
@@ -18,6 +18,8 @@ __all__ = [
     "DTYPES",
     "INTEGERS",
     "MAX_ELEMENTS",
+    "SELU_ALPHA",
+    "SELU_SCALE",
     "Activation",
     "ConvSpec",
     "GemmSpec",
