@@ -66,10 +66,11 @@ def test_indices_of_other_windows(pooling_target: Target, dtype: str, last: bool
     rng, layout = np.random.default_rng(15), layouts.name(last, 2)
     x = layouts.to(testing.integers(rng, (3, 37, 9, 10), dtype), last)
     y, indices = fc.max_pool2d(x, 2, layout=layout, return_indices=True)
-    # One alone, then all of them.
-    others = indices.copy()
+    # One alone, one to the window on its left, then all of them.
+    others, beside = indices.copy(), indices.copy()
     others.flat[1234] = 89
-    for moved in (others, rng.permuted(indices)):
+    np.moveaxis(beside, -1 if last else 1, 1)[1, 0, 2, 3] = 44
+    for moved in (others, beside, rng.permuted(indices)):
         with fc.use_backend("reference"):
             dx = fc.max_pool2d_backward(y, x, 2, layout=layout, indices=moved)
         with testing.on(pooling_target):
