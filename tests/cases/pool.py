@@ -58,6 +58,7 @@ POOLS = [
     pool("ceil pad", 2, 4, (7, 8), kernel_size=3, stride=2, padding=1, ceil_mode=True),
     pool("ceil last window dropped", 1, 3, (4, 5), kernel_size=2, stride=3, padding=1, ceil_mode=True),
     pool("5x5 stride 3 pad 2 ceil", 1, 9, (11, 13), kernel_size=5, stride=3, padding=2, ceil_mode=True),
+    pool("5x5 over the image ceil", 2, 3, (2, 2), kernel_size=5, stride=2, padding=2, ceil_mode=True),
     pool("pads in pairs", 1, 3, (7, 8), kernel_size=4, stride=2, padding=((0, 2), (1, 0))),
     pool("same", 1, 3, (7, 8), kernel_size=3, stride=2, padding="same"),
     pool("same_lower", 1, 3, (8, 8), kernel_size=2, stride=1, padding="same_lower"),
