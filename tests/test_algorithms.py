@@ -328,7 +328,7 @@ def _rows_apart(x: np.ndarray) -> np.ndarray:
     return wide[..., :-3]
 
 
-_ORDERS = {**testing.MEMORY_ORDERS, "of the other layout": _of_the_other_layout, "rows apart": _rows_apart}
+_ORDERS = {**testing.MEMORY_ORDERS, "of the other layout": _of_the_other_layout}
 
 
 @pytest.mark.parametrize("order", _ORDERS)
@@ -359,6 +359,30 @@ def test_any_strides_of_every_array(compiled: Target, dtype: str, family: str, l
             plan(x, residual, out=out)
             strides = f"x {x.strides}, residual {residual.strides}, out {out.strides}"
             testing.assert_close(out, expected["y"], bounds["y"], f"plan, {strides}")
+
+
+@of_every_family
+@on_compiled
+def test_rows_that_lie_apart_in_one_array_alone(compiled: Target, dtype: str, family: str) -> None:
+    case, bound = TYPICAL[family], _NEARLY_WHOLE[dtype] if family in WINOGRADS else 0
+    for last in (False, True):
+        a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+        functions = _functions(case.ndim)
+
+        def empty(what: str, a: dict[str, np.ndarray] = a) -> np.ndarray:
+            return testing.nan_filled(a[what].shape, dtype)
+
+        y = a["y"] + a["residual"]
+        with testing.on(compiled):
+            for x, residual, out in product(*[(np.asarray, _rows_apart)] * 3):
+                got = functions["y"](x(a["x"]), a["w"], **kw, residual=residual(a["residual"]), out=out(empty("y")))
+                testing.assert_close(got, y, bound, f"y, {last}, {x}, {residual}, {out}")
+            for what in ("dx", "dw"):
+                first, *others = _operands(case, a)[what]
+                got = functions[what](_rows_apart(first), *others, **kw, out=empty(what))
+                testing.assert_close(got, a[what], bound, f"{what}, {last}")
+            got = functions["dx"](*_operands(case, a)["dx"], **kw, out=_rows_apart(empty("dx")))
+            testing.assert_close(got, a["dx"], bound, f"out of dx, {last}")
 
 
 def _checked(target: Target, function: Callable[..., Any], *args: Any, what: str = "", **kwargs: Any) -> None:
