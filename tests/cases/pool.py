@@ -63,6 +63,7 @@ POOLS = [
     pool("same", 1, 3, (7, 8), kernel_size=3, stride=2, padding="same"),
     pool("same_lower", 1, 3, (8, 8), kernel_size=2, stride=1, padding="same_lower"),
     pool("one window", 2, 3, (4, 5), kernel_size=(4, 5)),
+    pool("5x5 apart", 2, 9, (11, 15), kernel_size=5),
     pool("apart in parts", 1, 9, (68, 75), kernel_size=(3, 2)),
     pool("stride over kernel in parts", 1, 9, (67, 74), kernel_size=(3, 2), stride=(4, 3)),
     pool("1x1", 1, 3, (4, 5), kernel_size=1),
