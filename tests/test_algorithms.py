@@ -658,6 +658,8 @@ def _reach(name: str) -> tuple[np.ndarray, np.ndarray]:
             x[0, 0, 3, 3] = 1e10
         case "an edge":
             x[:, :, :4] = 1e-8
+        case "an edge inside a tile":
+            x[:, :, :3] = 1e-8
         case "a large tap":
             w[0, 0, 0, 0] = 1e10
         case "near the largest number":
@@ -678,6 +680,7 @@ def _reach(name: str) -> tuple[np.ndarray, np.ndarray]:
         "one large pixel",
         "one pixel among zeros",
         "an edge",
+        "an edge inside a tile",
         "a large tap",
         "near the largest number",
         "near the smallest number",
