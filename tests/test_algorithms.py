@@ -715,6 +715,22 @@ def test_results_are_right_where_values_lie_far_apart(compiled: Target, algorith
         testing.assert_exact(plan(x), fc.conv2d(x, w, padding=1), "plan")
 
 
+@on_compiled
+def test_results_that_are_computed_directly_have_their_epilogue(compiled: Target) -> None:
+    x, w = np.ones((1, 16, 16, 20), np.float32), np.ones((24, 16, 3, 3), np.float32)
+    x[0, 0, 9, 9] = 1e10
+    rng = np.random.default_rng(35)
+    b, residual = (1000 * testing.integers(rng, shape, "float32") for shape in ((24,), (1, 24, 16, 20)))
+    exact = _with_sizes("right", fc.conv2d, (x.astype(np.float64), w.astype(np.float64)), padding=1)
+    for last in (False, True):
+        kw = {"padding": 1, "layout": layouts.name(last, 2), "activation": "relu"}
+        own = (layouts.to(x, last), w, b)
+        with testing.on(compiled):
+            y = _ran(compiled, "winograd_4x4_3x3", fc.conv2d, *own, **kw, residual=layouts.to(residual, last))
+        expected = np.maximum(exact["right"] + b.reshape(-1, 1, 1) + residual, 0)
+        testing.assert_close(y, layouts.to(expected, last), 1e-5 * layouts.to(exact["sizes"] + 6000, last))
+
+
 @on_c
 def test_kernels_of_very_many_rows(c_target: Target, dtype: str) -> None:
     x, w = np.ones((1, 16, 620, 5), dtype), np.ones((16, 16, 600, 3), dtype)
