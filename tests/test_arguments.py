@@ -451,12 +451,12 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
 
 #: What each parameter takes, by its name: a new function is covered here without a line, a new name says what it is.
 KINDS = {
-    "array": "a b bias c dy indices out residual w x",
+    "array": "a b bias c dy indices out residual s t w weight x",
     "ints": "dilation groups kernel_size n nbytes output_padding output_size padding stride",
     "shape": "input_shape shape weight_shape x_shape",
     "flag": "ceil_mode count_include_pad measure on residual return_indices trans_a trans_b",
-    "number": "alpha beta divisor_override",
-    "word": "layout level name",
+    "number": "alpha beta divisor_override max_val min_val negative_slope threshold",
+    "word": "approximate layout level name",
     "activation": "activation",
     "dtype": "dtype",
     "function": "function",
@@ -529,6 +529,9 @@ def _right(name: str) -> dict[str, Any]:
         values |= {"a": A, "b": C, "bias": C[0], "c": A @ C, "x": A}
     if name.startswith("linear"):
         values |= {"w": C.T.copy(), "b": C[0]}
+    if {*names} & {"s", "weight", "a"} and not name.startswith(("matmul", "gemm")):
+        values |= {"a": x, "b": x[:, :, :1, :1], "s": x[0, :, :1, :1], "t": x[0, :, :1, :1], "weight": x[0, :, 0, 0]}
+    values |= {"alpha": 0.5, "approximate": "none"} if name.startswith(("elu", "celu", "gelu")) else {}
     if name.startswith("plan_"):
         values |= {"residual": True}
     if name in ("use_algorithm", "use_isa"):

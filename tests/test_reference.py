@@ -175,7 +175,9 @@ def test_activations_as_they_are_defined(activation) -> None:
         fc.conv_transpose1d(values, np.ones((1, 1, 1)), activation=activation), expected, rtol=1e-14, atol=1e-15
     )
     h = 1e-6
-    away = values[np.min(np.abs(values - np.array([-3, -1, 0, 2, 3, 6, 20]).reshape(-1, 1, 1)), axis=0, keepdims=True) > h]
+    away = values[
+        np.min(np.abs(values - np.array([-3, -1, 0, 2, 3, 6, 20]).reshape(-1, 1, 1)), axis=0, keepdims=True) > h
+    ]
     slope = (fc.activate(away + h, activation) - fc.activate(away - h, activation)) / (2 * h)
     np.testing.assert_allclose(fc.activate_backward(np.ones_like(away), away, activation), slope, rtol=1e-7, atol=1e-8)
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..settings import Settings
-from ..spec import ConvSpec, GemmSpec, PoolSpec
+from ..spec import ConvSpec, GemmSpec, MapSpec, PoolSpec
 
-Spec = ConvSpec | PoolSpec | GemmSpec
+Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec
 
 
 @runtime_checkable
@@ -28,7 +28,8 @@ class Kernel(Protocol):
       (``x`` and ``indices``: for max only; ``indices``, int64 or None, are flat positions inside a channel plane:
       bwd raises IndexError if one is not); a maximum's fwd may be of integers;
     * ``GemmSpec``: ``kernel(a, b, bias, c, out)`` with a (batch, m, k), b (batch, k, n), out and c (batch, m, n); where
-      the batch is 1, all of them may lack that axis.
+      the batch is 1, all of them may lack that axis;
+    * ``MapSpec``: ``kernel(*operands, out)``, all of the spec's shape: what is broadcast has strides of 0.
 
     Absent operands are None. No dimension of a spec is zero: the operators settle empty problems themselves.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -17,6 +18,9 @@ class Activation:
     alpha: float = 0.0
     beta: float = 0.0
 
+
+#: What ``activation_of`` takes: a name, ``(name, parameter, ...)``, or None for none.
+ActivationLike = str | Sequence[Any] | Activation | None
 
 #: name -> the defaults of its parameters, in the order of the C library's and Numba's numbers.
 ACTIVATIONS: dict[str, tuple[float, ...]] = {
@@ -39,6 +43,10 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "hardsigmoid": (),
     "exp": (),
     "softsign": (),
+    "abs": (),
+    "sqrt": (),
+    "log": (),
+    "erf": (),
 }
 
 #: Klambauer et al., Self-Normalizing Neural Networks, 2017: with these, activations keep mean 0 and variance 1.

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, GemmSpec, PoolSpec
+from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec
 from ..base import Kernel, Spec, isa_of
 
 
@@ -41,6 +41,10 @@ class _C:
             from .pool import refuse
 
             return refuse(spec)
+        if isinstance(spec, MapSpec):
+            from .map import refuse as refuse_map
+
+            return refuse_map(spec)
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
@@ -58,6 +62,8 @@ class _C:
         kind: Any
         if isinstance(spec, GemmSpec):
             from .gemm import GemmKernel as kind
+        elif isinstance(spec, MapSpec):
+            from .map import MapKernel as kind
         else:
             from .pool import pool_kernel as kind
         return kind(spec, settings.isa)

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from ...settings import Settings
-from ...spec import DTYPES, ConvSpec, PoolSpec
+from ...spec import DTYPES, ConvSpec, MapSpec, PoolSpec
 from ..base import Spec
 
 
@@ -58,6 +58,8 @@ class _Numba:
             return ConvKernel(spec, settings)
         if isinstance(spec, PoolSpec):
             from .pool import pool_kernel as Kernel
+        elif isinstance(spec, MapSpec):
+            from .map import MapKernel as Kernel
         else:
             from .gemm import GemmKernel as Kernel
         return Kernel(spec)
