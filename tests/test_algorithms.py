@@ -213,7 +213,7 @@ _NOT_ALLOWED: dict[str, tuple[int, ...]] = {
     "pad": (-(2**63), -(2**31), 2**31, 2**63 - 1),
     "limit": (-1,),
     **dict.fromkeys(("dtype", "direction", "isa", "algorithm"), (-(2**31), -1, 99, 2**31 - 1)),
-    "act": (-1, 9),
+    "act": (-(2**31), -1, 99, 2**31 - 1),
 }
 
 
