@@ -50,9 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _pairwise(items: list[pytest.Item], seed: str) -> set[pytest.Item]:
-    """Some of one test's items, in which every pair of values of two parameters is that there is in all of them."""
+    """Some of one test's items, in which every pair of values of two parameters is that there is in all of them; on the
+    C backend every pair of the other parameters, too."""
     values = {item: sorted((name, id(value)) for name, value in item.callspec.params.items()) for item in items}
     pairs = {item: set(combinations(values[item], 2)) for item in items}
+    for item in items:
+        if any(isinstance(value, testing.Target) and value.backend == "c" for value in item.callspec.params.values()):
+            pairs[item] |= {("c", *pair) for pair in pairs[item]}
     order, kept, seen = sorted(items, key=lambda item: item.nodeid), set(), set()
     random.Random(seed).shuffle(order)
     # Those first that have most that is new.

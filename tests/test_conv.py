@@ -94,28 +94,52 @@ def test_transposed_convolution_and_its_gradients(target: Target, dtype: str, la
         assert result.dtype == dtype
 
 
-@pytest.mark.parametrize("axis", [1, 2, 3])
-@pytest.mark.parametrize(("layout", "stride"), [("NHWC", 1), ("NHWC", 2), ("NCHW", 2)])
-def test_an_axis_alone_runs_backwards(target: Target, dtype: str, layout: str, stride: int, axis: int) -> None:
-    """Then addresses rise where columns fall: taps adjoin in memory in the order that they do not have."""
-    rng, shapes = np.random.default_rng(axis), {"x": (1, 5, 9, 36), "dy": (1, -(-5 // stride), -(-9 // stride), 20)}
-    if layout == "NCHW":
-        shapes = {name: (n, c, h, w) for name, (n, h, w, c) in shapes.items()}
-    x, dy = (testing.integers(rng, shapes[name], dtype) for name in ("x", "dy"))
-    w = testing.integers(rng, (20, 36, 3, 3), dtype)
-    x, dy, w = (np.flip(np.flip(array, axis).copy(), axis) for array in (x, dy, w))
-    kw = {"stride": stride, "padding": 1, "layout": layout}
+def _check_three_of_views(target: Target, x: np.ndarray, w: np.ndarray, dy: np.ndarray, **kw: Any) -> None:
+    """Forward with a residual that lies as dy does."""
+    n, what = x.ndim - 2, f"strides {x.strides} and {dy.strides}"
+    forward, to_input, to_weight = (getattr(fc, f"conv{n}d{t}") for t in ("", "_backward_input", "_backward_weight"))
 
     def three() -> list[np.ndarray]:
-        to_input, to_weight = fc.conv2d_backward_input, fc.conv2d_backward_weight
-        return [fc.conv2d(x, w, **kw), to_input(dy, w, x.shape, **kw), to_weight(x, dy, w.shape, **kw)]
+        y = forward(x, w, **kw, residual=dy)
+        return [y, to_input(dy, w, x.shape, **kw), to_weight(x, dy, w.shape, **kw)]
 
     with fc.use_backend("reference"):
         expected = three()
     with testing.on(target), fc.precision("strict"):
         results = testing.proven(target, three)
     for result, right in zip(results, expected, strict=True):
-        testing.assert_exact(result, right)
+        testing.assert_exact(result, right, what)
+
+
+@pytest.mark.parametrize(("layout", "stride"), [("NHWC", 1), ("NHWC", 2), ("NCHW", 2)])
+def test_an_axis_alone_runs_backwards(target: Target, dtype: str, layout: str, stride: int) -> None:
+    """Then addresses rise where columns fall: taps adjoin in memory in the order that they do not have."""
+    rng, shapes = np.random.default_rng(1), {"x": (1, 5, 9, 36), "dy": (1, -(-5 // stride), -(-9 // stride), 20)}
+    if layout == "NCHW":
+        shapes = {name: (n, c, h, w) for name, (n, h, w, c) in shapes.items()}
+    x, dy = (testing.integers(rng, shapes[name], dtype) for name in ("x", "dy"))
+    w = testing.integers(rng, (20, 36, 3, 3), dtype)
+    for axis in (1, 2, 3):
+        flipped = (np.flip(np.flip(array, axis).copy(), axis) for array in (x, w, dy))
+        _check_three_of_views(target, *flipped, stride=stride, padding=1, layout=layout)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("layout", ["NCDHW", "NDHWC"])
+def test_what_lies_apart_along_an_axis_alone(target: Target, dtype: str, layout: str, kernel: int) -> None:
+    """As after cropping: what adjoins within an image, a slice or a row does not beyond it."""
+    rng = np.random.default_rng(2)
+    w = testing.integers(rng, (9, 17, *(kernel,) * 3), dtype)
+
+    def cropped(channels: int, axis: int) -> np.ndarray:
+        shape = (2, channels, 3, 4, 5) if layout == "NCDHW" else (2, 3, 4, 5, channels)
+        whole = testing.nan_filled([n + (i == axis) for i, n in enumerate(shape)], dtype)
+        view = whole[tuple(slice(n) for n in shape)]
+        view[...] = testing.integers(rng, shape, dtype)
+        return view
+
+    for axis in (1, 2, 3, 4):
+        _check_three_of_views(target, cropped(17, axis), w, cropped(9, axis), padding=kernel // 2, layout=layout)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +273,7 @@ def test_smooth_activations_come_once_over_every_result(target: Target, dtype: s
 
 def test_activations_of_nan_and_infinity(target: Target, dtype: str) -> None:
     x = np.array([np.nan, np.inf, -np.inf, 1], dtype).reshape(1, 1, 4)
-    for activation in [*_EXACT_ACTIVATIONS, "sigmoid", "tanh"]:
+    for activation in [*_EXACT_ACTIVATIONS, ("leaky_relu", 2), "sigmoid", "tanh"]:
         with fc.use_backend("reference"):
             expected = fc.conv1d(x, np.ones((1, 1, 1), dtype), activation=activation)
         with testing.on(target):

@@ -118,23 +118,25 @@ def test_gemm_and_its_gradients(target: Target, dtype: str, trans_a: bool, trans
 
 
 @pytest.mark.parametrize("trans_b", [False, True])
+@pytest.mark.parametrize("trans_a", [False, True])
 @pytest.mark.parametrize(
     ("m", "k", "n"),
     [(14, 1200, 33), (2, 5000, 9), (9, 5000, 2), (3, 1200, 200), (200, 1200, 3), (200, 70, 33)],
     ids=str,
 )
 def test_an_epilogue_is_applied_once_to_all_of_a_sum(
-    target: Target, dtype: str, m: int, k: int, n: int, trans_b: bool
+    target: Target, dtype: str, m: int, k: int, n: int, trans_a: bool, trans_b: bool
 ) -> None:
     """Over several blocks of the sum and of the rows, and with few rows or columns, where all is transposed."""
     a, b = _operands((m, k), (k, n), dtype)
-    own_b = np.ascontiguousarray(b.T) if trans_b else b
+    own_a, own_b = (np.ascontiguousarray(x.T) if t else x for x, t in ((a, trans_a), (b, trans_b)))
     rng = np.random.default_rng(19)
     c, bias = testing.integers(rng, (m, n), dtype), testing.integers(rng, (n,), dtype)
     with testing.on(target):
-        y = testing.proven(target, fc.gemm, a, own_b, c, 2, -0.5, trans_b=trans_b)
-        z = testing.proven(target, fc.matmul, a, own_b.T if trans_b else b, bias, "relu")
-        smooth = testing.proven(target, fc.matmul, a, own_b.T if trans_b else b, bias, "tanh")
+        y = testing.proven(target, fc.gemm, own_a, own_b, c, 2, -0.5, trans_a=trans_a, trans_b=trans_b)
+        left, right = own_a.T if trans_a else a, own_b.T if trans_b else b
+        z = testing.proven(target, fc.matmul, left, right, bias, "relu")
+        smooth = testing.proven(target, fc.matmul, left, right, bias, "tanh")
     testing.assert_exact(y, 2 * (a @ b) - c / 2)
     testing.assert_exact(z, np.maximum(a @ b + bias, 0))
     testing.assert_close(smooth, np.tanh(a @ b + bias), 4 * np.finfo(dtype).eps, "tanh")

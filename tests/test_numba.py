@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import tracemalloc
 from importlib import import_module
 from pathlib import Path
@@ -144,6 +145,34 @@ def test_pieces_in_another_order(kind, layout, height, groups, stride, monkeypat
     np.testing.assert_array_equal(given, expected)
 
 
+def test_a_call_is_through_when_all_threads_are() -> None:
+    joined, through = threading.Event(), []
+
+    def work() -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert joined.wait(60)
+            return
+        joined.set()
+        through.append(sum(range(3_000_000)))
+
+    import_module("fastconv.backends.numba.workers").run(work, 2)
+    assert len(through) == 1
+
+
+def test_an_error_in_another_thread_is_raised() -> None:
+    joined = threading.Event()
+
+    def work() -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert joined.wait(60)
+            return
+        joined.set()
+        raise MemoryError("in a thread")
+
+    with pytest.raises(MemoryError, match="in a thread"):
+        import_module("fastconv.backends.numba.workers").run(work, 2)
+
+
 def _on_numba(function):
     with fc.use_backend("numba"):
         return function()
@@ -220,7 +249,8 @@ def test_an_axis_of_one_element_may_have_any_stride(layout: str) -> None:
     x, w = (testing.integers(rng, s, "float32") for s in (shape, (20, 20, 3, 3)))
     strides = tuple(2**62 if n == 1 else s for n, s in zip(shape, x.strides, strict=True))
     view = np.lib.stride_tricks.as_strided(x, shape, strides)
-    _as_the_reference(lambda: fc.conv2d(view, w, padding=20, dilation=20, layout=layout))
+    for kernel in (w, w[..., :2, :2]):
+        _as_the_reference(lambda kernel=kernel: fc.conv2d(view, kernel, padding=20, dilation=20, layout=layout))
 
 
 @pytest.mark.parametrize(

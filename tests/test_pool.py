@@ -66,10 +66,11 @@ def test_indices_of_other_windows(pooling_target: Target, dtype: str, last: bool
     rng, layout = np.random.default_rng(15), layouts.name(last, 2)
     x = layouts.to(testing.integers(rng, (3, 37, 9, 10), dtype), last)
     y, indices = fc.max_pool2d(x, 2, layout=layout, return_indices=True)
-    # One alone, then all of them.
-    others = indices.copy()
+    # One alone, one to the window on its left, then all of them.
+    others, beside = indices.copy(), indices.copy()
     others.flat[1234] = 89
-    for moved in (others, rng.permuted(indices)):
+    np.moveaxis(beside, -1 if last else 1, 1)[1, 0, 2, 3] = 44
+    for moved in (others, beside, rng.permuted(indices)):
         with fc.use_backend("reference"):
             dx = fc.max_pool2d_backward(y, x, 2, layout=layout, indices=moved)
         with testing.on(pooling_target):
@@ -247,7 +248,7 @@ def test_a_depth_of_1_becomes_several(pooling_target: Target, stem: str) -> None
     _against_reference(pooling_target, "sum_pool3d", x, (2, 2, 2), 1, (1, 0, 0))
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (6, 1), (9, 1), (12, 2)])
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (6, 1), (9, 1), (12, 1), (12, 2)])
 def test_a_row_of_many_windows_around_a_maximum(pooling_target: Target, kernel: int, stride: int) -> None:
     x = testing.integers(np.random.default_rng(17), (1, 20, 8), "float32")
     _against_reference(pooling_target, "max_pool1d", x, kernel, stride, layout="NLC")
@@ -520,6 +521,17 @@ def test_views_of_every_kind(pooling_target: Target, view: str) -> None:
             y = getattr(fc, stem)(x, *arguments, layout=layout)
             dy = change(testing.integers(rng, y.shape, "float32"))
             _against_reference(pooling_target, stem, x, *arguments, layout=layout, dy=dy)
+
+
+@pytest.mark.parametrize("view", _VIEWS)
+def test_views_of_planes(pooling_target: Target, view: str) -> None:
+    change, rng = _VIEWS[view], np.random.default_rng(26)
+    for last in (False, True):
+        x, layout = change(layouts.to(testing.integers(rng, (2, 9, 5, 7), "float32"), last)), layouts.name(last, 2)
+        for stem in ("global_max_pool2d", "global_sum_pool2d"):
+            _against_reference(pooling_target, stem, x, layout=layout)
+        dy = change(testing.integers(rng, fc.max_pool2d(x, 3, 2, 1, layout=layout).shape, "float32"))
+        _against_reference(pooling_target, "max_pool2d", x, 3, 2, 1, layout=layout, dy=dy)
 
 
 @pytest.mark.parametrize("view", ["reversed axes", "negative strides", "cut out", "channels in front"])
