@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "elementwise.h"
 #include "fastconv.h"
 
 enum { MARGIN = 32, MOST_FAILURES = 20 };
@@ -102,25 +103,10 @@ static double *blank(int64_t size) {
 
 /* ------------------------------------------------------------------------------------------------ activations */
 
-enum { NONE, RELU, LEAKY, CLIP, SIGMOID, TANH, SILU, HARDSWISH, GELU, ACTIVATIONS };
+/* Those that results are finished by; of exp, log and sqrt of large or negative sums too little is left. */
+enum { ACTIVATIONS = FC_ACT_SOFTSIGN + 1 };
 
-static fc_act activation(int kind) { return (fc_act){kind, kind == LEAKY ? 0.5 : kind == CLIP ? -4 : 0, kind == CLIP ? 9 : 0}; }
-
-static double activate(const fc_act *act, double v) {
-  switch (act->kind) {
-  case RELU: return v > 0 ? v : 0;
-  case LEAKY: return v > 0 ? v : v * act->p0;
-  case CLIP: return v < act->p0 ? act->p0 : v > act->p1 ? act->p1 : v;
-  case SIGMOID: return 1 / (1 + exp(-v));
-  case TANH: return tanh(v);
-  case SILU: return v / (1 + exp(-v));
-  case HARDSWISH: return v * (v < -3 ? 0 : v > 3 ? 6 : v + 3) / 6;
-  case GELU: return 0.5 * v * (1 + erf(v / sqrt(2)));
-  default: return v;
-  }
-}
-
-static double tolerance_of(int kind) { return kind <= CLIP ? 0 : dtype == FC_F32 ? 1e-6 : 1e-14; }
+static double tolerance_of(int kind) { return kind <= FC_ACT_CLIP ? 0 : dtype == FC_F32 ? 1e-6 : 1e-14; }
 
 /* ------------------------------------------------------------------------------------------- images in memory */
 
@@ -249,7 +235,7 @@ static void check_conv(const conv *v, int layout, int w_layout, int direction, i
                                    : d.y_size;
   const int64_t outer = to_weight ? d.groups * d.ocg : d.n, rows = to_weight ? d.icg : channels;
   memcpy(d.add_stride, rs, sizeof d.add_stride);
-  d.act = activation(act);
+  d.act = some_act(act == FC_ACT_EXP ? FC_ACT_NONE : act);
   d.has_bias = d.has_add = extras;
   array x = numbers(nx), w = numbers(nw), y = numbers(ny), bias = {0}, add = {0};
   if (extras) {
@@ -320,9 +306,9 @@ static void check_convs(void) {
   EACH(i, (int64_t)(sizeof convs / sizeof *convs)) {
     EACH(layout, LAYOUTS) {
       EACH(direction, 3) {
-        check_conv(&convs[i], (int)layout, FIRST, (int)direction, NONE, 0, 1);
-        check_conv(&convs[i], (int)layout, LAST, (int)direction, NONE, 0, 3);
-        if (direction != FC_BWD_WEIGHT) check_conv(&convs[i], (int)layout, FIRST, (int)direction, RELU, 1, 2);
+        check_conv(&convs[i], (int)layout, FIRST, (int)direction, FC_ACT_NONE, 0, 1);
+        check_conv(&convs[i], (int)layout, LAST, (int)direction, FC_ACT_NONE, 0, 3);
+        if (direction != FC_BWD_WEIGHT) check_conv(&convs[i], (int)layout, FIRST, (int)direction, FC_ACT_RELU, 1, 2);
       }
     }
   }
@@ -361,7 +347,7 @@ static void check_product(const product *v, int a_t, int b_t, int out_t, int act
       .out_stride = {m * n, out_t ? 1 : n, out_t ? m : 1},
       .alpha = extras ? 2 : 1,
       .beta = extras ? -3 : 0,
-      .act = activation(act),
+      .act = some_act(act == FC_ACT_EXP ? FC_ACT_NONE : act),
   };
   array a = numbers(v->batch * m * k), b = numbers(v->batch * k * n), c = {0}, bias = {0};
   if (extras) {
@@ -400,8 +386,86 @@ static void check_products(void) {
   EACH(i, (int64_t)(sizeof products / sizeof *products))
     EACH(form, 8)
       EACH(extras, 2)
-        check_product(&products[i], form & 1, form >> 1 & 1, form >> 2, extras ? LEAKY : NONE, (int)extras, form % 3 + 1);
+        check_product(&products[i], form & 1, form >> 1 & 1, form >> 2, extras ? FC_ACT_LEAKY_RELU : FC_ACT_NONE, (int)extras,
+                      form % 3 + 1);
   EACH(act, ACTIVATIONS) check_product(&products[3], 0, 0, 0, (int)act, 1, 1);
+}
+
+/* -------------------------------------------------------------------------------------------------------- maps */
+
+/* Sizes, the result's strides, and those of the first operand; the others' are those of the result. */
+typedef struct map {
+  const char *name;
+  int rank;
+  int64_t size[4], out[4], first[4];
+} map;
+
+static const map maps[] = {
+    {"a number", 0, {0}, {0}, {0}},
+    {"a long row", 1, {40013}, {1}, {1}},
+    {"every second element", 1, {1301}, {2}, {2}},
+    {"planes times numbers", 3, {3, 5, 49}, {245, 49, 1}, {5, 1, 0}},
+    {"pixels times rows", 3, {3, 7, 19}, {133, 19, 1}, {19, 0, 1}},
+    {"turned", 2, {33, 17}, {1, 33}, {17, 1}},
+    {"four that do not adjoin", 4, {2, 3, 4, 5}, {100, 32, 7, 1}, {1, 2, 6, 24}},
+};
+
+static void check_map(const map *v, int op, int kind, int nthreads) {
+  fc_map_desc d = {.op = op, .dtype = dtype, .isa = isa, .rank = v->rank, .act = some_act(kind)};
+  int64_t count = 1, extents[4] = {1, 1, 1, 1};
+  EACH(i, v->rank) {
+    d.size[i] = v->size[i];
+    d.out_stride[i] = d.stride[1][i] = d.stride[2][i] = v->out[i];
+    d.stride[0][i] = v->first[i];
+    count *= v->size[i];
+    EACH(k, 4) extents[k] += (v->size[i] - 1) * (k == 1 ? v->first[i] : v->out[i]);
+  }
+  array out = unknown(extents[0]), operands[3];
+  EACH(k, 3) {
+    operands[k] = numbers(extents[k + 1]);
+    /* No kinks, and nothing that a logarithm or a division does not take. */
+    EACH(i, operands[k].size) {
+      const double value = get(&operands[k], i);
+      if (op <= FC_MAP_ACTIVATE_BACKWARD) set(&operands[k], i, kind >= FC_ACT_SQRT ? fabs(value) + 0.25 : value + 0.25);
+      if ((op == FC_MAP_DIVIDE && k == 1) || (op == FC_MAP_DIVIDE_BACKWARD && k == 2)) set(&operands[k], i, value < 0 ? -2 : 4);
+    }
+  }
+  double *expected = blank(extents[0]);
+  EACH(n, count) {
+    int64_t rest = n, place = 0, first = 0;
+    for (int i = v->rank - 1; i >= 0; rest /= v->size[i], i--) {
+      place += rest % v->size[i] * v->out[i];
+      first += rest % v->size[i] * v->first[i];
+    }
+    expected[place] = map_of(op, &d.act, get(&operands[0], first), get(&operands[1], place), get(&operands[2], place));
+  }
+  const int used = operands_of(op);
+  fc_plan *plan;
+  if (fc_plan_map(&d, &plan)) fail("no plan for map %s", v->name);
+  void *workspace = allocate((size_t)fc_plan_workspace(plan, nthreads, 0));
+  void *arrays[FC_SLOTS] = {[FC_X] = at(&operands[0]),
+                            [FC_W] = used > 1 ? at(&operands[1]) : 0,
+                            [FC_ADD] = used > 2 ? at(&operands[2]) : 0,
+                            [FC_OUT] = at(&out)};
+  if (fc_run(plan, arrays, workspace, nthreads)) fail("map %s failed", v->name);
+  fc_plan_destroy(plan);
+  free(workspace);
+  char what[64];
+  snprintf(what, sizeof what, "map %d, activation %d", op, kind);
+  compare(&out, expected, op > FC_MAP_ACTIVATE_BACKWARD ? 0 : dtype == FC_F32 ? 2e-6 : op ? 1e-8 : 1e-14, 0, what, v->name);
+  free(expected);
+  done(&out);
+  EACH(k, 3) done(&operands[k]);
+}
+
+static void check_maps(void) {
+  EACH(i, (int64_t)(sizeof maps / sizeof *maps)) {
+    EACH(kind, FC_ACT_ERF + 1) {
+      check_map(&maps[i], FC_MAP_ACTIVATE, (int)kind, 2);
+      check_map(&maps[i], FC_MAP_ACTIVATE_BACKWARD, (int)kind, 1);
+    }
+    for (int op = FC_MAP_ADD; op <= FC_MAP_MINIMUM_BACKWARD; op++) check_map(&maps[i], op, FC_ACT_NONE, op % 3 + 1);
+  }
 }
 
 /* --------------------------------------------------------------------------------------------------- poolings */
@@ -593,6 +657,7 @@ int main(int count, char **names) {
       seed = 1;
       check_convs();
       check_products();
+      check_maps();
       check_pools();
       check_program(1);
       check_program(3);

@@ -182,7 +182,8 @@ _TYPICAL = [
     for case in CONVS
     if case.name in {
         "17 channels 3x3", "33 channels 1x1", "stride 2 7x7", "asymmetric pads", "dilation 2", "2 groups", "kernel 4x4",
-        "depthwise 17", "1-D causal", "3-D", "depthwise multiplier 2", "stride over kernel 1x1",
+        "depthwise 17", "1-D causal", "3-D", "depthwise multiplier 2", "depthwise dilation 2",
+        "stride over kernel 1x1",
     }
 ]  # fmt: skip
 

@@ -92,6 +92,17 @@ def test_derivatives_are_at_their_limits_far_from_zero(target: Target, dtype: st
         np.testing.assert_allclose(dx, np.array([above, 0] * 3), atol=2e-5, err_msg=name)
 
 
+def test_slopes_keep_their_digits_where_they_are_tiny(target: Target, dtype: str) -> None:
+    x = np.linspace(5, 40, 301).astype(dtype)
+    x = np.concatenate([x, -x])
+    e = np.exp(-np.abs(x.astype(np.longdouble)))
+    with testing.on(target):
+        sigmoid = testing.proven(target, fc.sigmoid_backward, np.ones_like(x), x)
+        tanh = testing.proven(target, fc.tanh_backward, np.ones_like(x), x / 2)
+    np.testing.assert_allclose(sigmoid, (e / (1 + e) ** 2).astype(dtype), rtol=8 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(tanh, (4 * e / (1 + e) ** 2).astype(dtype), rtol=8 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "identity"])
 def test_derivatives_are_slopes(target: Target, name: str) -> None:
     x = np.concatenate([np.linspace(-9.1, 9.3, 501), np.linspace(-0.6, 0.7, 99)])

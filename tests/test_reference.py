@@ -12,7 +12,6 @@ from cases.pool import POOLS, Pool
 
 import fastconv as fc
 from fastconv import spec, testing
-from fastconv.ops.activation import erfc as vector_erfc
 
 
 @pytest.fixture(autouse=True)
@@ -189,21 +188,6 @@ def test_activations_as_they_are_defined(activation) -> None:
 def test_slopes_at_kinks(activation, kinks, slopes) -> None:
     """Those of PyTorch."""
     assert fc.activate_backward(np.ones(len(kinks)), np.array(kinks, float), activation).tolist() == slopes
-
-
-def test_the_error_function_is_accurate_where_it_is_tiny_too() -> None:
-    rng = np.random.default_rng(9)
-    x = np.concatenate([np.linspace(-7, 27, 9001), 3 * rng.standard_normal(5000), [0, -0.0, 1e-300, -1e300, 5e-324]])
-    expected = np.array([erfc(v) for v in x])
-    normal = expected > np.finfo(float).tiny
-    np.testing.assert_allclose(vector_erfc(x)[normal], expected[normal], rtol=4 * np.finfo(float).eps)
-    np.testing.assert_allclose(vector_erfc(x)[~normal], expected[~normal], atol=np.finfo(float).tiny, rtol=0)
-    special = vector_erfc(np.array([np.nan, np.inf, -np.inf, 28, 1e308]))
-    testing.assert_exact(special, np.array([np.nan, 0, 2, 0, 0]))
-    # Views, no dimension, nothing.
-    testing.assert_exact(vector_erfc(x[4000:2000:-3].reshape(-1, 1)), vector_erfc(x)[4000:2000:-3, None])
-    assert vector_erfc(np.array(0.0)).tolist() == 1
-    assert vector_erfc(x[:0]).shape == (0,)
 
 
 def test_gelu_keeps_its_digits_far_below_zero(dtype: str) -> None:

@@ -31,6 +31,8 @@ def convolutions(x: npt.NDArray[np.float32], w: npt.NDArray[np.float32]) -> None
     assert_type(fc.conv_transpose2d(y, w, stride=2, output_padding=1), Array)
     assert_type(fc.conv_backward_bias(y), Array)
     assert_type(fc.activate(y, "gelu"), Array)
+    assert_type(fc.silu_backward(fc.silu(y, out=np.empty_like(y)), y), Array)
+    assert_type(fc.multiply_backward(fc.multiply(y, y), y, y), tuple[Array, Array])
     with fc.use_backend("reference"), fc.threads(1), fc.precision("strict"):
         assert_type(str(fc.explain(fc.conv2d, x, w)), str)
 

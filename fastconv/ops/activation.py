@@ -6,9 +6,8 @@ of ``fastconv.spec.ACTIVATIONS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isnan
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -79,7 +78,21 @@ _BACKWARD = """``dy`` times the derivative of ``{call}`` by x: dy has the shape 
     """
 
 
-def _pair(name: str, text: str) -> tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]:
+class _Forward(Protocol):
+    __name__: str
+    __qualname__: str
+
+    def __call__(self, x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray: ...
+
+
+class _Backward(Protocol):
+    __name__: str
+    __qualname__: str
+
+    def __call__(self, dy: np.ndarray, x: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray: ...
+
+
+def _pair(name: str, text: str) -> tuple[_Forward, _Backward]:
     """A function without parameters and its gradient."""
     act = activation_of(name)
 
