@@ -112,7 +112,7 @@ class ConvKernel:
         self.algorithms["implicit_gemm"] = None
         tried: dict[str, str | None] = {}
         for name, why in self.algorithms.items():
-            tried[name] = why or (slow(spec, name) if name in WINOGRAD else None)
+            tried[name] = why or (slow(spec, name) if name in WINOGRAD else self._slow_direct(name))
         asked = settings.algorithm
         if asked is not None and self.algorithms.get(asked, "") is None:
             tried = {asked: None}
@@ -136,6 +136,12 @@ class ConvKernel:
         fitting = max(_SCRATCH, _IMAGES * prod(self.spec.x_shape), _IMAGES * prod(self.spec.y_shape))
         return "what a few results read is much larger than the image" if elements > fitting else None
 
+    def _slow_direct(self, name: str) -> str | None:
+        """Why another algorithm is faster, where this one is the direct one and can; None if it is not."""
+        plane = prod(self.in_size if self.spec.direction == "bwd_input" else self.out_size)
+        small = name == "direct" and self.spec.groups == 1 and plane < lanes(self.spec.dtype)
+        return "a plane of the result does not fill a vector" if small else None
+
     def _are_few_phases(self) -> bool:
         phases = prod(min(s, i) for s, i in zip(self.stride, self.in_size, strict=True))
         return self.spec.direction != "bwd_input" or phases <= _PHASES
@@ -147,8 +153,6 @@ class ConvKernel:
         if spec.direction == "bwd_weight":
             few = spec.groups > 1 and max(self.icg, self.ocg) <= HEURISTICS.DIRECT_CHANNELS
             return None if few else "the channels of a group fill register tiles"
-        if spec.groups == 1 and prod(self.out_size if forward else self.in_size) < lanes(spec.dtype):
-            return "a plane of the result does not fill a vector"
         if results <= HEURISTICS.DIRECT_RESULTS:
             few = spec.groups > 1 or results < MR
             return None if few else "the result's channels fill register tiles"
