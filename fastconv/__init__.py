@@ -118,6 +118,20 @@ from .ops.pool import (
     sum_pool3d,
     sum_pool3d_backward,
 )
+from .ops.reduce import (
+    amax,
+    amax_backward,
+    amin,
+    amin_backward,
+    argmax,
+    argmin,
+    mean,
+    mean_backward,
+    sum,
+    sum_backward,
+    var,
+    var_backward,
+)
 from .tuning import autotune, forget_autotuned
 
 __version__ = "0.1.0"
@@ -142,6 +156,12 @@ __all__ = [
     "adaptive_max_pool2d_backward",
     "adaptive_max_pool3d",
     "adaptive_max_pool3d_backward",
+    "amax",
+    "amax_backward",
+    "amin",
+    "amin_backward",
+    "argmax",
+    "argmin",
     "autotune",
     "avg_pool1d",
     "avg_pool1d_backward",
@@ -204,6 +224,8 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool3d",
     "max_pool3d_backward",
+    "mean",
+    "mean_backward",
     "models",
     "nn",
     "plan_conv1d",
@@ -213,6 +235,8 @@ __all__ = [
     "register_threadpoolctl",
     "set_flush_denormals",
     "set_num_threads",
+    "sum",
+    "sum_backward",
     "sum_pool1d",
     "sum_pool1d_backward",
     "sum_pool2d",
@@ -224,6 +248,8 @@ __all__ = [
     "use_algorithm",
     "use_backend",
     "use_isa",
+    "var",
+    "var_backward",
     "workspace_limit",
 ]
 

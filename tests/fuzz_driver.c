@@ -3,16 +3,13 @@
  * and without an access outside of them. What is accepted and small is run on arrays of exactly the extent that the strides speak
  * of, and compared with plain loops. For AddressSanitizer and UndefinedBehaviorSanitizer:
  *
- *     cc -std=gnu11 -O1 -fsanitize=address,undefined -Icsrc csrc/*/
-        *.c tests /
-        fuzz_driver.c -
-    lm - pthread - o fuzz_driver * -Wl,
-    --wrap = malloc,
-    --wrap = calloc *./ fuzz_driver[SECONDS[FIRST[COUNT]]] *
-             *A case is made of its number alone.Those from FIRST on run until the time is over or COUNT of them are done;
-    failures are * printed with their numbers,
-    and `./ fuzz_driver 60 NUMBER 1` repeats one and prints its description.Cases run in a process *of their own,
-    so that one that ends it is a failure like others.* /
+ *     cc -std=gnu11 -O1 -fsanitize=address,undefined -Icsrc $(find csrc -name '*.c') tests/fuzz_driver.c -lm -pthread -o
+ * fuzz_driver \ -Wl,--wrap=malloc,--wrap=calloc
+ *     ./fuzz_driver [SECONDS [FIRST [COUNT]]]
+ *
+ * A case is made of its number alone. Those from FIRST on run until the time is over or COUNT of them are done; failures are
+ * printed with their numbers, and `./fuzz_driver 60 NUMBER 1` repeats one and prints its description. Cases run in a process
+ * of their own, so that one that ends it is a failure like others. */
 #define _GNU_SOURCE
 #include <limits.h>
 #include <math.h>
@@ -30,40 +27,55 @@
 
 #include "fastconv.h"
 
-        enum {
-            MOST_FAILURES = 30,  CPU_SECONDS = 10,         /* a case; of all threads, so that a busy machine is none */
-            WALL_SECONDS = 120,  MOST_ELEMENTS = 1 << 16,  /* of an array that is run on */
-            MOST_WORK = 1 << 20,      /* multiply-adds of what is compared */
+enum {
+  MOST_FAILURES = 30,
+  CPU_SECONDS = 10,         /* a case; of all threads, so that a busy machine is none */
+  WALL_SECONDS = 120,
+  MOST_ELEMENTS = 1 << 16,  /* of an array that is run on */
+  MOST_WORK = 1 << 20,      /* multiply-adds of what is compared */
 };
 
 #define MEMORY_AT_ALL (INT64_C(1) << 30)
 
-    /* What the process that runs the cases tells the one that watches. */
-    static struct {int64_t number, failures, cases, accepted, compared; const char *operation;} * shared;
+/* What the process that runs the cases tells the one that watches. */
+static struct {
+  int64_t number, failures, cases, accepted, compared;
+  const char *operation;
+} *shared;
 
-    static int verbose;
+static int verbose;
 
-    static void fail(const char *format, ...){
-        shared -> failures++; printf("case %lld, %s: ", (long long)shared->number, shared->operation); va_list arguments;
-        va_start(arguments, format); vprintf(format, arguments); va_end(arguments); printf("\n"); fflush(stdout);}
+static void fail(const char *format, ...) {
+  shared->failures++;
+  printf("case %lld, %s: ", (long long)shared->number, shared->operation);
+  va_list arguments;
+  va_start(arguments, format);
+  vprintf(format, arguments);
+  va_end(arguments);
+  printf("\n");
+  fflush(stdout);
+}
 
 /* ------------------------------------------------------------------------------------------------------ memory */
 
 /* What the library allocates, of which one in a while is refused. */
 static int watching;
-    static int64_t allocated, refused_at;
+static int64_t allocated, refused_at;
 
-    void *__real_malloc(size_t size); void *__real_calloc(size_t count, size_t size); void *__wrap_malloc(size_t size);
-    void *__wrap_calloc(size_t count, size_t size);
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
 
-    static int granted(size_t count, size_t size){
-        size_t bytes; if (!watching) return 1;
-        if (__builtin_mul_overflow(count, size, &bytes) || bytes > MEMORY_AT_ALL) bytes = MEMORY_AT_ALL;
-        allocated += (int64_t)bytes; return allocated < MEMORY_AT_ALL && --refused_at != 0;}
-
-void *__wrap_malloc(size_t size){return granted(1, size) ? __real_malloc(size):
-0;
+static int granted(size_t count, size_t size) {
+  size_t bytes;
+  if (!watching) return 1;
+  if (__builtin_mul_overflow(count, size, &bytes) || bytes > MEMORY_AT_ALL) bytes = MEMORY_AT_ALL;
+  allocated += (int64_t)bytes;
+  return allocated < MEMORY_AT_ALL && --refused_at != 0;
 }
+
+void *__wrap_malloc(size_t size) { return granted(1, size) ? __real_malloc(size) : 0; }
 void *__wrap_calloc(size_t count, size_t size) { return granted(count, size) ? __real_calloc(count, size) : 0; }
 
 static void watch(int64_t refuse) {
@@ -761,6 +773,117 @@ static void pool_case(void) {
   fc_pool_plan_destroy(plan);
 }
 
+/* ------------------------------------------------------------------------------------------------------- reductions */
+
+enum { SLOTS = 10, OUT = 6, REDUCE_INTS = 7, REDUCE_NUMBERS = 8 + 8 * SLOTS };
+
+/* The arrays of each kind, by bits. */
+static const int slots[] = {0x081, 0x181, 0x181, 0x181, 0x07d, 0x3f1, 0x1ff, 0x19f, 0x041, 0x041, 0x043, 0x043};
+
+static fc_reduce_desc some_reduction(void) {
+  fc_reduce_desc d = {.kind = (int)between(FC_SUM_OVER, FC_LOG_SOFTMAX_BACKWARD),
+                      .dtype = (int)between(FC_F32, FC_F64),
+                      .isa = usable_isa(),
+                      .rank = (int)between(0, DIMS),
+                      .root_mean_square = one_in(4),
+                      .p0 = 1};
+  const int64_t most = one_in(8) ? 4000 : 12;
+  for (int i = 0; i < d.rank; i++) d.size[i] = one_in(4) ? 1 : between(1, i == d.rank - 1 ? most : 9);
+  d.reduced = (int)between(0, (1 << d.rank) - 1);
+  for (int s = 0; s < SLOTS; s++) {
+    if (!(slots[d.kind] >> s & 1)) continue;
+    int64_t sizes[DIMS];
+    for (int i = 0; i < d.rank; i++) sizes[i] = s > OUT && d.reduced >> i & 1 ? 1 : d.size[i];
+    lay_out(sizes, d.rank, d.stride[s], s < OUT);
+    for (int i = 0; i < d.rank; i++)
+      if (sizes[i] < d.size[i] || (s > 0 && s < OUT && one_in(3))) d.stride[s][i] = 0;
+    /* Of those that may be absent, some are. */
+    if (s < 2 || s == OUT || !one_in(3)) d.present |= 1 << s;
+  }
+  if (!(d.present >> OUT)) d.present |= 1 << (OUT + 1);
+  return d;
+}
+
+/* Runs it; sums and largest elements are compared. */
+static void run_reduction(const fc_reduce_desc *d, const fc_reduce_plan *plan, int nthreads) {
+  array arrays[SLOTS];
+  memset(arrays, 0, sizeof arrays);
+  void *memory[SLOTS] = {0};
+  double *expected = 0;
+  int made = 0, fits = d->rank <= DIMS;
+  for (; fits && made < SLOTS; made++) {
+    const int s = made, places = s == 8 && (d->kind == FC_MAX_OVER || d->kind == FC_MIN_OVER);
+    if (!(d->present >> s & 1)) continue;
+    int64_t sizes[DIMS], strides[DIMS];
+    for (int i = 0; i < DIMS; i++) {
+      sizes[i] = i >= d->rank || (s > OUT && d->reduced >> i & 1) ? 1 : d->size[i];
+      strides[i] = i < d->rank ? d->stride[s][i] : 0;
+    }
+    fits = (s < OUT ? make_numbers : make)(&arrays[s], sizes, strides, d->dtype == FC_F32 && !places ? 4 : 8);
+    memory[s] = arrays[s].first;
+  }
+  double *apart = 0;
+  for (int s = OUT; fits && s < SLOTS; s++) { /* no two elements of a result share a place */
+    if (!arrays[s].memory) continue;
+    free(apart);
+    apart = expectation(&arrays[s]);
+    fits = apart != 0;
+  }
+  if (fits && d->kind == FC_SUM_OVER && d->p0 == 1) {
+    const array *x = &arrays[0], *y = &arrays[7];
+    expected = expectation(y);
+    for (int64_t i = elements(x) - 1; i >= 0; i--) {
+      int64_t at[DIMS], rest = i;
+      for (int k = DIMS - 1; k >= 0; k--) {
+        at[k] = rest % x->sizes[k];
+        rest /= x->sizes[k];
+      }
+      const double v = get(x, place_of(x, at));
+      for (int k = 0; k < DIMS; k++) at[k] = y->sizes[k] == 1 ? 0 : at[k];
+      expected[place_of(y, at)] += v;
+    }
+  }
+  if (fits) {
+    const int64_t bytes = fc_reduce_plan_workspace(plan, nthreads);
+    if (proportionate(bytes, 8 * count(d->size, d->rank), nthreads, "of scratch")) {
+      void *workspace = allocate((size_t)bytes);
+      const int missing = one_in(16);
+      if (missing) memory[0] = 0;
+      const int status = fc_reduce_run(plan, memory, workspace, nthreads);
+      if (status != (missing ? FC_ERROR_ARGUMENT : FC_OK)) fail("status %d of run", status);
+      if (expected && !missing) compare(&arrays[7], expected, 0, "sums");
+      free(workspace);
+    }
+  }
+  free(expected);
+  free(apart);
+  for (int s = 0; s < made; s++) done(&arrays[s]);
+}
+
+static void reduce_case(void) {
+  fc_reduce_desc d = some_reduction();
+  const int nthreads = threads(), spoilt = one_in(2), starved = one_in(16);
+  if (spoilt) spoil(&d.kind, REDUCE_INTS, d.size, REDUCE_NUMBERS);
+  if (spoilt && one_in(8)) d.p0 = one_in(2) ? NAN : (double)border();
+  print("reduction kind dtype isa rank reduced present root_mean_square threads",
+        (int64_t[]){d.kind, d.dtype, d.isa, d.rank, d.reduced, d.present, d.root_mean_square, nthreads}, 8);
+  print("size, strides", d.size, REDUCE_NUMBERS);
+  fc_reduce_plan *plan = (fc_reduce_plan *)&d;
+  watch(starved ? 1 : 0);
+  const int status = fc_reduce_plan_create(&d, &plan);
+  watching = 0;
+  if (verbose) printf("status %d\n", status);
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
+  if (status < FC_OK || status > FC_ERROR_ARGUMENT) fail("status %d", status);
+  if (!spoilt && !starved && status == FC_ERROR_MEMORY) fail("status %d", status);
+  if (!plan) return;
+  shared->accepted++;
+  const int n = fc_reduce_plan_threads(plan, nthreads);
+  if (n < 1 || n > (nthreads > 1 ? nthreads : 1)) fail("%d of %d threads", n, nthreads);
+  run_reduction(&d, plan, nthreads);
+  fc_reduce_plan_destroy(plan);
+}
+
 /* ---------------------------------------------------------------------------------------------------- all the others */
 
 static void other_case(void) {
@@ -791,8 +914,9 @@ static void other_case(void) {
 static const struct {
   const char *name;
   void (*run)(void);
-} operations[8] = {{"others", other_case}, {"gemm", gemm_case}, {"gemm", gemm_case}, {"pool", pool_case},
-                   {"pool", pool_case},    {"conv", conv_case}, {"conv", conv_case}, {"conv", conv_case}};
+} operations[10] = {{"others", other_case},  {"gemm", gemm_case},    {"gemm", gemm_case}, {"pool", pool_case},
+                    {"pool", pool_case},     {"conv", conv_case},    {"conv", conv_case}, {"conv", conv_case},
+                    {"reduce", reduce_case}, {"reduce", reduce_case}};
 
 static void run_case(int64_t number) {
   shared->number = number;
@@ -802,7 +926,7 @@ static void run_case(int64_t number) {
   setitimer(ITIMER_PROF, &limit, 0);
   alarm(WALL_SECONDS);
   fc_set_flush_denormals(1);
-  const int which = (int)(random64() % 8);
+  const int which = (int)(random64() % 10);
   shared->operation = operations[which].name;
   operations[which].run();
 }

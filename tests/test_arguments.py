@@ -452,10 +452,10 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
 #: What each parameter takes, by its name: a new function is covered here without a line, a new name says what it is.
 KINDS = {
     "array": "a b bias c dy indices out residual w x",
-    "ints": "dilation groups kernel_size n nbytes output_padding output_size padding stride",
+    "ints": "dilation dim groups kernel_size n nbytes output_padding output_size padding stride",
     "shape": "input_shape shape weight_shape x_shape",
-    "flag": "ceil_mode count_include_pad measure on residual return_indices trans_a trans_b",
-    "number": "alpha beta divisor_override",
+    "flag": "ceil_mode count_include_pad keepdim measure on residual return_indices trans_a trans_b",
+    "number": "alpha beta correction divisor_override",
     "word": "layout level name",
     "activation": "activation",
     "dtype": "dtype",
@@ -615,7 +615,7 @@ def test_whatever_an_argument_is_it_is_taken_or_refused_by_name(name: str, setti
                 taken |= name == "use_algorithm" and isinstance(value, str)
                 if kind == "array" and type(value) is np.ndarray and (arrays == 1 or value.dtype == fine.dtype):
                     # Another shape, or of the only array another dtype, may be taken: not converted.
-                    taken = _keeps_dtype(result, value.dtype)
+                    taken = name.startswith("arg") or _keeps_dtype(result, value.dtype)
                 if not taken:
                     problems.append(f"{parameter}={_quoted(value)} was taken")
     assert not problems, "\n".join(problems)

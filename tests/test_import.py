@@ -29,12 +29,14 @@ LOADED = {
     "fastconv.ops.gemm",
     "fastconv.ops.plan",
     "fastconv.ops.pool",
+    "fastconv.ops.reduce",
     "fastconv.spec",
     "fastconv.spec.activation",
     "fastconv.spec.common",
     "fastconv.spec.conv",
     "fastconv.spec.gemm",
     "fastconv.spec.pool",
+    "fastconv.spec.reduce",
     "fastconv.tuning",
 }
 

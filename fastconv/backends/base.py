@@ -10,9 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..spec import ConvSpec, GemmSpec, PoolSpec
+from ..spec import ConvSpec, GemmSpec, PoolSpec, ReduceSpec
 
-Spec = ConvSpec | PoolSpec | GemmSpec
+Spec = ConvSpec | PoolSpec | GemmSpec | ReduceSpec
 
 
 @runtime_checkable
@@ -27,7 +27,9 @@ class Kernel(Protocol):
       (``x`` and ``indices``: for max only; ``indices``, int64 or None, are flat positions inside a channel plane:
       bwd raises IndexError if one is not); a maximum's fwd may be of integers;
     * ``GemmSpec``: ``kernel(a, b, bias, c, out)`` with a (batch, m, k), b (batch, k, n), out and c (batch, m, n); where
-      the batch is 1, all of them may lack that axis.
+      the batch is 1, all of them may lack that axis;
+    * ``ReduceSpec``: ``kernel(six operands, four results)``, those of ``spec.REDUCTIONS``, each with all axes of the
+      spec's shape; along an axis, an operand has that size or 1, a result but the first 1 where it is reduced.
 
     Absent operands are None. No dimension of a spec is zero: the operators settle empty problems themselves.
     """

@@ -15,8 +15,9 @@ from .. import spec as _spec
 from ..arguments import plain, shown
 from ..dispatch import Choice, chooser, current_precision
 from ..spec import Activation, activation_of
-from ._arrays import DTYPE_NAMES, as_array, as_output, sums
+from ._arrays import DTYPE_NAMES, as_array, as_output
 from .activation import activate_backward
+from .reduce import sums
 
 __all__ = [
     f"{stem}{n}d{tail}"

@@ -12,8 +12,9 @@ from numpy.lib.stride_tricks import as_strided
 from ..arguments import flag, number
 from ..dispatch import chooser
 from ..spec import MAX_ELEMENTS, Activation, GemmSpec, activation_of, check_elements
-from ._arrays import DTYPE_NAMES, as_array, as_output, new_array, sums
+from ._arrays import DTYPE_NAMES, as_array, as_output, new_array
 from .activation import activate_backward
+from .reduce import sums
 
 __all__ = ["gemm", "gemm_backward", "linear", "linear_backward", "matmul", "matmul_backward"]
 

@@ -12,18 +12,24 @@ from .common import DTYPES, INTEGERS, MAX_ELEMENTS, channels_last, check_element
 from .conv import ConvSpec, conv_out_size, conv_spec, conv_transpose_spec
 from .gemm import GemmSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
+from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis
 
 __all__ = [
     "ACTIVATIONS",
     "DTYPES",
     "INTEGERS",
     "MAX_ELEMENTS",
+    "REDUCTIONS",
     "Activation",
     "ConvSpec",
     "GemmSpec",
     "PoolSpec",
+    "ReduceSpec",
     "activation_of",
     "adaptive_pool_spec",
+    "axes_of",
+    "axis_of",
+    "channel_axis",
     "channels_last",
     "check_elements",
     "conv_out_size",

@@ -22,6 +22,7 @@ import fastconv as fc
 
 from .. import dispatch, spec
 from ..spec import ACTIVATIONS
+from . import reductions
 from .arrays import Array, Lie, extent
 from .helpers import backends_here, isas_here
 
@@ -32,6 +33,7 @@ FUNCTIONS = tuple(
     name
     for name in fc.__all__
     if re.match(r"(plan_)?conv|(max|avg|sum)_pool|global_|adaptive_|gemm|matmul|linear|activate|empty", name)
+    or re.match(reductions.NAMES, name)
 )
 
 #: So many problems are the same call under other settings: the reference computes it once.
@@ -764,6 +766,7 @@ _FAMILIES: dict[str, Callable[[_Call], Problem | None]] = {
     ".*_pool": _pooling,
     "matmul|linear|gemm": _matrix_product,
     "activate|empty": _elementwise,
+    **reductions.FAMILIES,
 }
 
 

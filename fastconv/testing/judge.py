@@ -18,6 +18,7 @@ import numpy as np
 import fastconv as fc
 
 from .. import dispatch
+from . import reductions
 from .arrays import Array, Laid
 from .drawing import Alias, Problem
 from .helpers import adjoint_gap
@@ -275,6 +276,8 @@ def _difference_of(
         rounded = False
     if problem.function == "activate_backward" or problem.function == "activate":
         rounded = True
+    if re.match(reductions.NAMES, problem.function):
+        rounded |= reductions.rounded(problem)
     if a.dtype.kind != "f":
         rounded = False
     if "_backward" in problem.function and name is not None and (winograd or values in ("real", "positive", "spike")):
@@ -305,6 +308,8 @@ def _magnitude(problem: Problem, number: int, winograd: bool) -> Any:
     """
     if problem.function.startswith("activate"):
         return np.abs(_first(problem, "x"))
+    if re.match(reductions.NAMES, problem.function):
+        return reductions.magnitude(problem)
     arguments = {k: v for k, v in problem.arguments.items() if k != "activation"}
     for name in ("alpha", "beta", "divisor_override"):
         if isinstance(arguments.get(name), (int, float)):

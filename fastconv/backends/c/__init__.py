@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...dispatch import forced_isa
-from ...spec import ConvSpec, GemmSpec, PoolSpec
+from ...spec import ConvSpec, GemmSpec, PoolSpec, ReduceSpec
 from ..base import Kernel, Spec
 
 
@@ -58,6 +58,10 @@ class _C:
             from .pool import refuse
 
             return refuse(spec)
+        if isinstance(spec, ReduceSpec):
+            from .reduce import refuse as refuse_reduction
+
+            return refuse_reduction(spec)
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
@@ -72,6 +76,8 @@ class _C:
             from .conv import ConvKernel as kind
         elif isinstance(spec, GemmSpec):
             from .gemm import GemmKernel as kind
+        elif isinstance(spec, ReduceSpec):
+            from .reduce import ReduceKernel as kind
         else:
             from .pool import pool_kernel as kind
         return kind(spec, current_isa())

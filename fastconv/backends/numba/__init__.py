@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from math import prod
 from typing import Any
 
-from ...spec import DTYPES, ConvSpec, PoolSpec
+from ...spec import DTYPES, ConvSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 
 
@@ -52,6 +52,8 @@ class _Numba:
             from .conv import ConvKernel as Kernel
         elif isinstance(spec, PoolSpec):
             from .pool import pool_kernel as Kernel
+        elif isinstance(spec, ReduceSpec):
+            from .reduce import ReduceKernel as Kernel
         else:
             from .gemm import GemmKernel as Kernel
         return Kernel(spec)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ...spec import ConvSpec, PoolSpec
+from ...spec import ConvSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 from .conv import ConvKernel
 from .gemm import GemmKernel
 from .pool import PoolKernel
+from .reduce import ReduceKernel
 
 
 class _Reference:
@@ -21,9 +22,11 @@ class _Reference:
     def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
         return {self.compile(spec).algorithm: None}
 
-    def compile(self, spec: Spec) -> ConvKernel | PoolKernel | GemmKernel:
+    def compile(self, spec: Spec) -> ConvKernel | PoolKernel | GemmKernel | ReduceKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
+        if isinstance(spec, ReduceSpec):
+            return ReduceKernel(spec)
         return PoolKernel(spec) if isinstance(spec, PoolSpec) else GemmKernel(spec)
 
 
