@@ -19,16 +19,10 @@ from ._threads import (
     set_num_threads,
     threads,
 )
-from .dispatch import (
-    backends,
-    explain,
-    precision,
-    use_algorithm,
-    use_backend,
-    use_isa,
-    workspace_limit,
-)
-from .ops._arrays import empty
+from ._version import __version__
+from .arrays import empty
+from .backends import backends, use_backend, use_isa
+from .dispatch import explain
 from .ops.activation import (
     activate,
     activate_backward,
@@ -132,9 +126,8 @@ from .ops.reduce import (
     var,
     var_backward,
 )
+from .settings import precision, use_algorithm, workspace_limit
 from .tuning import autotune, forget_autotuned
-
-__version__ = "0.1.0"
 
 #: Imported on first use.
 _LAZY = ("models", "nn", "testing")

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__
 from ._options import at_least
+from ._version import __version__
 from .bench import HELP
 
 __all__ = ["main"]

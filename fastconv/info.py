@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
-from importlib import import_module, metadata
+from importlib import metadata
 from typing import Any
 
-from . import __version__, dispatch
 from ._threads import get_num_threads
+from ._version import __version__
+from .backends import backend, backends, usable
+from .backends.base import isa_of
 from .machine import cpu_model
+from .settings import settings
 
 __all__ = ["gather", "problems", "render"]
 
@@ -23,8 +26,9 @@ def gather() -> dict[str, Any]:
     ``"isa"`` and ``"backend"`` name the instruction set in use and the forced backend; ``"problems"`` says what the
     environment forces that cannot run here.
     """
-    isa, wrong_isa = _attempt(_isa)
-    backend, wrong_backend = _attempt(_forced_backend)
+    isas = backend("c").isas()
+    isa, wrong_isa = _attempt(lambda: isa_of(isas, settings().isa) if isas else None)
+    forced, wrong_backend = _attempt(_forced_backend)
     threads, wrong_threads = _attempt(get_num_threads)
     return {
         "versions": {
@@ -35,10 +39,10 @@ def gather() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_model(),
         "threads": threads,
-        "isas": _c().isas() if _c_usable() else {},
+        "isas": isas,
         "isa": isa,
-        "backends": dispatch.backends(),
-        "backend": backend,
+        "backends": backends(),
+        "backend": forced,
         "problems": [problem for problem in (wrong_isa, wrong_backend, wrong_threads) if problem],
     }
 
@@ -88,21 +92,7 @@ def _attempt(question: Callable[[], Any]) -> tuple[Any, str | None]:
         return None, str(error)
 
 
-def _c() -> Any:
-    return import_module(f"{__package__}.backends.c")
-
-
-def _c_usable() -> bool:
-    return dispatch.backends()["c"] is None
-
-
-def _isa() -> str | None:
-    return _c().current_isa() if _c_usable() else None
-
-
 def _forced_backend() -> str | None:
-    name = dispatch.forced_backend()
-    if name is not None:
-        with dispatch.use_backend(name):  # raises if it cannot run here
-            pass
-    return name
+    """RuntimeError if it cannot run here."""
+    name = settings().backend
+    return name if name is None else usable(name).name

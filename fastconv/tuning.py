@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -23,13 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from . import dispatch
 from ._threads import get_num_threads
+from ._version import __version__
 from .arguments import flag
+from .arrays import empty
+from .backends import backend
 from .backends.base import Kernel
-from .dispatch import Choice, Settings
 from .machine import cache_directory, cpu_model
-from .ops._arrays import empty
+from .memo import forget
+from .settings import Settings, changed
 from .spec import ConvSpec
 
 __all__ = ["autotune", "forget_autotuned"]
@@ -87,13 +89,13 @@ def autotune(on: bool = True, *, measure: bool = True) -> Iterator[None]:
         _read_file()
     before = dict(_winners)
     try:
-        with dispatch.changed(tuning="off" if not on else "measured" if measure else "remembered"):
+        with changed(tuning="off" if not on else "measured" if measure else "remembered"):
             yield
     finally:
         if on and before != _winners:
             _save()
             # Choices that were made by heuristics before.
-            dispatch.forget()
+            forget()
 
 
 def forget_autotuned() -> None:
@@ -105,22 +107,21 @@ def forget_autotuned() -> None:
     global _file_was_read
     _winners.clear()
     _file_was_read = False
-    dispatch.forget()
+    forget()
     if path := _file():
         path.unlink(missing_ok=True)
 
 
-def tuned(spec: ConvSpec, given: Settings) -> Choice | None:
-    """The measured choice for ``spec``; None where there is none and none is asked for, or it cannot run here."""
+def winner(spec: ConvSpec, given: Settings, candidates: Callable[[ConvSpec, Settings], list[Kernel]]) -> Winner | None:
+    """What is measured to be fastest for ``spec``; None where nothing was measured and nothing is to be.
+
+    ``candidates`` are those that can compute a spec, the one first that heuristics take.
+    """
     key = _key(spec, given)
-    if key not in _winners:
-        if given.tuning != "measured":
-            return None
-        _winners[key] = _measure(_plain(spec), given)
-    winner = _winners[key]
-    with suppress(NotImplementedError, RuntimeError, ValueError):
-        return replace(_choice(spec, given, winner.backend, winner.algorithm), tuned=str(winner))
-    return None
+    if key not in _winners and given.tuning == "measured":
+        plain = _plain(spec)
+        _winners[key] = _measure(plain, candidates(plain, given))
+    return _winners.get(key)
 
 
 # -------------------------------------------------------------------------------------------------- measuring
@@ -132,26 +133,9 @@ def _plain(spec: ConvSpec) -> ConvSpec:
 
 
 def _key(spec: ConvSpec, given: Settings) -> str:
-    forced = [f"{name}={value}" for name, value in given._asdict().items() if value is not None and name != "tuning"]
+    free = Settings(tuning=given.tuning)
+    forced = [f"{name}={value}" for name, value in given._asdict().items() if value != getattr(free, name)]
     return " ".join([*forced, repr(_plain(spec))])
-
-
-def _choice(spec: ConvSpec, given: Settings, backend: str | None, algorithm: str | None) -> Choice:
-    changes = {"backend": backend, "algorithm": algorithm, "tuning": "off"}
-    with dispatch.changed(**changes):
-        return dispatch._search(spec, given._replace(**changes))
-
-
-def _candidates(spec: ConvSpec, given: Settings) -> list[Kernel]:
-    """What can compute ``spec``, the heuristics' choice first; of backends that compile, if there is one."""
-    first = _choice(spec, given, given.backend, None).kernel
-    found = [first]
-    for name in dispatch.ORDER if given.backend is None else (given.backend,):
-        if dispatch.refusal(name, spec, None) is None and name != "reference":
-            for algorithm, reason in dispatch.backend(name).algorithms(spec).items():
-                if reason is None and (name, algorithm) != (first.backend, first.algorithm):
-                    found.append(_choice(spec, given, name, algorithm).kernel)
-    return found
 
 
 def _operands(spec: ConvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -167,8 +151,7 @@ def _operands(spec: ConvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first, second, result
 
 
-def _measure(spec: ConvSpec, given: Settings) -> Winner:
-    kernels = _candidates(spec, given)
+def _measure(spec: ConvSpec, kernels: list[Kernel]) -> Winner:
     times = _seconds(kernels, _operands(spec)) if len(kernels) > 1 else [1.0]
     best = times.index(min(times))
     if times[best] > (1 - WORTH) * times[0]:
@@ -204,8 +187,6 @@ def _seconds(kernels: list[Kernel], operands: tuple[np.ndarray, np.ndarray, np.n
 
 
 def _file() -> Path | None:
-    from . import __version__
-
     directory = cache_directory()
     return directory and directory / f"autotune-{__version__}.json"
 
@@ -213,12 +194,8 @@ def _file() -> Path | None:
 @cache
 def _processor() -> str:
     """What a choice depends on besides the problem."""
-    isas = ""
-    if dispatch.backends()["c"] is None:
-        from .backends.c import isas as table
-
-        isas = ", " + " ".join(name for name, reason in table().items() if reason is None)
-    return f"{cpu_model()}, {os.cpu_count()} CPUs{isas}"
+    isas = " ".join(name for name, reason in backend("c").isas().items() if reason is None)
+    return f"{cpu_model()}, {os.cpu_count()} CPUs" + (f", {isas}" if isas else "")
 
 
 def _read_file() -> None:
@@ -232,7 +209,7 @@ def _read_file() -> None:
     if found.keys() - _winners.keys():
         _winners.update(found | _winners)
         # Choices that were made by heuristics before.
-        dispatch.forget()
+        forget()
 
 
 def _read(path: Path) -> dict[str, dict[str, Winner]]:

@@ -2,15 +2,16 @@
 
 import os
 
-from fastconv import dispatch, testing
+from fastconv import testing
+from fastconv.backends import backend
 from fastconv.spec import PoolSpec
 
-_backend = dispatch.backend(testing.backends_here()[0])
+_backend = backend(testing.backends_here()[0])
 _compile = type(_backend).compile
 
 
-def _broken(self, spec):
-    kernel = _compile(self, spec)
+def _broken(self, spec, settings):
+    kernel = _compile(self, spec, settings)
     if not isinstance(spec, PoolSpec):
         return kernel
 

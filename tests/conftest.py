@@ -20,7 +20,7 @@ import pytest
 from cases.pool import A_POOLING
 
 import fastconv
-from fastconv import dispatch, testing
+from fastconv import settings, testing
 
 # Processes that tests start find these modules and the fastconv under test, not one in the current directory.
 os.environ["PYTHONSAFEPATH"] = "1"
@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def free_choice() -> Iterator[None]:
     """The backends are asked in their order, also where the environment forces one."""
-    with dispatch.changed(backend=None):
+    with settings.changed(backend=None):
         yield
 
 

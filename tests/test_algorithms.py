@@ -20,6 +20,8 @@ from cases.conv import Conv, conv
 
 import fastconv as fc
 from fastconv import dispatch, testing
+from fastconv.backends import backend
+from fastconv.settings import Settings, settings
 from fastconv.spec import conv_spec
 from fastconv.testing import Target
 
@@ -140,7 +142,7 @@ def test_every_algorithm_that_a_backend_names_has_cases(compiled: Target, dtype:
                     kernel = dispatch.choose(spec).kernel
                     assert kernel.algorithm in _named(compiled, ALGORITHMS[family][what][last])
                     reached[what].add(kernel.algorithm)
-                    listed[what] |= set(dispatch.backend(compiled.backend).algorithms(spec))
+                    listed[what] |= set(backend(compiled.backend).algorithms(spec, settings()))
     assert listed == reached
     assert all(_named(compiled, PIXELS) <= names for names in listed.values())
 
@@ -157,7 +159,7 @@ def test_every_algorithm_computes_what_it_does_not_refuse(
         for what, direction in _DIRECTIONS.items():
             able = [
                 name
-                for name, reason in dispatch.backend("c").algorithms(_spec(case, direction, dtype, last)).items()
+                for name, reason in backend("c").algorithms(_spec(case, direction, dtype, last), settings()).items()
                 if reason is None
             ]
             assert ALGORITHMS[family][what][last] in able
@@ -216,7 +218,9 @@ def test_the_library_checks_a_description_before_it_computes_with_it(c_target: T
     c = import_module("fastconv.backends.c.conv")
     plan = c.ffi.new("fc_conv_plan **")
     for direction, value in product(_DIRECTIONS.values(), _NOT_ALLOWED[field]):
-        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        d = c._descriptor(
+            conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), Settings(isa=c_target.isa)
+        )
         old = getattr(d, field)
         if field == "act":
             d.act.kind = value
@@ -234,11 +238,13 @@ def test_the_library_checks_numbers_that_are_too_large_together(c_target: Target
     c = import_module("fastconv.backends.c.conv")
     far, many = {"dil": 2**29, "ker": 5}, {"stride": 2**10, "x_size": 2**10}
     for direction, fields in (("fwd", far), ("bwd_weight", {"stride": 2**30, "y_size": 4}), ("bwd_input", many)):
-        d = c._descriptor(conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), c_target.isa)
+        d = c._descriptor(
+            conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), Settings(isa=c_target.isa)
+        )
         for field, value in fields.items():
             getattr(d, field)[1] = getattr(d, field)[2] = value
         assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_ARGUMENT
-    d = c._descriptor(conv_spec("fwd", (2, 4, 5, 6), (8, 4, 3, 3), "float32"), c_target.isa)
+    d = c._descriptor(conv_spec("fwd", (2, 4, 5, 6), (8, 4, 3, 3), "float32"), Settings(isa=c_target.isa))
     # No memory is so large; or steps into the padding would leave 64 bits.
     for stride, status in ((-(2**63), c.lib.FC_ERROR_ARGUMENT), (2**47, c.lib.FC_ERROR_REFUSED)):
         d.x_stride[4] = stride
@@ -460,7 +466,7 @@ def test_epilogues_of_every_group_block_and_piece(
     bias, input_bias = (v if last else v.reshape(-1, 1, 1) for v in (b, db))
     y, dx = fc.activate(a["y"] + a["residual"] + bias, "relu"), a["dx"] + input_bias
     backwards = {**kw, "padding": (kernel[0] // 2, kernel[1] // 2)}
-    for name, reason in dispatch.backend("c").algorithms(_spec(case, "fwd", dtype, last)).items():
+    for name, reason in backend("c").algorithms(_spec(case, "fwd", dtype, last), settings()).items():
         bound = _NEARLY_WHOLE[dtype] if "winograd" in name else 0
         # One thread has many blocks in a piece, three have many pieces.
         for threads in (1, 3) if reason is None else ():

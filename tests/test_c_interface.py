@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import dispatch
+from fastconv.backends import backends
 
-if reason := dispatch.backends()["c"]:
+if reason := backends()["c"]:
     pytest.skip(f"the c backend cannot run here: {reason}", allow_module_level=True)
 
 from fastconv._c import ffi, lib

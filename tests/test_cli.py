@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import dispatch, machine
+from fastconv import machine, settings
 from fastconv.__main__ import main
+from fastconv.backends import backend, backends
 
 
 def test_info_says_what_there_is(capsys):
@@ -19,7 +20,7 @@ def test_info_says_what_there_is(capsys):
     assert f"fastconv   {fastconv.__version__}" in text
     assert f"numpy      {np.__version__}" in text
     assert machine.cpu_model() in text
-    for name, reason in dispatch.backends().items():
+    for name, reason in backends().items():
         assert f"{name:<10} {'usable' if reason is None else f'not usable: {reason}'}" in text
 
 
@@ -34,7 +35,7 @@ def test_info_loads_no_other_command():
 def test_info_as_json(capsys):
     assert main(["info", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["backends"] == dispatch.backends()
+    assert found["backends"] == backends()
     assert found["versions"]["fastconv"] == fastconv.__version__
     assert found["threads"] >= 1
     assert found["problems"] == []
@@ -50,10 +51,10 @@ def test_info_as_json(capsys):
     ],
 )
 def test_info_shows_what_the_environment_forces_in_vain(variable, value, message, monkeypatch, capsys):
-    monkeypatch.setattr(dispatch, "_of_environment", dispatch._of_environment.__wrapped__)
+    monkeypatch.setattr(settings, "_of_environment", settings._of_environment.__wrapped__)
     monkeypatch.setenv(variable, value)
     # Without the C backend nothing asks for an instruction set.
-    wrong = variable == "FASTCONV_BACKEND" or dispatch.backends()["c"] is None
+    wrong = variable == "FASTCONV_BACKEND" or backends()["c"] is None
     assert main(["info"]) == (1 if wrong else 0)
     assert (message in capsys.readouterr().out) == wrong
 
@@ -70,8 +71,8 @@ def test_info_shows_a_wrong_number_of_threads():
 
 
 def test_info_without_the_c_backend(monkeypatch, capsys):
-    monkeypatch.setattr(dispatch.backend("c"), "available", lambda: "no compiler", raising=False)
-    monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
+    monkeypatch.setattr(backend("c"), "available", lambda: "no compiler", raising=False)
+    monkeypatch.setattr(settings, "_of_environment", settings.Settings)
     assert main(["info"]) == 0
     text = capsys.readouterr().out
     assert "c          not usable: no compiler" in text

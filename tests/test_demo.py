@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastconv import demo, dispatch, nn
+from fastconv import demo, nn, settings
 from fastconv.__main__ import main
+from fastconv.backends import backends
 from fastconv.demo import comparison, digits, photos, story
 
 PICTURES = {
@@ -68,7 +69,7 @@ def test_output_lists_files_and_backends(one_epoch):
     for name in (*PICTURES, "lenet.safetensors"):
         assert f"wrote {output / name}\n" in out
     assert sorted(path.name for path in output.iterdir()) == sorted([*PICTURES, "lenet.safetensors"])
-    for name, reason in dispatch.backends().items():
+    for name, reason in backends().items():
         assert f"│ {name} " in out if reason is None else f"{name} cannot run here: {reason}\n" in out
     for stage in ("300x300 photo", "train 64 digits", "read 450 digits"):
         assert stage in out
@@ -78,7 +79,7 @@ def test_the_default_training_reaches_the_required_accuracy():
     split = digits.load(0)
     net, history = digits.train(split, 0, digits.EPOCHS)
     measured = nn.evaluate(net, *split.test)
-    assert measured["accuracy"] >= demo.REQUIRED_ACCURACY
+    assert measured["accuracy"] >= demo.digits.REQUIRED_ACCURACY
     assert len(history.loss) == len(history.val_loss) == digits.EPOCHS
     assert history.val_loss[-1] < 0.1 * history.val_loss[0]
 
@@ -207,7 +208,7 @@ def test_an_output_that_is_read_only(tmp_path, monkeypatch):
 
 
 def test_an_environment_that_forces_the_impossible(tmp_path, monkeypatch):
-    monkeypatch.setattr(dispatch, "_of_environment", dispatch._of_environment.__wrapped__)
+    monkeypatch.setattr(settings, "_of_environment", settings._of_environment.__wrapped__)
     monkeypatch.setenv("FASTCONV_BACKEND", "abacus")
     code, _, err = run("--output", tmp_path / "output")
     assert code == 2

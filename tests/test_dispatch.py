@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextvars
 import copy
 import dataclasses
-import importlib
 import os
 import pickle
 import subprocess
 import sys
 import threading
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import dispatch, testing
+from fastconv import dispatch, settings, testing
+from fastconv.backends import ORDER, backend
+from fastconv.bench import layers
 from fastconv.spec import GemmSpec, conv_spec, pool_spec
 from fastconv.testing import Target
 
@@ -51,16 +53,16 @@ def _absent() -> list[str]:
 
 def test_backends_are_listed_in_search_order_with_reasons() -> None:
     listed = fc.backends()
-    assert tuple(listed) == dispatch.ORDER
+    assert tuple(listed) == ORDER
     assert listed["reference"] is None
     assert all(reason is None or (isinstance(reason, str) and reason) for reason in listed.values())
 
 
 def test_the_first_that_can_is_chosen_and_the_others_say_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
+    monkeypatch.setattr(settings, "_of_environment", settings.Settings)
     (choice,) = fc.explain(fc.conv2d, X, W)
     chosen = choice.kernel.backend
-    before = dispatch.ORDER[: dispatch.ORDER.index(chosen)]
+    before = ORDER[: ORDER.index(chosen)]
     assert [name for name, _ in choice.refusals] == list(before)
     assert all(reason for _, reason in choice.refusals)
     text = str(fc.explain(fc.conv2d, X, W))
@@ -76,11 +78,11 @@ class _Picky:
     def available(self) -> None:
         return None
 
-    def refuse(self, spec: object) -> str | None:
+    def refuse(self, spec: object, settings: object) -> str | None:
         return None if isinstance(spec, GemmSpec) and spec.m == 5 else "only products of 5 rows"
 
-    def compile(self, spec: object) -> object:
-        kernel = dispatch.backend("reference").compile(spec)
+    def compile(self, spec: object, settings: settings.Settings) -> object:
+        kernel = backend("reference").compile(spec, settings)
         kernel.backend = self.name
         return kernel
 
@@ -116,9 +118,8 @@ except RuntimeError as error:
 
 
 def test_a_refusal_hands_the_call_on_and_is_an_error_when_forced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_of_environment", dispatch.Settings)
-    real = dispatch.backend
-    monkeypatch.setattr(dispatch, "backend", lambda name: _Picky() if name == "c" else real(name))
+    monkeypatch.setattr(settings, "_of_environment", settings.Settings)
+    monkeypatch.setattr(dispatch, "backend", lambda name: _Picky() if name == "c" else backend(name))
     dispatch.forget()
     try:
         (taken,) = fc.explain(fc.matmul, np.ones((5, 3)), np.ones((3, 2)))
@@ -196,7 +197,7 @@ def test_an_isa_that_this_cpu_lacks_cannot_be_forced() -> None:
     if "c" not in testing.backends_here():
         assert testing.isas_here("reference") == []
         return
-    isas = importlib.import_module("fastconv.backends.c").isas()
+    isas = backend("c").isas()
     assert "scalar" in isas
     for name, reason in isas.items():
         done = _run(_WHO, FASTCONV_ISA=name, FASTCONV_BACKEND="c")
@@ -223,10 +224,10 @@ def test_a_context_goes_before_the_environment() -> None:
         assert _run(program, FASTCONV_BACKEND=name).stdout == "reference numpy\n"
 
 
-def test_strict_precision_is_part_of_the_problem() -> None:
-    for level in dispatch.PRECISIONS:
+def test_precision_is_a_setting_of_the_search() -> None:
+    for level in settings.PRECISIONS:
         with fc.precision(level):
-            assert fc.explain(fc.conv2d, X, W)[0].spec.precision == level
+            assert fc.explain(fc.conv2d, X, W)[0].settings.precision == level
 
 
 def test_explain_takes_every_argument_and_sees_every_kernel() -> None:
@@ -387,3 +388,40 @@ def test_explain_says_that_long_kernels_have_no_fourier_transform() -> None:
     with fc.use_backend("c"):
         assert "by Fourier transforms, of which there are none" in str(fc.explain(fc.conv1d, x, w))
         assert "Fourier" not in str(fc.explain(fc.conv1d, x, w[:, :, :100]))
+
+
+def _family(algorithm: str) -> str:
+    """Without what one backend alone distinguishes: how many points, which operand stays in cache, what is a row."""
+    for family in ("winograd_line", "depthwise", "direct", "implicit_gemm"):
+        if algorithm.startswith(family):
+            return family
+    return algorithm.removesuffix("_filters")
+
+
+#: (``c``'s choice, Numba's): why they differ.
+_ELSEWHERE = {
+    ("direct_lines", "implicit_gemm"): "Numba reads no runs of channels where they are",
+    ("winograd_line", "winograd_2x2_5x5"): "Numba's lines have no rows: 5x5",
+    ("winograd_line", "implicit_gemm"): "Numba's lines have no rows: 7x7",
+    ("winograd_4x4_3x3", "implicit_gemm"): "groups of few channels: Numba transforms each group by itself",
+}
+
+
+def test_c_and_numba_choose_the_same_family_for_the_layers_of_networks() -> None:
+    if fc.backends()["c"] is not None or fc.backends()["numba"] is not None:
+        pytest.skip("there is one compiled backend")
+    differ = set()
+    layouts = {1: ("NCL", "NLC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
+    calls = [("fwd", False), ("fwd", True), ("bwd_input", False), ("bwd_weight", False)]
+    for layer, n, last, (direction, packed) in product(layers.table("conv"), (1, 8), (False, True), calls):
+        x_shape = (n, *layer.size, layer.ic) if last else (n, layer.ic, *layer.size)
+        pads = tuple((p, p) for p in layer.padding)
+        windows = (layer.stride, pads, layer.dilation, layer.groups, layouts[len(layer.size)][last])
+        spec = conv_spec(direction, x_shape, layer.w_shape, "float32", *windows, packed=packed)
+        by_c, by_numba = (backend(name).compile(spec, settings.Settings()).algorithm for name in ("c", "numba"))
+        if _family(by_c) == _family(by_numba):
+            continue
+        why = (by_c if by_c == "direct_lines" else _family(by_c), _family(by_numba))
+        assert why in _ELSEWHERE, f"{layer}, {spec}: {by_c} on c, {by_numba} on numba"
+        differ.add(why)
+    assert differ == {*_ELSEWHERE}

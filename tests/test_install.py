@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import fastconv
-from fastconv import dispatch, spec
+from fastconv import spec
+from fastconv.backends import ORDER
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -62,7 +63,7 @@ def test_the_check_of_everything_runs_the_commands_of_the_readme(command: str) -
 
 
 def test_the_readme_names_every_backend_and_activation() -> None:
-    missing = [name for name in (*dispatch.ORDER, *spec.ACTIVATIONS) if f"`{name}`" not in README]
+    missing = [name for name in (*ORDER, *spec.ACTIVATIONS) if f"`{name}`" not in README]
     assert set(missing) <= {"cuda", "identity"}
 
 

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import dispatch, testing
+from fastconv import testing
+from fastconv.backends import backend
+from fastconv.settings import settings
 from fastconv.spec import conv_spec
 from fastconv.spec.conv import MAX_PADDED
 
@@ -195,10 +197,10 @@ def test_a_stride_beyond_a_single_output(ndim: int) -> None:
     ],
 )
 def test_a_plan_takes_no_memory_for_each_position(direction: str, shape, w_shape, kw) -> None:
-    kernel = dispatch.backend("numba").compile(conv_spec(direction, shape, w_shape, "float32", **kw))
+    kernel = backend("numba").compile(conv_spec(direction, shape, w_shape, "float32", **kw), settings())
     tracemalloc.start()
     try:
-        kernel = dispatch.backend("numba").compile(conv_spec(direction, shape, w_shape, "float32", **kw))
+        kernel = backend("numba").compile(conv_spec(direction, shape, w_shape, "float32", **kw), settings())
         assert kernel.workspace_bytes > 0
         assert tracemalloc.get_traced_memory()[1] < 200_000
     finally:
@@ -207,7 +209,7 @@ def test_a_plan_takes_no_memory_for_each_position(direction: str, shape, w_shape
 
 def test_only_positions_that_taps_reach_are_planned() -> None:
     spec = conv_spec("bwd_input", (1, 1, 3000, 3000), (1, 1, 3, 3), "float32", stride=1000)
-    kernel, anything = dispatch.backend("numba").compile(spec), (9, 9, 3, 1)
+    kernel, anything = backend("numba").compile(spec, settings()), (9, 9, 3, 1)
     assert len(kernel._made(anything, anything, anything, None, None).jobs) == 9
 
 

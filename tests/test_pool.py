@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv as fc
-from fastconv import dispatch, testing
+from fastconv import settings as of_fastconv
+from fastconv import testing
 from fastconv.backends import tables
 from fastconv.testing import Target
 
@@ -579,6 +580,6 @@ def test_a_backend_without_pooling_says_so_and_the_next_one_takes_it(target: Tar
     with testing.on(target), pytest.raises(NotImplementedError, match=f"{target.backend}.*does not compute this: ."):
         fc.max_pool2d(np.ones((1, 1, 4, 4)), 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "_of_environment", dispatch.Settings)
+        patch.setattr(of_fastconv, "_of_environment", of_fastconv.Settings)
         (choice,) = fc.explain(fc.max_pool2d, np.ones((1, 1, 4, 4)), 2)
     assert choice.kernel.backend != target.backend

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from fastconv import dispatch
+from fastconv.backends import backend, backends
+from fastconv.settings import Settings
 from fastconv.spec import adaptive_pool_spec
 
-reason = dispatch.backends()["c"]
+reason = backends()["c"]
 pytestmark = pytest.mark.skipif(reason is not None, reason=f"the c backend cannot run here: {reason}")
 
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=f"the c backend canno
 )
 def test_planes_too_large_to_locate_maxima_in(size: int, located: bool, refused: bool) -> None:
     spec = adaptive_pool_spec("max", "fwd", (1, 1, size), "float32", 1, 1, layout="NCL", indices=located)
-    answer = dispatch.backend("c").refuse(spec)
+    answer = backend("c").refuse(spec, Settings())
     assert (answer is not None) == refused
     assert not refused or "16777216 positions" in answer
 

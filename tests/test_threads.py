@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import _threads, dispatch, testing
+from fastconv import _threads, testing
+from fastconv.backends import backends
 
 ROOT = Path(__file__).resolve().parents[1]
 USABLE = testing.backends_here()
-C_REASON = dispatch.backends()["c"]
+C_REASON = backends()["c"]
 needs_c = pytest.mark.skipif(C_REASON is not None, reason=f"the c backend cannot run here: {C_REASON}")
 TIME_LIMIT = 120
 

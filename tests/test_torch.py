@@ -198,7 +198,7 @@ def test_cross_entropy(size: tuple[int, ...], weighted: bool, smoothing: float) 
         _close(gradient, t.grad, "gradient")
 
 
-def test_a_network_with_the_weights_of_theirs_trains_alike() -> None:
+def _network() -> tuple[Any, nn.Sequential]:
     theirs = torch.nn.Sequential(
         torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
         torch.nn.Flatten(), torch.nn.Linear(36, 3),
@@ -209,25 +209,55 @@ def test_a_network_with_the_weights_of_theirs_trains_alike() -> None:
         nn.Linear(36, 3, **c),
     )  # fmt: skip
     ours.load_state_dict({name: tensor.numpy() for name, tensor in theirs.state_dict().items()})
+    return theirs, ours
+
+
+def _their_groups(theirs: Any, decay: float) -> list[dict[str, Any]]:
+    parameters = list(theirs.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay, "lr": 0.02},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0},
+    ]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("grouped", [False, True], ids=["", "groups"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True}),
+        ("Adam", {"lr": 0.01, "weight_decay": 0.01}),
+        ("AdamW", {"lr": 0.01}),
+        ("RMSprop", {"lr": 0.01, "weight_decay": 0.01, "momentum": 0.5, "centered": True}),
+    ],
+    ids=["SGD", "Adam", "AdamW", "RMSprop"],
+)
+def test_a_network_with_the_weights_of_theirs_trains_alike(
+    kind: str, options: dict[str, Any], grouped: bool, layout: str
+) -> None:
+    theirs, ours = _network()
+    ours.to_layout(layout)
     rng = np.random.default_rng(29)
     x, t = rng.standard_normal((5, 2, 6, 6)), rng.integers(0, 3, 5)
-    kinds = {
-        "SGD": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True},
-        "Adam": {"lr": 0.01, "weight_decay": 0.01},
-    }
-    for kind, options in kinds.items():
-        optimizer, other = getattr(nn, kind)(**options), getattr(torch.optim, kind)(theirs.parameters(), **options)
-        for _ in range(3):
-            _, gradient = nn.cross_entropy(ours(x), t)
-            dx = ours.backward(gradient)
-            optimizer.step(ours.parameters())
-            other.zero_grad()
-            tx = torch.from_numpy(x).requires_grad_()
-            F.cross_entropy(theirs(tx), torch.from_numpy(t)).backward()
-            other.step()
-            _close(dx, tx.grad, "dx")
-        for name, array in ours.state_dict().items():
-            testing.assert_close(array, theirs.state_dict()[name].numpy(), 1e-8, f"{kind} {name}")
+    groups = nn.weight_decay_groups(ours, 0.02) if grouped else ours.parameters()
+    if grouped:
+        groups[0]["lr"] = 0.02
+    optimizer = getattr(nn, kind)(groups, **options)
+    other = getattr(torch.optim, kind)(_their_groups(theirs, 0.02) if grouped else theirs.parameters(), **options)
+    for _ in range(3):
+        y = ours(x if layout == "NCHW" else np.moveaxis(x, 1, -1))
+        _, gradient = nn.cross_entropy(y, t)
+        dx = ours.backward(gradient)
+        optimizer.step()
+        other.zero_grad()
+        tx = torch.from_numpy(x).requires_grad_()
+        F.cross_entropy(theirs(tx), torch.from_numpy(t)).backward()
+        other.step()
+        _close(dx if layout == "NCHW" else np.moveaxis(dx, -1, 1), tx.grad, "dx")
+    for name, array in ours.state_dict().items():
+        testing.assert_close(array, theirs.state_dict()[name].numpy(), 1e-8, name)
+    x = x if layout == "NCHW" else np.moveaxis(x, 1, -1)
+    testing.assert_close(nn.predict(ours, x), theirs.eval()(tx).detach().numpy(), 1e-8, "y")
 
 
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)], ids=str)

@@ -16,6 +16,8 @@ import pytest
 
 import fastconv as fc
 from fastconv import dispatch, machine, testing, tuning
+from fastconv.backends import backends
+from fastconv.settings import settings
 from fastconv.spec import conv_spec
 
 RNG = np.random.default_rng(31)
@@ -50,7 +52,7 @@ def _forget() -> None:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stopwatch]:
     watch = Stopwatch()
-    if dispatch.backends()["numba"] is None:
+    if backends()["numba"] is None:
         importlib.import_module("fastconv.backends.numba.simd")  # whose code is to stay where it always is
     monkeypatch.setenv("FASTCONV_CACHE", str(tmp_path))
     monkeypatch.setattr(tuning, "_seconds", watch)
@@ -93,7 +95,7 @@ def test_a_plan_is_measured_with_packed_weights_and_says_so(c_target: testing.Ta
     watch.cost = {DIRECT: 0.25}
     with testing.on(c_target), fc.autotune():
         plan = fc.plan_conv2d(X.shape, W, None, 1, 1)
-        assert "packed" in dispatch._search(plan.spec, dispatch.settings()).spec.__dict__
+        assert "packed" in dispatch._search(plan.spec, settings()).spec.__dict__
         assert plan.algorithm == DIRECT
         assert "4.00x" in plan.explain()
         watch.cost = {}

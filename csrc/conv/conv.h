@@ -2,6 +2,7 @@
 #ifndef FC_CONV_H
 #define FC_CONV_H
 
+#include "conv/heuristics.h"
 #include "gemm/product.h"
 #include "core/threads.h"
 

@@ -599,7 +599,7 @@ static const char *refuse_strips(const fc_conv_plan *p) { return p->d.direction 
 static const char *refuse_weight_strips(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? strip_shape(p) : ""; }
 
 static const char *slow_strips(const fc_conv_plan *p) {
-  return 4 * p->d.groups < 3 * p->kn->vl ? "the channels do not fill three quarters of a vector" : 0;
+  return 4 * p->d.groups < FC_CHOOSE_STRIPS_QUARTERS * p->kn->vl ? "the channels do not fill three quarters of a vector" : 0;
 }
 
 const fc_algorithm fc_conv_depthwise_strips = {

@@ -270,17 +270,19 @@ static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_B
 
 static const char *slow(const fc_conv_plan *p) {
   if (p->d.groups == 1 && fc_product3(p->dst) < p->kn->vl) return "a plane of the result does not fill a vector";
-  if (p->dc <= 8 && (p->d.groups > 1 || p->dc < p->kn->mr)) return 0;
-  if (p->dc <= 8) return "the result's channels fill register tiles";
+  if (p->dc <= FC_CHOOSE_DIRECT_RESULTS && (p->d.groups > 1 || p->dc < p->kn->mr)) return 0;
+  if (p->dc <= FC_CHOOSE_DIRECT_RESULTS) return "the result's channels fill register tiles";
   /* A stem: the planes of its source are used for every channel of the result, without packing. */
-  if (p->sc > 4 || fc_product3(p->d.ker) < 4) return "there are more than a few channels";
+  if (p->sc > FC_CHOOSE_DIRECT_CHANNELS || fc_product3(p->d.ker) < FC_CHOOSE_DIRECT_TAPS)
+    return "there are more than a few channels";
   return p->ds[4] == 1 ? 0 : "the channels of the result are contiguous";
 }
 
 static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
 
 static const char *slow_weight(const fc_conv_plan *p) {
-  return p->d.groups > 1 && p->d.icg <= 4 && p->d.ocg <= 4 ? 0 : "the channels of a group fill register tiles";
+  const int few = fc_max(p->d.icg, p->d.ocg) <= FC_CHOOSE_DIRECT_CHANNELS;
+  return p->d.groups > 1 && few ? 0 : "the channels of a group fill register tiles";
 }
 
 const fc_algorithm fc_conv_direct = {

@@ -380,8 +380,9 @@ static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction 
 
 static const char *slow(const fc_conv_plan *p) {
   if (p->dc < FC_LINES_RESULTS) return "a group's channels of the result do not fill vectors";
-  if (p->d.groups > 1 ? p->sc > FC_LINES_CHANNELS : p->sc > 4) return "a group's channels fill register tiles";
-  return fc_product3(p->d.ker) < 4 ? "a result is a sum of few products" : 0;
+  if (p->d.groups > 1 ? p->sc > FC_LINES_CHANNELS : p->sc > FC_CHOOSE_DIRECT_CHANNELS)
+    return "a group's channels fill register tiles";
+  return fc_product3(p->d.ker) < FC_CHOOSE_DIRECT_TAPS ? "a result is a sum of few products" : 0;
 }
 
 const fc_algorithm fc_conv_lines = {

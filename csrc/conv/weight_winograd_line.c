@@ -9,9 +9,6 @@
 /* What is transformed at a time stays within this. */
 #define FC_LINE_WEIGHT_BYTES (1536 * 1024)
 
-/* Of 8 and 9 taps the error in float32 comes to 5 millionths. */
-enum { MOST_TAPS = 7 };
-
 typedef struct sizes {
   fc_line_grid grid;
   int64_t ic, oc;             /* channels of a piece, whole panels of lanes and rows */
@@ -170,7 +167,8 @@ static void piece(void *ctx, int64_t index, int worker) {
 static const char *refuse(const fc_conv_plan *p, int points) {
   if (p->d.direction != FC_BWD_WEIGHT) return "";
   const char *reason = fc_line_refuse(p, points);
-  return reason || p->d.ker[fc_line_axis(&p->d)] <= MOST_TAPS ? reason : "gradients of so many taps round too much";
+  return reason || p->d.ker[fc_line_axis(&p->d)] <= FC_CHOOSE_LINE_TAPS_WEIGHT ? reason
+                                                                               : "gradients of so many taps round too much";
 }
 
 /* The same for each number of points. */

@@ -8,7 +8,7 @@
 enum { FC_WINO_SIDE = 6, FC_WINO_FREQUENCIES = FC_WINO_SIDE * FC_WINO_SIDE, FC_WINO_TAPS = 25 };
 
 /* Taps along the depth, at most. */
-#define FC_WINO_DEPTH 7
+#define FC_WINO_DEPTH FC_CHOOSE_WINOGRAD_SLICES
 /* With a stride of 2 a patch has values of its own, 9 a side, of which the first 5 belong to taps 0 and 2. */
 enum { FC_WINO2_SIDE = 9, FC_WINO2_VALUES = FC_WINO2_SIDE * FC_WINO2_SIDE, FC_WINO2_PAIR = 5 };
 
@@ -137,7 +137,8 @@ static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps, in
 /* With fewer channels on either side, or tiles, the transforms cost more than they save; so do tiles that are mostly empty,
  * for which the direct algorithms would make fewer than twice as many products. */
 static inline const char *fc_wino_slow(const fc_conv_plan *p) {
-  const int channels = 12, tiles = p->d.packed ? 3 : 4;
+  const int channels = FC_CHOOSE_WINOGRAD_CHANNELS,
+            tiles = p->d.packed ? FC_CHOOSE_WINOGRAD_TILES_PACKED : FC_CHOOSE_WINOGRAD_TILES;
   const int64_t all = fc_wino_tiles(p).all;
   if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
   if (all < tiles) return "too few tiles to pay for transforming the filters";
@@ -149,7 +150,10 @@ static inline const char *fc_wino_slow(const fc_conv_plan *p) {
 /* The same where the stride is 2, which saves less. Implicit GEMM is at its best with the channels of a pixel contiguous. */
 static inline const char *fc_wino2_slow(const fc_conv_plan *p) {
   const int forward = p->d.direction == FC_FWD, last = p->ss[1] == 1 && p->ds[1] == 1;
-  const int channels = !last ? 16 : p->d.direction == FC_BWD_WEIGHT ? 32 : 64, tiles = forward && !p->d.packed ? 12 : 4;
+  const int channels = !last                             ? FC_CHOOSE_STRIDED_CHANNELS
+                       : p->d.direction == FC_BWD_WEIGHT ? FC_CHOOSE_STRIDED_CHANNELS_LAST_WEIGHT
+                                                         : FC_CHOOSE_STRIDED_CHANNELS_LAST;
+  const int tiles = forward && !p->d.packed ? FC_CHOOSE_STRIDED_TILES_FORWARD : FC_CHOOSE_STRIDED_TILES;
   if (fc_min(p->sc, p->dc) < channels) return "too few channels to pay for the transforms";
   if (fc_wino_tiles(p).all < tiles) return "too few tiles to pay for transforming the filters";
   return 0;

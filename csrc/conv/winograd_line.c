@@ -31,14 +31,20 @@ const char *fc_line_refuse(const fc_conv_plan *p, int points) {
 static double cost(const fc_conv_plan *p, int points) {
   const int axis = fc_line_axis(&p->d);
   if (axis < 0 || points <= p->d.ker[axis]) return 1e300;
-  return points * (double)(fc_line_tiles(p, points, p->dst).all + (p->d.packed ? 2 : 8)) * (points == FC_LINE_POINTS ? 1.1 : 1);
+  const int filters = p->d.packed ? FC_CHOOSE_LINE_FILTERS_PACKED : FC_CHOOSE_LINE_FILTERS;
+  return points * (double)(fc_line_tiles(p, points, p->dst).all + filters) *
+         (points == FC_LINE_POINTS ? FC_CHOOSE_LINE_POINTS_COST / 100.0 : 1);
 }
 
 const char *fc_line_slow(const fc_conv_plan *p, int points) {
   /* Direct ones that read channels where they are have no patches to make. */
   const int weight = p->d.direction == FC_BWD_WEIGHT, axis = fc_line_axis(&p->d);
-  const int64_t taps = fc_product3(p->d.ker), channels = p->ds[1] == 1 ? fc_max(16, (weight ? 80 : 160) / taps) : 16;
-  const int64_t along = axis < 0 ? 1 : p->d.ker[axis], results = weight ? 500 / (along * along) : (p->d.packed ? 36 : 96) / taps;
+  const int64_t taps = fc_product3(p->d.ker), along = axis < 0 ? 1 : p->d.ker[axis];
+  const int64_t last = (weight ? FC_CHOOSE_LINE_CHANNELS_TAPS_WEIGHT : FC_CHOOSE_LINE_CHANNELS_TAPS) / taps;
+  const int64_t channels = p->ds[1] == 1 ? fc_max(FC_CHOOSE_LINE_CHANNELS, last) : FC_CHOOSE_LINE_CHANNELS;
+  const int64_t results = weight        ? FC_CHOOSE_LINE_RESULTS_TAPS_WEIGHT / (along * along)
+                          : p->d.packed ? FC_CHOOSE_LINE_RESULTS_TAPS_PACKED / taps
+                                        : FC_CHOOSE_LINE_RESULTS_TAPS / taps;
   if (p->d.ker[1] == 3 && p->d.ker[2] == 3) return "two-dimensional Winograd takes fewer products";
   if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
   if (p->d.n * fc_product3(p->dst) < results) return "too few results to pay for transforming the filters";

@@ -1,6 +1,6 @@
 """What a backend is: a module-like object that compiles specs into kernels, or says why not.
 
-To add one: a folder here with a ``BACKEND`` object in its ``__init__``, and its word in ``dispatch.ORDER``.
+To add one: a folder here with a ``BACKEND`` object in its ``__init__``, and its word in ``settings.ORDER``.
 Tests and benchmarks enumerate what dispatch knows; nothing else changes.
 """
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..settings import Settings
 from ..spec import ConvSpec, GemmSpec, PoolSpec, ReduceSpec
 
 Spec = ConvSpec | PoolSpec | GemmSpec | ReduceSpec
@@ -49,20 +50,43 @@ class Kernel(Protocol):
 
 
 class Backend(Protocol):
+    """``settings`` are those that hold where the search began: what a backend compiles for, it reads there alone."""
+
     name: str
 
     def available(self) -> str | None:
         """None if it can run here, else the reason why not."""
         ...
 
-    def refuse(self, spec: Spec) -> str | None:
+    def isas(self) -> dict[str, str | None]:
+        """Its instruction sets, best first, with None for one that this CPU runs and the reason if not.
+
+        Empty where it has no choice of them, or cannot run.
+        """
+        ...
+
+    def refuse(self, spec: Spec, settings: Settings) -> str | None:
         """None if it computes ``spec``, else the reason why not."""
         ...
 
-    def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
+    def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
         """The algorithms that it has for this direction, with None for one that can run and the reason if not."""
         ...
 
-    def compile(self, spec: Spec) -> Kernel:
-        """By the algorithm and for the instruction set of ``dispatch.settings()`` where those name any."""
+    def compile(self, spec: Spec, settings: Settings) -> Kernel:
+        """By the algorithm and for the instruction set of ``settings`` where those name any."""
         ...
+
+
+def isa_of(isas: dict[str, str | None], forced: str | None) -> str:
+    """The instruction set that kernels get: the forced one, else the best of ``Backend.isas()`` that this CPU runs.
+
+    ValueError for one that is unknown, RuntimeError for one that cannot run here.
+    """
+    if forced is None:
+        return next(name for name, reason in isas.items() if reason is None)
+    if forced not in isas:
+        raise ValueError(f"isa={forced!r}: allowed is {', '.join(isas)}")
+    if reason := isas[forced]:
+        raise RuntimeError(f"isa={forced!r} cannot run here: {reason}")
+    return forced

@@ -14,8 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .. import dispatch, info
+from .. import info
 from .._options import positive
+from ..settings import ORDER, PRECISIONS
 from . import HELP, goals, peers, report
 from .clock import Clock
 from .layers import DIRECTIONS, OPS, Problem, directions, select
@@ -68,13 +69,13 @@ def add_to(commands: Any) -> None:
         default="constant",
         help="of forward convolutions: packed beforehand, or handed over anew with every call (default: %(default)s)",
     )
-    what.add_argument("--precision", type=_list(dispatch.PRECISIONS), default=["default"], metavar="LIST")
+    what.add_argument("--precision", type=_list(PRECISIONS), default=["default"], metavar="LIST")
     what.add_argument(
         "--suite", choices=tuple(SUITES), help="the claims that the project makes, instead of all of the above"
     )
 
     who = parser.add_argument_group("whom")
-    who.add_argument("--backend", type=_list(dispatch.ORDER), metavar="LIST", help="default: what fastconv chooses")
+    who.add_argument("--backend", type=_list(ORDER), metavar="LIST", help="default: what fastconv chooses")
     who.add_argument("--isa", type=_list(), metavar="LIST", help="instruction sets (default: the best)")
     who.add_argument(
         "--algorithm",

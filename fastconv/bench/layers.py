@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..ops._arrays import empty
+from ..arrays import empty
 from ..spec import conv_out_size
 
 __all__ = ["DIRECTIONS", "OPS", "Conv", "Gemm", "Layer", "Pool", "Problem", "select", "table"]

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from .. import info
 
-__all__ = ["REQUIRED_ACCURACY", "Unusable", "run"]
-
-REQUIRED_ACCURACY = 0.98
+__all__ = ["Unusable", "run"]
 
 #: Packages by the name that they are imported under.
 PACKAGES = {

@@ -10,7 +10,8 @@ from time import perf_counter
 import numpy as np
 from rich.table import Table
 
-from .. import dispatch, nn
+from .. import nn
+from ..backends import backends, use_backend
 from . import digits, photos
 
 __all__ = ["Line", "compare", "table"]
@@ -70,12 +71,12 @@ def _stages(photo: photos.Photo, x: np.ndarray, t: np.ndarray, seed: int) -> dic
 def compare(photo: photos.Photo, x: np.ndarray, t: np.ndarray, seed: int) -> list[Line]:
     """Every stage on every backend that can run here."""
     lines = []
-    usable = [name for name, reason in dispatch.backends().items() if reason is None]
+    usable = [name for name, reason in backends().items() if reason is None]
     for stage, (run, tolerance) in _stages(photo, x, t, seed).items():
-        with dispatch.use_backend("reference"):
+        with use_backend("reference"):
             expected = run()
         for name in usable:
-            with dispatch.use_backend(name):
+            with use_backend(name):
                 lines.append(_measure(run, expected, stage, name, tolerance))
     return lines
 

@@ -9,10 +9,11 @@ import numpy as np
 from .. import nn
 from ..models import lenet5
 
-__all__ = ["CLASSES", "EPOCHS", "Split", "load", "network", "shifted", "train"]
+__all__ = ["CLASSES", "EPOCHS", "REQUIRED_ACCURACY", "Split", "load", "network", "shifted", "train"]
 
 CLASSES = 10
 EPOCHS = 30
+REQUIRED_ACCURACY = 0.98
 INPUT_SHAPE = (1, 8, 8)
 
 
@@ -54,7 +55,7 @@ def train(split: Split, seed: int, epochs: int) -> tuple[nn.Sequential, nn.Histo
     history = nn.fit(
         net,
         *split.train,
-        optimizer=nn.Adam(2e-3),
+        optimizer=nn.Adam(lr=2e-3),
         epochs=epochs,
         batch_size=32,
         validation_data=split.validation,

@@ -8,8 +8,9 @@ from time import perf_counter
 import numpy as np
 from rich.console import Console
 
-from .. import dispatch, nn
-from . import REQUIRED_ACCURACY, comparison, digits, photos, pictures
+from .. import nn
+from ..backends import backends
+from . import comparison, digits, photos, pictures
 
 __all__ = ["tell"]
 
@@ -39,7 +40,7 @@ def tell(output: Path, seed: int, epochs: int | None) -> list[str]:
     failures += _learn(console, output, split, seed, digits.EPOCHS if epochs is None else epochs)
 
     console.rule("Backends")
-    for name, reason in dispatch.backends().items():
+    for name, reason in backends().items():
         if reason is not None:
             console.print(f"{name} cannot run here: {reason}")
     console.print(comparison.table(lines))
@@ -79,8 +80,8 @@ def _learn(console: Console, output: Path, split: digits.Split, seed: int, epoch
         console.print("weights loaded into a new network: the same predictions, bit by bit")
     else:
         failures.append(f"the weights in {weights} do not predict the same")
-    if correct < REQUIRED_ACCURACY * len(t):
-        failures.append(f"accuracy is {correct / len(t):.2%}, required is {REQUIRED_ACCURACY:.0%}")
+    if correct < digits.REQUIRED_ACCURACY * len(t):
+        failures.append(f"accuracy is {correct / len(t):.2%}, required is {digits.REQUIRED_ACCURACY:.0%}")
     return failures
 
 

@@ -8,7 +8,7 @@ from functools import reduce
 
 import numpy as np
 
-from ..ops._arrays import as_array
+from ..arrays import as_array
 from .tape import record
 
 __all__ = ["add", "concatenate"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops._arrays import as_array
+from ..arrays import as_array
 
 __all__ = ["as_numbers", "check_classes", "cross_entropy", "mse"]
 

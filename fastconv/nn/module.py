@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import numpy as np
 
+from ..arguments import shown
 from ..spec import DTYPES, int_tuple
 from .losses import as_numbers
 from .parameter import Parameter
+from .summary import Row, Summary
 from .tape import Tape, current_tape, evaluating, is_evaluating
 
-__all__ = ["Module", "Row", "Sequential", "Summary"]
-
-
-class Row(NamedTuple):
-    """One layer in a summary."""
-
-    name: str
-    layer: str
-    output_shape: tuple[int, ...]
-    parameters: int
-
-
-class Summary(tuple[Row, ...]):
-    """The layers of a network with output shapes (without the batch) and parameter counts; print it."""
-
-    __slots__ = ()
-
-    @property
-    def parameters(self) -> int:
-        """Number of learnable elements."""
-        return sum(row.parameters for row in self)
-
-    def __str__(self) -> str:
-        head = ("", "layer", "output shape", "parameters")
-        lines = [head, *((r.name, r.layer, str(r.output_shape), f"{r.parameters:,}") for r in self)]
-        lines.append(("", "total", "", f"{self.parameters:,}"))
-        a, b, c, d = (max(map(len, column)) for column in zip(*lines, strict=True))
-        return "\n".join(f"{n:<{a}}  {layer:<{b}}  {shape:<{c}}  {count:>{d}}" for n, layer, shape, count in lines)
+__all__ = ["CHANNEL_AXIS", "Module", "join"]
 
 
 class Module:
@@ -68,6 +43,9 @@ class Module:
     #: Names that torch has in a state beside these, and that are not read.
     ignored: tuple[str, ...] = ()
 
+    #: Of the arrays that it takes and returns; "NCHW" and "NHWC" stand for any rank.
+    layout = "NCHW"
+
     _training = True
 
     def __init_subclass__(cls) -> None:
@@ -79,8 +57,11 @@ class Module:
 
     # ---------------------------------------------------------------------------------- forward and backward
 
-    def forward(self, *inputs: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    def _undefined(self, *inputs: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    #: What a subclass defines, with as many inputs as it likes.
+    forward: Callable[..., np.ndarray] = _undefined
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray:
         if not self.training or current_tape() is not None:
@@ -95,9 +76,9 @@ class Module:
     def backward(self, dy: np.ndarray, *, need_dx: bool = True) -> Any:
         """From the gradient of the last call's result to that of its input (a tuple of them for several inputs).
 
-        Adds to ``grad`` of every trainable parameter; ``zero_grad`` and the step of an optimizer begin anew. With
-        ``need_dx=False`` the gradient of the input is not computed and None is returned. The input must not have
-        been changed since the call. Each call, of this very module in training mode, serves one backward call.
+        Adds to ``grad`` of every parameter that ``requires_grad``; ``zero_grad`` and the step of an optimizer begin
+        anew. With ``need_dx=False`` the gradient of the input is not computed and None is returned. The input must not
+        have been changed since the call. Each call, of this very module in training mode, serves one backward call.
 
         RuntimeError without such a call, or if a parameter was changed after it, or the gradient cannot be known;
         TypeError or ValueError if dy is not like the result. Then no gradient was changed.
@@ -151,7 +132,7 @@ class Module:
         yield path, self, {name: member for name, member in members.items() if isinstance(member, Parameter)}
         for name, member in members.items():
             if isinstance(member, Module):
-                yield from member._walk(_join(path, name))
+                yield from member._walk(join(path, name))
 
     def parameters(self) -> dict[str, Parameter]:
         """Every learnable array with its gradient, by dotted name (``"0.weight"``); a shared one by its first."""
@@ -159,7 +140,7 @@ class Module:
         return {n: p for n, p in self._named_parameters().items() if not (p in seen or seen.add(p))}
 
     def _named_parameters(self) -> dict[str, Parameter]:
-        return {_join(path, name): p for path, _, own in self._walk("") for name, p in own.items()}
+        return {join(path, name): p for path, _, own in self._walk("") for name, p in own.items()}
 
     @property
     def training(self) -> bool:
@@ -170,16 +151,26 @@ class Module:
     def training(self, mode: bool) -> None:
         self._training = bool(mode)
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Switch to training mode (or with False to evaluation mode), with all inside; returns itself."""
         for _, module in self.modules():
             module.training = mode
             vars(module).pop("_tapes", None)
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Switch to evaluation mode; returns itself."""
         return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Let every parameter be learned, or with False freeze them: as they are now, with all inside; returns itself.
+
+        A frozen parameter gets no gradient (none is computed, nor any that only leads to it), and no optimizer moves
+        it. The running statistics of batch normalisation are no parameters: ``eval()`` freezes those.
+        """
+        for parameter in self.parameters().values():
+            parameter.requires_grad = requires_grad
+        return self
 
     def seed(self, rng: np.random.Generator) -> None:
         """Make every random layer (dropout) draw from ``rng``."""
@@ -187,6 +178,39 @@ class Module:
             child.seed(rng)
 
     # ---------------------------------------------------------------------------------------------- shapes
+
+    @property
+    def channel_axis(self) -> int:
+        """Where the layout has the channels, 1 or -1: for a ``forward`` that names an axis, as ``nn.concatenate``."""
+        return CHANNEL_AXIS[self.layout]
+
+    def to_layout(self, layout: str) -> Self:
+        """Take and return arrays of ``layout``, "NCHW" or "NHWC" for any rank, with all inside; returns itself.
+
+        The parameters stay, and so do the results, up to rounding and turned over like the input: ``Flatten`` keeps the
+        order of its features. A ``forward`` that names the axis of the channels has to take it from ``channel_axis``.
+        ValueError for a layout that a layer does not take, or a ``Softmax`` along an axis of its own; then nothing was
+        changed.
+        """
+        modules = list(self.modules())
+        for path, module in modules:
+            try:
+                module._check_layout(layout)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}" if path else str(error)) from None
+        for _, module in modules:
+            module.layout = layout
+        return self
+
+    def _set_layout(self, layout: str) -> None:
+        """In the constructor of a layer."""
+        self._check_layout(layout)
+        self.layout = layout
+
+    def _check_layout(self, layout: str) -> None:
+        """ValueError unless the module can have the layout."""
+        if not isinstance(layout, str) or layout not in CHANNEL_AXIS:
+            raise ValueError(f"layout={shown(layout)}: allowed is {' or '.join(map(repr, CHANNEL_AXIS))}")
 
     def _dtype(self) -> np.dtype:
         return next((p.value.dtype for p in self.parameters().values()), np.dtype(np.float32))
@@ -217,28 +241,33 @@ class Module:
     def _state(self) -> dict[str, np.ndarray]:
         state = {name: p.value for name, p in self._named_parameters().items()}
         for path, module in self.modules():
-            state |= {_join(path, name): getattr(module, name) for name in module.buffers}
+            state |= {join(path, name): getattr(module, name) for name in module.buffers}
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Copy ``state`` into the parameters and buffers. A float64 array is rounded to a float32 one.
 
-        Of a state that torch wrote, ``num_batches_tracked`` of batch normalisation is not used. Raises KeyError if a
-        name is missing or too many, ValueError for another shape, a number too large for the dtype, or two different
-        arrays for one shared parameter, TypeError for what is not of a float dtype; then nothing was copied.
+        Of a state that torch wrote, ``num_batches_tracked`` of batch normalisation is not used. Raises KeyError with
+        the names that are missing or too many, ValueError with those of another shape, a number too large for the
+        dtype, or two different arrays for one shared parameter, TypeError for what is not of a float dtype; then
+        nothing was copied.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state is a {type(state).__name__}: allowed is a mapping of names to arrays")
         own = self._state()
-        ignored = {_join(path, name) for path, module in self.modules() for name in module.ignored}
+        ignored = {join(path, name) for path, module in self.modules() for name in module.ignored}
         missing = sorted(own.keys() - state.keys())
         extra = sorted(map(str, state.keys() - own.keys() - ignored))
         if missing or extra:
             raise KeyError(f"state does not fit the network: missing {missing}, unknown {extra}")
         # All is read and converted before the first array is written.
-        given = {
-            name: _fitting(name, as_numbers(f"state[{name!r}]", state[name]), array) for name, array in own.items()
-        }
+        given = {name: as_numbers(f"state[{name!r}]", state[name]) for name in own}
+        others = [name for name, array in own.items() if given[name].shape != array.shape]
+        if others:
+            raise ValueError(
+                "; ".join(f"state[{n!r}] has shape {given[n].shape}: allowed is {own[n].shape}" for n in others)
+            )
+        given = {name: _fitting(name, given[name], array) for name, array in own.items()}
         first: dict[int, str] = {}
         for name, array in own.items():
             other = first.setdefault(id(array), name)
@@ -270,46 +299,8 @@ class Module:
         self.load_state_dict(state)
 
 
-class Sequential(Module):
-    """Modules one after the other: ``Sequential(Conv2d(1, 8, 3), ReLU(), Flatten())``. Index and iterate it."""
-
-    def __init__(self, *layers: Module) -> None:
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise TypeError(f"layers[{i}] is a {type(layer).__name__}: allowed is a Module")
-        self.layers = layers
-
-    def _members(self) -> dict[str, Module | Parameter]:
-        return {name.removeprefix("layers."): member for name, member in super()._members().items()}
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self.layers)
-
-    def __getitem__(self, index: int | slice) -> Module:
-        """A layer, or for a slice a ``Sequential`` that shares those layers, in the mode that this one is in."""
-        if not isinstance(index, slice):
-            return self.layers[index]
-        part = Sequential(*self.layers[index])
-        part._training = self._training
-        return part
-
-    def __repr__(self) -> str:
-        return f"Sequential({', '.join(map(repr, self.layers))})"
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-    def _rows(self, path: str, shape: tuple[int, ...], counted: set[Parameter]) -> list[Row]:
-        rows = []
-        for i, layer in enumerate(self.layers):
-            rows += layer._rows(_join(path, str(i)), shape, counted)
-            shape = rows[-1].output_shape
-        return rows
+#: Where the layouts have the channels.
+CHANNEL_AXIS = {"NCHW": 1, "NHWC": -1, "NCL": 1, "NLC": -1, "NCDHW": 1, "NDHWC": -1}
 
 
 def _inside(prefix: str, values: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> list[tuple[str, Any]]:
@@ -324,9 +315,7 @@ def _inside(prefix: str, values: dict[Any, Any] | list[Any] | tuple[Any, ...]) -
 
 
 def _fitting(name: str, given: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """A copy of an array of a state, in the dtype of the network's own; raises if it does not fit."""
-    if given.shape != own.shape:
-        raise ValueError(f"state[{name!r}] has shape {given.shape}: allowed is {own.shape}")
+    """A copy of an array of a state, in the dtype of the network's own; raises if that is not possible."""
     if given.dtype.name not in DTYPES:
         raise TypeError(f"state[{name!r}] has dtype {given.dtype}: allowed is {' or '.join(DTYPES)}")
     if not own.flags.writeable:
@@ -338,7 +327,7 @@ def _fitting(name: str, given: np.ndarray, own: np.ndarray) -> np.ndarray:
         raise ValueError(f"state[{name!r}] has numbers beyond {own.dtype}") from None
 
 
-def _join(path: str, name: str) -> str:
+def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 

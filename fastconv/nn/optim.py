@@ -1,24 +1,26 @@
-"""Optimizers: ``step(parameters)`` changes every parameter by its gradient.
-
-The memory of an optimizer (momentum) belongs to the parameter objects that it has seen: one optimizer may serve
-several calls of ``fit``, or several networks.
-"""
+"""Optimizers: they change parameters by their gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import cos, inf, pi, sqrt
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from .losses import as_numbers
+from .module import Module
 from .parameter import Parameter
 
-__all__ = ["SGD", "Adam", "Optimizer", "cosine"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "cosine", "weight_decay_groups"]
 
-Memory = dict[str, np.ndarray]
+Group = dict[str, Any]
+Memory = dict[str, Any]
+#: What the constructors take: ``net.parameters()``, parameters without names, or groups.
+Params = Mapping[str, Parameter] | Iterable[Parameter | Mapping[str, Any]]
+
+#: Elements of each array that are moved at a time, so that they are in cache for all the operations of an update.
+_PIECE = 16384
 
 
 def cosine(progress: float) -> float:
@@ -26,203 +28,360 @@ def cosine(progress: float) -> float:
     return 0.5 * (1 + cos(pi * progress))
 
 
-class _Number:
-    """An attribute that is a float from 0 to below ``below``; whatever is assigned is checked."""
+def weight_decay_groups(net: Module, weight_decay: float) -> list[Group]:
+    """Groups for an optimizer of ``net`` that leave biases and the parameters of norms out of weight decay.
 
-    def __init__(self, below: float = inf) -> None:
-        self.below = below
+    Those are the parameters that are named ``bias`` or have fewer than two dimensions.
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, owner: Any, _: type | None = None) -> Any:
-        return self if owner is None else vars(owner)[self.name]
-
-    def __set__(self, owner: Any, value: Any) -> None:
-        vars(owner)[self.name] = _number(value, self.name, self.below)
+    >>> nn.SGD(nn.weight_decay_groups(net, 1e-4), lr=0.1, momentum=0.9)
+    """
+    decayed, others = {}, {}
+    for name, parameter in net.parameters().items():
+        kept = parameter.value.ndim < 2 or name.rpartition(".")[2] == "bias"
+        (others if kept else decayed)[name] = parameter
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 class Optimizer:
-    """A rule that moves parameters; ``lr`` and ``weight_decay`` (L2, added to the gradient) may change at any time.
+    """A rule that moves parameters, in groups that each have options of their own.
 
-    It can be copied and pickled, but only together with the network that it has moved, as in
-    ``copy.deepcopy((net, optimizer))``: its memory is that of the network's parameters. ``state_dict`` goes by names.
+    ``params`` is ``net.parameters()``, an iterable of ``Parameter`` objects, or an iterable of groups: dicts with
+    ``"params"`` and those options that differ from the constructor's. Without it, the optimizer takes the parameters of
+    the first network that ``fit`` trains with it. ``param_groups`` has the groups, as dicts with every option, that may
+    be changed at any time.
+
+    >>> nn.Adam([{"params": net.body.parameters(), "lr": 1e-4}, {"params": net.head.parameters()}], lr=1e-3)
+
+    An optimizer is copied and pickled together with the network that it moves, as in ``copy.deepcopy((net,
+    optimizer))``; alone, it would move copies of the parameters. TypeError or ValueError for an option that is unknown
+    or out of range, for a parameter that is in two groups, or for what is no parameter.
     """
 
-    lr = _Number()
-    weight_decay = _Number()
+    def __init__(self, params: Params | None = None, **defaults: Any) -> None:
+        self.defaults = self._checked(defaults)
+        self.param_groups: list[Group] = []
+        self.state: dict[Parameter, Memory] = {}
+        for group in () if params is None else _groups(params):
+            self.add_param_group(group)
 
-    def __init__(self, lr: float, weight_decay: float = 0.0) -> None:
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self._memories: WeakKeyDictionary[Parameter, Memory] = WeakKeyDictionary()
-        # Of a copy: the parameters that came with it, held until it is seen which of them the network has.
-        self._unclaimed: list[Parameter] = []
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Move the parameters of another group, too."""
+        unknown = group.keys() - self.defaults.keys() - {"params"}
+        if "params" not in group or unknown:
+            allowed = ", ".join(self.defaults)
+            raise ValueError(
+                f"a group has {sorted(map(str, group))}: allowed is params, with {allowed} where they differ"
+            )
+        params = _named(group["params"])
+        for other in self.param_groups:
+            for name in (name for name, p in params.items() if p in other["params"].values()):
+                raise ValueError(f"parameter {name!r} is in two groups")
+        self.param_groups.append({"params": params, **self._checked(self.defaults | dict(group))})
 
-    def step(self, parameters: Mapping[str, Parameter]) -> None:
-        """Move every trainable parameter, once however often it is named, and use its gradient up (None afterwards).
+    def _checked(self, options: Mapping[str, Any]) -> Group:
+        """The options of a group, each as its type; raises for one that is out of range."""
+        return {name: _number(options[name], name) for name in ("lr", "weight_decay")}
 
-        Before anything moves, it raises RuntimeError if one has no gradient, or if this optimizer is a copy that was
-        made without its network; TypeError or ValueError if a gradient or the memory is not like its parameter.
+    def step(self) -> None:
+        """Move every parameter that ``requires_grad``, and use its gradient up (None afterwards).
+
+        Before anything moves, it raises RuntimeError if there are no parameters or one has no gradient; TypeError or
+        ValueError if an option is out of range, or a gradient or what is remembered is not like its parameter.
         """
-        moving = {name: p for name, p in _unique(parameters) if p.trainable}
-        for name, p in moving.items():
-            if p.grad is None:
-                raise RuntimeError(
-                    f"parameter {name!r} has no gradient: call backward before step, and freeze what forward does not "
-                    "use (trainable = False)"
-                )
-            _check(f"the gradient of {name!r}", p.grad, p.value.shape, p.value.dtype)
-        memories = self._memories_of(moving)
-        for name, p in moving.items():
-            value, gradient = p.value, p.grad
-            if self.weight_decay:
-                gradient = gradient + value.dtype.type(self.weight_decay) * value
-            self._move(value, gradient, memories[name])
+        if not self.param_groups:
+            raise RuntimeError(f"nothing to move: allowed is {type(self).__name__}(net.parameters(), ...)")
+        moves = []
+        for group in self.param_groups:
+            group.update(self._checked(group))
+            for name, p in group["params"].items():
+                if not p.requires_grad:
+                    continue
+                if p.grad is None:
+                    raise RuntimeError(
+                        f"parameter {name!r} has no gradient: call backward before step, and freeze what forward does "
+                        "not use (requires_grad = False)"
+                    )
+                _check(f"the gradient of {name!r}", p.grad, p.value.shape, p.value.dtype)
+                moves.append((p, self._memory(name, p, group), group))
+        for p, memory, group in moves:
+            self._move(p.value, p.grad, memory, group)
             p.version += 1
             p.grad = None
 
-    def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory) -> None:
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for group in self.param_groups:
+            for parameter in group["params"].values():
+                parameter.grad = None
+
+    def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory, group: Group) -> None:
         """Change ``value`` and ``memory`` in place."""
         raise NotImplementedError
 
-    def _fields(self) -> tuple[str, ...]:
-        """What is remembered of each parameter: zeros like it at first; ``count`` is one int."""
+    def _fields(self, group: Group) -> tuple[str, ...]:
+        """What is remembered of each parameter of the group: arrays like it, zeros at first; ``step`` is one int."""
         return ()
 
-    def _memories_of(self, parameters: Mapping[str, Parameter]) -> dict[str, Memory]:
-        """The memory of each parameter, new where there is none."""
-        if self._unclaimed and parameters:
-            if set(self._unclaimed).isdisjoint(parameters.values()):
-                raise RuntimeError(
-                    "this optimizer was copied or pickled without the network that it moves: copy or pickle the two "
-                    "together, as in copy.deepcopy((net, optimizer)), or use state_dict and load_state_dict"
-                )
-            self._unclaimed = []
-        result, fields = {}, self._fields()
-        for name, p in parameters.items():
-            memory = self._memories.get(p)
-            if memory is None or memory.keys() != set(fields):
-                memory = self._memories[p] = {field: np.zeros(*_form(field, p.value)) for field in fields}
-            for field, array in memory.items():
-                _check(f"the {field} of {name!r} in the optimizer", array, *_form(field, p.value))
-            result[name] = memory
-        return result
+    def _memory(self, name: str, p: Parameter, group: Group) -> Memory:
+        memory = self.state.setdefault(p, {})
+        for field in self._fields(group):
+            if field not in memory:
+                memory[field] = np.zeros(*_form(field, p.value))
+            _check(f"the {field} of {name!r} in the optimizer", memory[field], *_form(field, p.value))
+        return memory
 
     # ----------------------------------------------------------------------------------------------- state
 
-    def state_dict(self, parameters: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
-        """Copies of what is remembered of ``parameters`` (``net.parameters()``), by name (``"0.weight.velocity"``).
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of the options and of what is remembered, by group and name: ``"group0.lr"``,
+        ``"group0.conv.weight.exp_avg"``.
 
         With it, the network's ``state_dict`` and the generator that ``fit`` was given, training goes on bit for bit.
-        ``lr`` and the other arguments of the constructor are not in it.
+        A parameter that was never moved is not in it.
         """
-        memories = self._memories_of(dict(_unique(parameters)))
-        return {f"{name}.{field}": a.copy() for name, memory in memories.items() for field, a in memory.items()}
+        state = {}
+        for prefix, group in self._numbered():
+            state |= {prefix + option: np.array(group[option]) for option in self.defaults}
+            for name, p in group["params"].items():
+                state |= {f"{prefix}{name}.{field}": a.copy() for field, a in self.state.get(p, {}).items()}
+        return state
 
-    def load_state_dict(self, state: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter]) -> None:
-        """Remember ``state``, as ``state_dict`` gave it, of ``parameters``.
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over ``state``, as ``state_dict`` gave it, of an optimizer with the same groups.
 
-        Raises KeyError if a name is missing or too many, ValueError for another shape or a count below 0, TypeError for
-        another dtype; then nothing was changed.
+        Raises KeyError if a name is missing or too many, ValueError for another shape or a number out of range,
+        TypeError for another dtype; then nothing was changed.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state is a {type(state).__name__}: allowed is a mapping of names to arrays")
-        named, fields = dict(_unique(parameters)), self._fields()
-        names = {f"{name}.{field}" for name in named for field in fields}
-        missing, extra = sorted(names - state.keys()), sorted(map(str, state.keys() - names))
+        arrays = {name: as_numbers(f"state[{name!r}]", value) for name, value in state.items()}
+        options = {prefix + option for prefix, _ in self._numbered() for option in self.defaults}
+        missing = options - arrays.keys()
+        if missing:
+            raise KeyError(f"state does not fit the optimizer: missing {sorted(missing)}")
+        groups: list[Group] = []
+        places: list[tuple[Parameter, dict[str, str]]] = []
+        for prefix, group in self._numbered():
+            groups.append(self._checked({option: arrays[prefix + option].tolist() for option in self.defaults}))
+            for name, p in group["params"].items():
+                names = {field: f"{prefix}{name}.{field}" for field in self._fields(groups[-1])}
+                if not arrays.keys().isdisjoint(names.values()):
+                    places.append((p, names))
+        used = {name for _, names in places for name in names.values()}
+        missing, extra = used - arrays.keys(), arrays.keys() - used - options
         if missing or extra:
-            raise KeyError(f"state does not fit the optimizer: missing {missing}, unknown {extra}")
-        memories: dict[Parameter, Memory] = {}
-        for name, p in named.items():
-            memory = memories[p] = {}
-            for field in fields:
-                key = f"{name}.{field}"
-                memory[field] = array = as_numbers(f"state[{key!r}]", state[key]).copy()
-                _check(f"state[{key!r}]", array, *_form(field, p.value))
-                if field == "count" and array < 0:
-                    raise ValueError(f"state[{key!r}]={array}: allowed is 0 or more")
-        self._memories.update(memories)
-        self._unclaimed = []
+            raise KeyError(f"state does not fit the optimizer: missing {sorted(missing)}, unknown {sorted(extra)}")
+        memories = {
+            p: {field: _remembered(name, arrays[name], field, p) for field, name in names.items()}
+            for p, names in places
+        }
+        for group, given in zip(self.param_groups, groups, strict=True):
+            group.update(given)
+        self.state = memories
+
+    def _numbered(self) -> Iterator[tuple[str, Group]]:
+        """The groups, each with what its names in a state begin with."""
+        return ((f"group{i}.", group) for i, group in enumerate(self.param_groups))
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_memories": list(self._memories.items())}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        pairs = state["_memories"]
-        self._memories = WeakKeyDictionary({p: {k: a.copy() for k, a in memory.items()} for p, memory in pairs})
-        self._unclaimed = [p for p, _ in pairs]
+        return vars(self) | {
+            "param_groups": [dict(group) for group in self.param_groups],
+            "state": {p: {field: a.copy() for field, a in memory.items()} for p, memory in self.state.items()},
+        }
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent: ``v = momentum v + g``, ``w -= lr v`` (nesterov: ``w -= lr (g + momentum v)``)."""
+    """Stochastic gradient descent: ``v = momentum v + g``, ``w -= lr v`` (nesterov: ``w -= lr (g + momentum v)``).
 
-    momentum = _Number(below=1)
-
-    def __init__(
-        self, lr: float = 0.01, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
-    ) -> None:
-        super().__init__(lr, weight_decay)
-        self.momentum = momentum
-        if nesterov and not self.momentum:
-            raise ValueError("nesterov=True: allowed only with momentum > 0")
-        self.nesterov = bool(nesterov)
-
-    def _fields(self) -> tuple[str, ...]:
-        return ("velocity",) if self.momentum else ()
-
-    def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory) -> None:
-        if self.momentum:
-            velocity = memory["velocity"]
-            velocity *= self.momentum
-            velocity += gradient
-            gradient = gradient + self.momentum * velocity if self.nesterov else velocity
-        value -= self.lr * gradient
-
-
-class Adam(Optimizer):
-    """Adam: ``w -= lr m / (sqrt(v) + eps)`` with bias-corrected running means m of g and v of g^2."""
-
-    eps = _Number()
+    ``weight_decay`` times w is added to the gradient g (L2).
+    """
 
     def __init__(
         self,
+        params: Params | None = None,
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+    def _checked(self, options: Mapping[str, Any]) -> Group:
+        momentum, nesterov = _number(options["momentum"], "momentum", below=1), bool(options["nesterov"])
+        if nesterov and not momentum:
+            raise ValueError("nesterov=True: allowed only with momentum > 0")
+        return super()._checked(options) | {"momentum": momentum, "nesterov": nesterov}
+
+    def _fields(self, group: Group) -> tuple[str, ...]:
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory, group: Group) -> None:
+        lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
+        for g, w, *velocity in _pieces(gradient, value, *(memory[field] for field in self._fields(group))):
+            if decay:
+                g = g + decay * w
+            if momentum:
+                (v,) = velocity
+                v *= momentum
+                v += g
+                g = g + momentum * v if group["nesterov"] else v
+            w -= lr * g
+
+
+class Adam(Optimizer):
+    """Adam: ``w -= lr m / (sqrt(v) + eps)`` with bias-corrected running means m of g and v of g^2.
+
+    ``weight_decay`` times w is added to the gradient g (L2).
+    """
+
+    _decoupled = False
+
+    def __init__(
+        self,
+        params: Params | None = None,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(lr, weight_decay)
-        beta1, beta2 = betas
-        self.betas = (_number(beta1, "betas[0]", below=1), _number(beta2, "betas[1]", below=1))
-        self.eps = eps
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def _fields(self) -> tuple[str, ...]:
-        return ("count", "m", "v")
+    def _checked(self, options: Mapping[str, Any]) -> Group:
+        first, second = options["betas"]
+        betas = (_number(first, "betas[0]", below=1), _number(second, "betas[1]", below=1))
+        return super()._checked(options) | {"betas": betas, "eps": _number(options["eps"], "eps")}
 
-    def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory) -> None:
-        beta1, beta2 = self.betas
-        memory["count"] += 1
-        count, m, v = int(memory["count"]), memory["m"], memory["v"]
-        m += (1 - beta1) * (gradient - m)
-        v += (1 - beta2) * (gradient * gradient - v)
-        size = self.lr / (1 - beta1**count)
-        value -= size * m / (np.sqrt(v) / sqrt(1 - beta2**count) + self.eps)
+    def _fields(self, group: Group) -> tuple[str, ...]:
+        return ("step", "exp_avg", "exp_avg_sq")
+
+    def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory, group: Group) -> None:
+        beta1, beta2 = group["betas"]
+        eps, decay = group["eps"], group["weight_decay"]
+        memory["step"] += 1
+        step = int(memory["step"])
+        size, root = group["lr"] / (1 - beta1**step), sqrt(1 - beta2**step)
+        kept = 1 - group["lr"] * decay
+        for g, w, m, v in _pieces(gradient, value, memory["exp_avg"], memory["exp_avg_sq"]):
+            if decay and self._decoupled:
+                w *= kept
+            elif decay:
+                g = g + decay * w
+            m += (1 - beta1) * (g - m)
+            v += (1 - beta2) * (g * g - v)
+            w -= size * m / (np.sqrt(v) / root + eps)
 
 
-def _unique(parameters: Mapping[str, Parameter]) -> Iterable[tuple[str, Parameter]]:
-    """Each parameter once, with its first name."""
-    if not isinstance(parameters, Mapping):
-        raise TypeError(f"parameters is a {type(parameters).__name__}: allowed is a mapping, as net.parameters() gives")
+class AdamW(Adam):
+    """Adam with decoupled weight decay: before each step ``w *= 1 - lr weight_decay``; the gradient stays as it is."""
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class RMSprop(Optimizer):
+    """``s = alpha s + (1 - alpha) g^2``, ``w -= lr g / (sqrt(s) + eps)``.
+
+    With ``centered``, the square of the running mean of g is taken off s under the root; with ``momentum``,
+    ``b = momentum b + g / (...)`` and ``w -= lr b``. ``weight_decay`` times w is added to the gradient g (L2).
+    """
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        options = {"alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum, "centered": centered}
+        super().__init__(params, lr=lr, **options)
+
+    def _checked(self, options: Mapping[str, Any]) -> Group:
+        return super()._checked(options) | {
+            "alpha": _number(options["alpha"], "alpha", below=1),
+            "eps": _number(options["eps"], "eps"),
+            "momentum": _number(options["momentum"], "momentum", below=1),
+            "centered": bool(options["centered"]),
+        }
+
+    def _fields(self, group: Group) -> tuple[str, ...]:
+        means = ("square_avg", "grad_avg") if group["centered"] else ("square_avg",)
+        return (*means, "momentum_buffer") if group["momentum"] else means
+
+    def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory, group: Group) -> None:
+        lr, alpha, eps, decay, momentum = (group[k] for k in ("lr", "alpha", "eps", "weight_decay", "momentum"))
+        for g, w, s, *others in _pieces(gradient, value, *(memory[field] for field in self._fields(group))):
+            if decay:
+                g = g + decay * w
+            s += (1 - alpha) * (g * g - s)
+            variance = s
+            if group["centered"]:
+                mean = others[0]
+                mean += (1 - alpha) * (g - mean)
+                # Rounding may leave less than 0.
+                variance = np.maximum(s - mean * mean, 0)
+            move = g / (np.sqrt(variance) + eps)
+            if momentum:
+                b = others[-1]
+                b *= momentum
+                b += move
+                move = b
+            w -= lr * move
+
+
+def _pieces(gradient: np.ndarray, *written: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Flat views of the same elements of all arrays, which may have any strides; the gradient's are read-only."""
+    access = [["readonly"], *[["readwrite"]] * len(written)]
+    flags = ["external_loop", "buffered", "zerosize_ok"]
+    with np.nditer([gradient, *written], flags, access, buffersize=_PIECE) as pieces:
+        yield from pieces
+
+
+def _groups(params: Any) -> list[Mapping[str, Any]]:
+    """What the constructor was given, as groups."""
+    if isinstance(params, Mapping):
+        return [{"params": params}]
+    if isinstance(params, (int, float, Module)) or not isinstance(params, Iterable):
+        raise TypeError(
+            f"params is a {type(params).__name__}: allowed are parameters, as net.parameters() gives them, or groups "
+            "of them (the learning rate is lr=...)"
+        )
+    params = list(params)
+    return params if params and all(isinstance(p, Mapping) for p in params) else [{"params": params}]
+
+
+def _named(params: Any) -> dict[str, Parameter]:
+    """The parameters of a group by name, each once, by its first."""
+    named = params.items() if isinstance(params, Mapping) else ((str(i), p) for i, p in enumerate(params))
     first: dict[Parameter, str] = {}
-    for name, parameter in parameters.items():
+    for name, parameter in named:
+        if not isinstance(parameter, Parameter):
+            raise TypeError(f"params[{name}] is a {type(parameter).__name__}: allowed is a Parameter")
         first.setdefault(parameter, name)
-    return ((name, parameter) for parameter, name in first.items())
+    return {name: parameter for parameter, name in first.items()}
 
 
 def _form(field: str, value: np.ndarray) -> tuple[tuple[int, ...], np.dtype]:
-    return ((), np.dtype(np.int64)) if field == "count" else (value.shape, value.dtype)
+    return ((), np.dtype(np.int64)) if field == "step" else (value.shape, value.dtype)
+
+
+def _remembered(name: str, array: np.ndarray, field: str, p: Parameter) -> np.ndarray:
+    """A copy of an array of a state; raises if it is not like its parameter."""
+    _check(f"state[{name!r}]", array, *_form(field, p.value))
+    if field == "step" and array < 0:
+        raise ValueError(f"state[{name!r}]={array}: allowed is 0 or more")
+    return array.copy()
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops._arrays import as_array
+from ..arrays import as_array
 
 __all__ = ["Parameter"]
 
@@ -14,20 +14,20 @@ __all__ = ["Parameter"]
 class Parameter:
     """A learnable array, ``value`` (float32 or float64, writeable), and its gradient, ``grad``.
 
-    ``grad`` is None, or the sum over the backward calls since ``Module.zero_grad`` or the last step of an optimizer. A
-    parameter that is not ``trainable`` gets no gradient and is not moved. Between a forward and its backward call, an
-    assignment to ``value`` (also ``value -= ...``) is noticed; writing into the array is not. TypeError or ValueError
-    for another value.
+    ``grad`` is None, or the sum over the backward calls since ``Module.zero_grad`` or the last step of an optimizer.
+    With ``requires_grad = False`` it is frozen: no gradient of it is computed, and no optimizer moves it. Between a
+    forward and its backward call, an assignment to ``value`` (also ``value -= ...``) is noticed; writing into the array
+    is not. TypeError or ValueError for another value.
     """
 
     # ``version`` counts the changes of value, so that backward notices one that came after its forward call.
-    __slots__ = ("__weakref__", "_value", "grad", "trainable", "version")
+    __slots__ = ("__weakref__", "_value", "grad", "requires_grad", "version")
 
-    def __init__(self, value: np.ndarray, *, trainable: bool = True) -> None:
+    def __init__(self, value: np.ndarray, *, requires_grad: bool = True) -> None:
         self.version = 0
         self.value = value
         self.grad: np.ndarray | None = None
-        self.trainable = trainable
+        self.requires_grad = requires_grad
 
     @property
     def value(self) -> np.ndarray:
@@ -42,4 +42,4 @@ class Parameter:
         self.version += 1
 
     def __repr__(self) -> str:
-        return f"Parameter({self.value.shape}, {self.value.dtype}{'' if self.trainable else ', frozen'})"
+        return f"Parameter({self.value.shape}, {self.value.dtype}{'' if self.requires_grad else ', frozen'})"

@@ -18,7 +18,7 @@ from weakref import ref
 
 import numpy as np
 
-from ..ops._arrays import as_array
+from ..arrays import as_array
 from .parameter import Parameter
 
 __all__ = ["Tape", "constant", "current_tape", "evaluating", "is_evaluating", "record"]
@@ -141,8 +141,8 @@ class Tape:
         return y
 
     def trained(self) -> set[Parameter]:
-        """The trainable parameters that were used."""
-        return {parameter for parameter in self._versions if parameter.trainable}
+        """The parameters that were used and are learned."""
+        return {parameter for parameter in self._versions if parameter.requires_grad}
 
     def check(self, dy: Any) -> np.ndarray:
         """``dy`` for ``backward``; raises what keeps that from being right."""
@@ -162,11 +162,12 @@ class Tape:
     def backward(self, dy: np.ndarray, need_dx: bool) -> list[np.ndarray | None]:
         """The gradients of the inputs (None where there is none); adds those of the parameters to their ``grad``.
 
-        Only what leads to a trainable parameter, or with ``need_dx`` to an input, is computed. Uses the tape up.
+        Only what leads to a parameter that ``requires_grad``, or with ``need_dx`` to an input, is computed. Uses the
+        tape up.
         """
         needed = {number for number in self._inputs if need_dx}
         for step in self._steps:
-            if any(o.trainable if isinstance(o, Parameter) else o in needed for o, _ in step.operands):
+            if any(o.requires_grad if isinstance(o, Parameter) else o in needed for o, _ in step.operands):
                 needed.add(step.result)
         arrays: dict[Any, np.ndarray] = {self._output: dy}
         parameters: dict[Any, np.ndarray] = {}
@@ -177,7 +178,7 @@ class Tape:
             dy = arrays.pop(step.result)
             for operand, gradient in step.operands:
                 if isinstance(operand, Parameter):
-                    if operand.trainable:
+                    if operand.requires_grad:
                         value = operand.value
                         _add(parameters, operand, _checked(gradient(dy), value.shape, value.dtype))
                 elif operand in needed:

@@ -16,6 +16,7 @@ from ..spec import int_tuple
 from .losses import as_numbers, check_classes, cross_entropy
 from .module import Module
 from .optim import Optimizer
+from .parameter import Parameter
 from .tape import evaluating
 
 __all__ = ["History", "evaluate", "fit", "predict"]
@@ -105,12 +106,15 @@ def fit(
     rng = np.random.default_rng(seed)
     model.seed(rng)
     parameters = model.parameters()
+    _bind(optimizer, parameters)
     history = History()
-    with _reporter(progress, epochs) as report, _restored(optimizer) as lr:
+    with _reporter(progress, epochs) as report, _restored_rates(optimizer) as rates:
         for epoch in range(epochs):
             start = perf_counter()
             if schedule is not None:
-                optimizer.lr = lr * schedule(epoch / epochs)
+                scale = schedule(epoch / epochs)
+                for group, lr in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = lr * scale
             measures = _Measures()
             order = rng.permutation(len(x))
             for first in range(0, used, batch_size):
@@ -126,7 +130,7 @@ def fit(
                 for parameter in parameters.values():
                     parameter.grad = None
                 model.backward(gradient, need_dx=False)
-                optimizer.step(parameters)
+                optimizer.step()
                 measures.add(value, y, t[batch])
             for name, parameter in parameters.items():
                 if not np.isfinite(parameter.value).all():
@@ -225,14 +229,28 @@ def _pair(x_name: str, t_name: str, x: Any, t: Any) -> tuple[np.ndarray, np.ndar
     return x, t
 
 
+def _bind(optimizer: Optimizer, parameters: dict[str, Parameter]) -> None:
+    """Give an optimizer that has no parameters these; ValueError if it has none of them."""
+    if not optimizer.param_groups:
+        optimizer.add_param_group({"params": parameters})
+    moved = {p for group in optimizer.param_groups for p in group["params"].values()}
+    if parameters and moved.isdisjoint(parameters.values()):
+        raise ValueError(
+            f"the {type(optimizer).__name__} optimizer has no parameter of the network: allowed is one made for it, or "
+            "copied or pickled together with it, as in copy.deepcopy((net, optimizer))"
+        )
+
+
 @contextmanager
-def _restored(optimizer: Optimizer) -> Iterator[float]:
-    """The optimizer's learning rate, which it has again afterwards."""
-    lr = optimizer.lr
+def _restored_rates(optimizer: Optimizer) -> Iterator[list[float]]:
+    """The learning rates of the optimizer's groups, which these have again afterwards."""
+    groups = list(optimizer.param_groups)
+    rates = [group["lr"] for group in groups]
     try:
-        yield lr
+        yield rates
     finally:
-        optimizer.lr = lr
+        for group, lr in zip(groups, rates, strict=True):
+            group["lr"] = lr
 
 
 @contextmanager

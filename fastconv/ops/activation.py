@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import as_array
 from ..spec import Activation, activation_of
-from ._arrays import as_array
 
 #: ``(1 + 2 y) exp(y^2) erfc(y)`` for y >= 0 as a polynomial in ``(y - 3) / (y + 3)``, lowest power first: its Chebyshev
 #: series, cut off below the rounding of float64.

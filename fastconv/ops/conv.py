@@ -13,9 +13,9 @@ import numpy as np
 
 from .. import spec as _spec
 from ..arguments import plain, shown
-from ..dispatch import Choice, chooser, current_precision
+from ..arrays import DTYPE_NAMES, as_array, as_output
+from ..dispatch import Choice, chooser
 from ..spec import Activation, activation_of
-from ._arrays import DTYPE_NAMES, as_array, as_output
 from .activation import activate_backward
 from .reduce import sums
 
@@ -148,7 +148,6 @@ def _forward(
         b is not None,
         residual is not None,
         _activation(activation),
-        current_precision(),
     )
     if residual is not None:
         residual = as_array("residual", residual, x.dtype)
@@ -186,7 +185,6 @@ def _backward_input(
         False,
         False,
         None,
-        current_precision(),
     )
     _expect("dy", dy, choice.spec.y_shape[unbatched:])
     return _run(choice, dy[None] if unbatched else dy, w, None, None, out, unbatched)
@@ -225,7 +223,6 @@ def _backward_weight(
         False,
         False,
         None,
-        current_precision(),
     )
     _expect("dy", dy, choice.spec.y_shape)
     return _run(choice, x, dy, None, None, out)
@@ -253,7 +250,6 @@ def _transpose(
         *_transpose_arguments(x, w, stride, padding, output_padding, groups, dilation, layout),
         b is not None,
         _activation(activation),
-        current_precision(),
     )
     b = _bias(b, choice.spec.ic, x.dtype)
     return _run(choice, x, w, b, None, out, unbatched)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..arguments import flag, number
+from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
 from ..dispatch import chooser
 from ..spec import MAX_ELEMENTS, Activation, GemmSpec, activation_of, check_elements
-from ._arrays import DTYPE_NAMES, as_array, as_output, new_array
 from .activation import activate_backward
 from .reduce import sums
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..arguments import flag, plain
-from ..dispatch import Choice, changed, choose, current_precision, settings
+from ..arrays import DTYPE_NAMES, as_array, as_output
+from ..dispatch import Choice, choose
+from ..settings import changed
 from ..spec import ConvSpec, activation_of
-from ._arrays import DTYPE_NAMES, as_array, as_output
 from .conv import _bias, _named, _spatial_shape, _weights, choose_conv
 
 __all__ = ["Plan", "plan_conv1d", "plan_conv2d", "plan_conv3d"]
@@ -56,14 +57,13 @@ class Plan:
             b is not None,
             flag("residual", residual),
             activation_of(activation),
-            current_precision(),
             True,
         )
-        self._prepare(choice, settings().limit, unbatched, w.copy(), None if b is None else b.copy())
+        self._prepare(choice, unbatched, w.copy(), None if b is None else b.copy())
 
-    def _prepare(self, choice: Choice, limit: int | None, unbatched: bool, w: np.ndarray, b: np.ndarray | None) -> None:
+    def _prepare(self, choice: Choice, unbatched: bool, w: np.ndarray, b: np.ndarray | None) -> None:
         spec = choice.spec
-        self._choice, self._limit, self._unbatched = choice, limit, unbatched
+        self._choice, self._unbatched = choice, unbatched
         self.spec = spec
         self.x_shape = spec.x_shape[unbatched:]
         self.y_shape = spec.y_shape[unbatched:]
@@ -78,9 +78,10 @@ class Plan:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        kernel = self._choice.kernel
-        kept = (kernel.backend, kernel.isa, kernel.algorithm)
-        return _loaded, (type(self), self.spec, kept, self._limit, self._unbatched, self._weights, self._b)
+        kernel, given = self._choice.kernel, self._choice.settings
+        same = {"backend": kernel.backend, "isa": kernel.isa, "algorithm": kernel.algorithm}
+        kept = {"limit": given.limit, "precision": given.precision}
+        return _loaded, (type(self), self.spec, same, kept, self._unbatched, self._weights, self._b)
 
     @property
     def backend(self) -> str:
@@ -128,22 +129,20 @@ class Plan:
 def _loaded(
     kind: type[Plan],
     spec: ConvSpec,
-    kept: tuple[str, str, str],
-    limit: int | None,
+    same: dict[str, str],
+    kept: dict[str, Any],
     unbatched: bool,
     w: np.ndarray,
     b: np.ndarray | None,
 ) -> Plan:
-    """The plan of which this is the pickle: on the kernel that it had, where that can run."""
-    with changed(limit=limit):
+    """The plan of which this is the pickle: under the settings ``kept``, on the ``same`` kernel where that can run."""
+    with changed(**kept):
         choice = choose(spec)
-    backend, isa, algorithm = kept
-    if (choice.kernel.backend, choice.kernel.isa, choice.kernel.algorithm) != kept:
-        same = {"backend": backend, "isa": isa, "algorithm": algorithm, "limit": limit, "tuning": "off"}
-        with suppress(NotImplementedError, RuntimeError, ValueError), changed(**same):
-            choice = choose(spec)
+        if any(getattr(choice.kernel, name) != value for name, value in same.items()):
+            with suppress(NotImplementedError, RuntimeError, ValueError), changed(**same, tuning="off"):
+                choice = choose(spec)
     plan = kind.__new__(kind)
-    plan._prepare(choice, limit, unbatched, w, b)
+    plan._prepare(choice, unbatched, w, b)
     return plan
 
 

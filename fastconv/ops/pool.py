@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import spec as _spec
 from ..arguments import flag, number
+from ..arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_output, plain
 from ..dispatch import Choice, chooser
-from ._arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_output, plain
 
 __all__ = [
     f"{stem}_pool{n}d{tail}"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..arguments import flag, number
+from ..arrays import DTYPE_NAMES, as_array, new_array
 from ..dispatch import chooser
 from ..spec import ReduceSpec, axes_of, axis_of, check_elements
-from ._arrays import DTYPE_NAMES, as_array, new_array
 
 __all__ = [
     "amax", "amax_backward", "amin", "amin_backward", "argmax", "argmin", "mean", "mean_backward", "sum",

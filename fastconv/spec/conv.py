@@ -111,7 +111,6 @@ class ConvSpec:
     bias: bool = False
     residual: bool = False
     activation: Activation | None = None
-    precision: str = "default"
     packed: bool = False
 
     @cached_property
@@ -202,7 +201,6 @@ def conv_spec(
     bias: bool = False,
     residual: bool = False,
     activation: Activation | None = None,
-    precision: str = "default",
     packed: bool = False,
 ) -> ConvSpec:
     """The spec of a convolution, from raw arguments. Raises ValueError or TypeError that names the argument."""
@@ -235,7 +233,7 @@ def conv_spec(
     stride, dilation = _canonical(in_size, kernel, stride, pads, dilation)
     spec = ConvSpec(
         direction, dtype, last, n, ic, oc, groups, in_size, tuple(out_size), kernel, stride, pads, dilation,
-        bias, residual, activation, precision, packed,
+        bias, residual, activation, packed,
     )  # fmt: skip
     for name, shape in (("x", spec.x_shape), ("w", spec.w_shape), ("the result", spec.y_shape)):
         check_elements(name, shape)
@@ -254,7 +252,6 @@ def conv_transpose_spec(
     layout: str = "NCHW",
     bias: bool = False,
     activation: Activation | None = None,
-    precision: str = "default",
 ) -> ConvSpec:
     """The spec of a transposed convolution: the ``bwd_input`` direction of the convolution that it is adjoint to.
 
@@ -297,7 +294,7 @@ def conv_transpose_spec(
     stride, dilation = _canonical(big, kernel, stride, pads, dilation)
     spec = ConvSpec(
         "bwd_input", dtype, last, n, ocg * groups, channels, groups, big, size, kernel, stride, pads, dilation,
-        bias, False, activation, precision,
+        bias, False, activation,
     )  # fmt: skip
     for name, shape in (("x", spec.y_shape), ("w", spec.w_shape), ("the result", spec.x_shape)):
         check_elements(name, shape)

@@ -20,7 +20,9 @@ import numpy as np
 
 import fastconv as fc
 
-from .. import dispatch, spec
+from .. import spec
+from ..backends import backend
+from ..settings import settings as settings_that_hold
 from ..spec import ACTIVATIONS
 from . import reductions
 from .arrays import Array, Lie, extent
@@ -174,17 +176,17 @@ def settings_here(backends: Sequence[str] = ()) -> list[dict[str, Any]]:
     Raises ValueError for a backend that there is not, RuntimeError for one that cannot run here.
     """
     for name in backends:
-        if reason := dispatch.backend(name).available():
+        if reason := backend(name).available():
             raise RuntimeError(f"backend {name!r} cannot run here: {reason}")
         if name not in backends_here():
-            raise RuntimeError(f"backend {name!r} cannot run here: FASTCONV_BACKEND={dispatch.forced_backend()}")
+            raise RuntimeError(f"backend {name!r} cannot run here: FASTCONV_BACKEND={settings_that_hold().backend}")
     named = [
         {"use_backend": name} | ({} if isa is None else {"use_isa": isa})
         for name in backends_here()
         if name != "reference"
         for isa in isas_here(name) or [None]
     ]
-    free = [] if dispatch.forced_backend() else [{}]
+    free = [] if settings_that_hold().backend else [{}]
     return [s for s in [*named, *free] if not backends or s.get("use_backend") in backends] or [
         {"use_backend": "reference"}
     ]
@@ -262,16 +264,17 @@ _CONVOLUTION = " convolution"
 
 
 @cache
-def _named(backend: str, direction: str) -> tuple[str, ...]:
+def _named(name: str, direction: str) -> tuple[str, ...]:
     """The names of the algorithms of a direction."""
-    return tuple(dispatch.backend(backend).algorithms(spec.conv_spec(direction, (1, 8, 9, 9), (8, 8, 3, 3), "float32")))
+    problem = spec.conv_spec(direction, (1, 8, 9, 9), (8, 8, 3, 3), "float32")
+    return tuple(backend(name).algorithms(problem, settings_that_hold()))
 
 
-def _algorithms(backend: str, problem: spec.ConvSpec) -> list[str]:
+def _algorithms(of: str, problem: spec.ConvSpec) -> list[str]:
     """Those that may compute the problem, by their names: to ask would be to run what is tested."""
     plane, strided = problem.kernel[-2:], any(s > 1 for s in problem.stride)
     possible = []
-    for name in _named(backend, problem.direction):
+    for name in _named(of, problem.direction):
         size = re.search(r"_(\d)x\1(?=_|$)(?!.*\dx\d)", name)
         fits = size is None or plane == (int(size[1]),) * 2
         fits &= "depthwise" not in name or problem.groups == problem.ic == problem.oc

@@ -9,7 +9,6 @@ The tests of this package are written with these helpers; a new backend can test
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from .. import dispatch
+from ..backends import backend, backends, use_backend, use_isa
 from ..backends.base import Spec
 from ..dispatch import Choice
+from ..settings import settings
 from .arrays import laid
 
 __all__ = [
@@ -60,31 +61,30 @@ class Target:
 
 def backends_here() -> list[str]:
     """The backends that can run on this machine, in search order; the one that the environment forces, if any."""
-    forced = dispatch.forced_backend()
-    return [name for name, reason in dispatch.backends().items() if reason is None and forced in (None, name)]
+    forced = settings().backend
+    return [name for name, reason in backends().items() if reason is None and forced in (None, name)]
 
 
-def isas_here(backend: str) -> list[str]:
-    """The instruction sets of ``backend`` that this machine can run; empty where it does not choose among any.
+def isas_here(name: str) -> list[str]:
+    """The instruction sets of a backend that this machine can run; empty where it does not choose among any.
 
     One that the environment forces is the only one.
     """
-    isas = getattr(importlib.import_module(f"fastconv.backends.{backend}"), "isas", None)
-    forced = dispatch.forced_isa()
-    return [] if isas is None else [n for n, reason in isas().items() if reason is None and forced in (None, n)]
+    forced = settings().isa
+    return [isa for isa, reason in backend(name).isas().items() if reason is None and forced in (None, isa)]
 
 
 def targets(spec: Spec | None = None) -> list[Target]:
     """Every backend on every instruction set that can run on this machine, without those that refuse ``spec``."""
-    names = [name for name in backends_here() if spec is None or dispatch.backend(name).refuse(spec) is None]
+    names = [name for name in backends_here() if spec is None or backend(name).refuse(spec, settings()) is None]
     return [Target(name, isa) for name in names for isa in isas_here(name) or [None]]
 
 
 @contextmanager
 def on(target: Target) -> Iterator[None]:
     """Everything inside runs on ``target``, or raises."""
-    isa = nullcontext() if target.isa is None else dispatch.use_isa(target.isa)
-    with isa, dispatch.use_backend(target.backend):
+    isa = nullcontext() if target.isa is None else use_isa(target.isa)
+    with isa, use_backend(target.backend):
         yield
 
 

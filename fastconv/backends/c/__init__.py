@@ -1,4 +1,4 @@
-"""The C backend: csrc/ behind cffi. ``isas()`` lists its instruction sets, ``FASTCONV_ISA`` forces one."""
+"""The C backend: csrc/ behind cffi."""
 
 from __future__ import annotations
 
@@ -6,33 +6,9 @@ import importlib
 from functools import cache
 from typing import Any
 
-from ...dispatch import forced_isa
+from ...settings import Settings
 from ...spec import ConvSpec, GemmSpec, PoolSpec, ReduceSpec
-from ..base import Kernel, Spec
-
-
-@cache
-def isas() -> dict[str, str | None]:
-    """Every instruction set compiled in, best first, with None if this CPU runs it and the reason if not."""
-    from ..._c import ffi, lib
-
-    table = {}
-    for number in range(lib.fc_isa_count()):
-        reason = lib.fc_isa_reason(number)
-        table[ffi.string(lib.fc_isa_name(number)).decode()] = ffi.string(reason).decode() if reason else None
-    return table
-
-
-def current_isa() -> str:
-    """The instruction set that kernels compiled now get: the forced one, else the best that this CPU runs."""
-    name = forced_isa()
-    if name is None:
-        return next(name for name, reason in isas().items() if reason is None)
-    if name not in isas():
-        raise ValueError(f"isa={name!r}: allowed is {', '.join(isas())}")
-    if reason := isas()[name]:
-        raise RuntimeError(f"isa={name!r} cannot run here: {reason}")
-    return name
+from ..base import Kernel, Spec, isa_of
 
 
 @cache
@@ -53,7 +29,14 @@ class _C:
     def available(self) -> str | None:
         return _reason()
 
-    def refuse(self, spec: Spec) -> str | None:
+    def isas(self) -> dict[str, str | None]:
+        if self.available():
+            return {}
+        from .library import isas
+
+        return isas()
+
+    def refuse(self, spec: Spec, settings: Settings) -> str | None:
         if isinstance(spec, PoolSpec):
             from .pool import refuse
 
@@ -64,23 +47,30 @@ class _C:
             return refuse_reduction(spec)
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
-    def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
+    def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
         from .conv import algorithms
 
-        return algorithms(spec, current_isa())
+        return algorithms(spec, self._settled(settings))
 
-    def compile(self, spec: Spec) -> Kernel:
+    def compile(self, spec: Spec, settings: Settings) -> Kernel:
         # Imported here, so that the extension is loaded by the first call and not by ``import fastconv``.
-        kind: Any
+        settings = self._settled(settings)
         if isinstance(spec, ConvSpec):
-            from .conv import ConvKernel as kind
-        elif isinstance(spec, GemmSpec):
+            from .conv import ConvKernel
+
+            return ConvKernel(spec, settings)
+        kind: Any
+        if isinstance(spec, GemmSpec):
             from .gemm import GemmKernel as kind
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as kind
         else:
             from .pool import pool_kernel as kind
-        return kind(spec, current_isa())
+        return kind(spec, settings.isa)
+
+    def _settled(self, settings: Settings) -> Settings:
+        """With the name of the instruction set that kernels get."""
+        return settings._replace(isa=isa_of(self.isas(), settings.isa))
 
 
 BACKEND = _C()

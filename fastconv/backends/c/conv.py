@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._c import ffi, lib
 from ..._threads import get_num_threads
-from ...dispatch import settings
+from ...settings import Settings
 from ...spec import ConvSpec
 from .library import (
     DTYPES,
@@ -100,25 +100,25 @@ def _steps(strides: tuple[int, ...] | None, shape: tuple[int, ...], size: int) -
     return [s // size if n > 1 else step for s, n, step in zip(strides, shape, steps, strict=True)]
 
 
-def _make_plan(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, limit: int | None = None) -> _Plan | None:
+def _make_plan(spec: ConvSpec, settings: Settings, key: Any = None, algorithm: int = 0) -> _Plan | None:
     """The plan for these byte strides of (x, w, y, add); None stands for contiguous arrays, and for those not there.
 
     ``algorithm`` is 1 + its number in the library, or 0. None where the library refuses these strides.
     """
     pointer = ffi.new("fc_conv_plan **")
-    status = lib.fc_conv_plan_create(_descriptor(spec, isa, key, algorithm, limit), pointer)
+    status = lib.fc_conv_plan_create(_descriptor(spec, settings, key, algorithm), pointer)
     if status == lib.FC_ERROR_REFUSED:
         return None
     check(status)
-    return _Plan(ffi.gc(pointer[0], lib.fc_conv_plan_destroy), limit)
+    return _Plan(ffi.gc(pointer[0], lib.fc_conv_plan_destroy), settings.limit)
 
 
-def _descriptor(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, limit: int | None = None) -> Any:
+def _descriptor(spec: ConvSpec, settings: Settings, key: Any = None, algorithm: int = 0) -> Any:
     size = np.dtype(spec.dtype).itemsize
     d = ffi.new("fc_conv_desc *")
-    d.dtype, d.direction, d.isa = DTYPES[spec.dtype], _DIRECTIONS[spec.direction], isa_number(isa)
+    d.dtype, d.direction, d.isa = DTYPES[spec.dtype], _DIRECTIONS[spec.direction], isa_number(settings.isa)
     d.has_bias, d.has_add, d.packed = spec.bias, spec.residual, spec.packed
-    d.strict, d.algorithm, d.limit = spec.precision == "strict", algorithm, min(limit or 0, 2**63 - 1)
+    d.strict, d.algorithm, d.limit = settings.precision == "strict", algorithm, settings.limit or 0
     d.n, d.groups = spec.n, spec.groups
     d.icg, d.ocg = spec.ic // spec.groups, spec.oc // spec.groups
     d.y_size, d.ker, d.stride = spatial(spec.out_size), spatial(spec.kernel), spatial(spec.stride)
@@ -134,9 +134,9 @@ def _descriptor(spec: ConvSpec, isa: str, key: Any = None, algorithm: int = 0, l
     return d
 
 
-def _numbered(spec: ConvSpec, isa: str) -> dict[str, tuple[int, str | None]]:
+def _numbered(spec: ConvSpec, settings: Settings) -> dict[str, tuple[int, str | None]]:
     """The algorithms of this direction: 1 + their numbers in the library, and why they refuse."""
-    descriptor, table = _descriptor(spec, isa), {}
+    descriptor, table = _descriptor(spec, settings), {}
     for number in range(lib.fc_conv_algorithm_count()):
         reason = lib.fc_conv_algorithm_refusal(descriptor, number)
         text = ffi.string(reason).decode() if reason else None
@@ -145,33 +145,32 @@ def _numbered(spec: ConvSpec, isa: str) -> dict[str, tuple[int, str | None]]:
     return table
 
 
-def algorithms(spec: ConvSpec, isa: str) -> dict[str, str | None]:
+def algorithms(spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
     """The algorithms of this direction, with None for one that can run here and the reason if not."""
-    limit, table = settings().limit, {}
-    for name, (number, reason) in _numbered(spec, isa).items():
+    limit, table = settings.limit, {}
+    for name, (number, reason) in _numbered(spec, settings).items():
         table[name] = reason
         if reason is None and limit is not None:
-            nbytes = _make_plan(spec, isa, algorithm=number).workspace(1, spec.packed)
+            nbytes = _make_plan(spec, settings, algorithm=number).workspace(1, spec.packed)
             if nbytes > limit:
                 table[name] = f"it takes {nbytes} bytes of scratch and the limit is {limit}"
     return table
 
 
 class ConvKernel:
-    """``settings().algorithm`` and ``.limit`` hold for all of its calls."""
+    """The algorithm, the limit and the precision of ``settings`` hold for all of its calls; its ``isa`` is a name."""
 
     backend = "c"
 
-    def __init__(self, spec: ConvSpec, isa: str) -> None:
+    def __init__(self, spec: ConvSpec, settings: Settings) -> None:
         self.spec = spec
-        self.isa = isa
-        given = settings()
-        self._limit = given.limit
-        self._forced = 0 if given.algorithm is None else _numbered(spec, isa)[given.algorithm][0]
+        self.isa = settings.isa
+        self._settings = settings
+        self._forced = 0 if settings.algorithm is None else _numbered(spec, settings)[settings.algorithm][0]
         self._plans: dict[Any, _Plan] = {}
         self._contiguous = self._plan(None)
         self.algorithm = self._contiguous.algorithm
-        self._form = (spec, isa, self.algorithm)
+        self._form = (spec, self.isa, self.algorithm)
         self.reason = ffi.string(lib.fc_conv_plan_reason(self._contiguous.pointer)).decode()
         if prod(spec.kernel) >= _MANY_TAPS:
             self.reason += (
@@ -183,8 +182,8 @@ class ConvKernel:
         return self._contiguous.size(get_num_threads(), self.spec.packed)[1]
 
     def _plan(self, key: Any) -> _Plan:
-        plan = _make_plan(self.spec, self.isa, key, self._forced, self._limit)
-        plan = plan or _make_plan(self.spec, self.isa, key, limit=self._limit) or _NO_PLAN
+        plan = _make_plan(self.spec, self._settings, key, self._forced)
+        plan = plan or _make_plan(self.spec, self._settings, key) or _NO_PLAN
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         self._plans[key] = plan

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..._c import ffi, lib
 from ...spec import ACTIVATIONS, Activation
-from . import isas
 
 DTYPES = {"float32": lib.FC_F32, "float64": lib.FC_F64}
 
 _ACTIVATION_NUMBERS = {
     name: getattr(lib, f"FC_ACT_{'NONE' if name == 'identity' else name.upper()}") for name in ACTIVATIONS
 }
+
+
+@cache
+def isas() -> dict[str, str | None]:
+    """Every instruction set compiled in, best first, with None if this CPU runs it and the reason if not."""
+    table = {}
+    for number in range(lib.fc_isa_count()):
+        reason = lib.fc_isa_reason(number)
+        table[ffi.string(lib.fc_isa_name(number)).decode()] = ffi.string(reason).decode() if reason else None
+    return table
 
 
 def isa_number(name: str) -> int:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from math import prod
 from typing import Any
 
+from ...settings import Settings
 from ...spec import DTYPES, ConvSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 
@@ -35,7 +36,10 @@ class _Numba:
             return "NUMBA_DISABLE_JIT is set"
         return None
 
-    def refuse(self, spec: Spec) -> str | None:
+    def isas(self) -> dict[str, str | None]:
+        return {}
+
+    def refuse(self, spec: Spec, settings: Settings) -> str | None:
         if isinstance(spec, PoolSpec):
             if spec.dtype not in DTYPES:
                 return f"{spec.dtype} has no kernels"
@@ -43,14 +47,16 @@ class _Numba:
                 return "windows count more elements than float64 holds"
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
-    def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
-        return dict(self.compile(spec).algorithms)
+    def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
+        return dict(self.compile(spec, settings).algorithms)
 
-    def compile(self, spec: Spec) -> Any:
+    def compile(self, spec: Spec, settings: Settings) -> Any:
         # Numba takes half a second to import: not before it is wanted.
         if isinstance(spec, ConvSpec):
-            from .conv import ConvKernel as Kernel
-        elif isinstance(spec, PoolSpec):
+            from .conv import ConvKernel
+
+            return ConvKernel(spec, settings)
+        if isinstance(spec, PoolSpec):
             from .pool import pool_kernel as Kernel
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as Kernel

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ...dispatch import changed, settings
+from ...settings import Settings
 from ...spec import ConvSpec
+from ..heuristics import HEURISTICS
 from .direct import Direct, DirectWeights
 from .pixels import Pixels, PixelWeights, serves
 from .product import Job, Operand, Packed, Product, merge_pixels, steps
@@ -24,9 +25,6 @@ from .winograd import Winograd, WinogradWeights
 
 __all__ = ["ConvKernel"]
 
-
-#: Channels of a group that are few.
-_FEW = 4
 
 #: Direct algorithms go through so many positions modulo the stride at most; a thread's scratch memory has so many
 #: elements, or so many times those of all images.
@@ -77,8 +75,9 @@ class ConvKernel:
     backend = "numba"
     isa = ISA
 
-    def __init__(self, spec: ConvSpec) -> None:
+    def __init__(self, spec: ConvSpec, settings: Settings) -> None:
         self.spec = spec
+        self._settings = settings
         self.kernel: Triple = _triple(spec.kernel, 1)
         self.dilation: Triple = _triple(spec.dilation, 1)
         self.lo: Triple = _triple([lo for lo, _ in spec.pads], 0)
@@ -97,14 +96,15 @@ class ConvKernel:
             self.pixels_are_rows = True
         # Strips have whole vectors of channels.
         depthwise = spec.groups > 1 and self.icg == self.ocg == 1
-        filled = self.kernel[0] == self.in_size[0] == 1 and 4 * spec.groups >= 3 * lanes(spec.dtype)
+        filled = 4 * spec.groups >= HEURISTICS.STRIPS_QUARTERS * lanes(spec.dtype)
+        filled = filled and self.kernel[0] == self.in_size[0] == 1
         self.is_strips = depthwise and (spec.channels_last or filled)
         is_flat = self.in_size[0] == self.out_size[0] == 1
         self.is_in_place = self.is_strips and spec.channels_last and is_flat and self._are_few_phases()
         if self.is_in_place:
             self.is_in_place = serves(self._direct_jobs()[0], spec.dtype, spec.direction == "bwd_weight")
         #: Every algorithm for it, with the reason why one is not to run.
-        self.algorithms = {name: why for name in WINOGRAD if (why := refuse(spec, name)) != ""}
+        self.algorithms = {n: why for n in WINOGRAD if (why := refuse(spec, n, settings.precision)) != ""}
         direct = "direct"
         if self.is_strips:
             direct = "depthwise_channels" if spec.channels_last else "depthwise_strips"
@@ -113,7 +113,7 @@ class ConvKernel:
         tried: dict[str, str | None] = {}
         for name, why in self.algorithms.items():
             tried[name] = why or (slow(spec, name) if name in WINOGRAD else None)
-        asked = settings().algorithm
+        asked = settings.algorithm
         if asked is not None and self.algorithms.get(asked, "") is None:
             tried = {asked: None}
         self.algorithm = next(name for name, why in tried.items() if why is None)
@@ -145,13 +145,15 @@ class ConvKernel:
         spec, forward = self.spec, self.spec.direction == "fwd"
         channels, results = (self.icg, self.ocg) if forward else (self.ocg, self.icg)
         if spec.direction == "bwd_weight":
-            few = spec.groups > 1 and max(self.icg, self.ocg) <= _FEW
+            few = spec.groups > 1 and max(self.icg, self.ocg) <= HEURISTICS.DIRECT_CHANNELS
             return None if few else "the channels of a group fill register tiles"
-        if results <= 2 * _FEW:
+        if spec.groups == 1 and prod(self.out_size if forward else self.in_size) < lanes(spec.dtype):
+            return "a plane of the result does not fill a vector"
+        if results <= HEURISTICS.DIRECT_RESULTS:
             few = spec.groups > 1 or results < MR
             return None if few else "the result's channels fill register tiles"
         # The first layer of a network: its few source rows serve every channel of the result, without packing.
-        if channels > _FEW or prod(spec.kernel) < _FEW:
+        if channels > HEURISTICS.DIRECT_CHANNELS or prod(spec.kernel) < HEURISTICS.DIRECT_TAPS:
             return "there are more than a few channels"
         return "the channels of the result are contiguous" if spec.channels_last else None
 
@@ -255,8 +257,7 @@ class ConvKernel:
 
     @cached_property
     def _direct(self) -> ConvKernel:
-        with changed(algorithm="implicit_gemm"):
-            return ConvKernel(replace(self.spec, packed=False))
+        return ConvKernel(replace(self.spec, packed=False), self._settings._replace(algorithm="implicit_gemm"))
 
     # --------------------------------------------------------------------------------------------- the matrices
 

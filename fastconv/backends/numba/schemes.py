@@ -6,20 +6,15 @@ from dataclasses import dataclass
 from math import prod
 
 from ...spec import ConvSpec
+from ..heuristics import HEURISTICS
 from .simd import part
 from .transforms import LINE, SQUARE, STEPS, TURNS, values_of
 from .walk import Triple
 
-__all__ = ["CHANNELS", "NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "tile_at", "tiles_of"]
+__all__ = ["NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "tile_at", "tiles_of"]
 
-#: Fewer channels than this, and the transforms cost more than they save; fewer tiles, and those of the filters do.
-CHANNELS, _TILES = 12, 4
-
-#: Taps of a third axis, at most.
-_SLICES = 7
-
-#: Of 8 and 9 taps the error in float32 comes to 5 millionths.
-_MOST_TAPS = 7
+#: Of groups the transforms cost more here than in C: with fewer than so many times the channels more than they save.
+_GROUPED = 2
 
 
 @dataclass(frozen=True)
@@ -139,10 +134,11 @@ def _cost(name: str, layer: Layer) -> float:
         return float("inf")
     _, size = layer.sizes
     tiles = layer.spec.n * prod(size) // size[axis] * -(-size[axis] // (points + 1 - layer.kernel[axis]))
-    return points * (tiles + (2 if layer.spec.packed else 8)) * (1.1 if points == 10 else 1)
+    filters = HEURISTICS.LINE_FILTERS_PACKED if layer.spec.packed else HEURISTICS.LINE_FILTERS
+    return points * (tiles + filters) * (HEURISTICS.LINE_POINTS_COST / 100 if points == 10 else 1)
 
 
-def refuse(spec: ConvSpec, name: str) -> str | None:
+def refuse(spec: ConvSpec, name: str, precision: str) -> str | None:
     """Why an algorithm does not compute it; None if it does."""
     layer, (number, many) = Layer.of(spec), NAMES[name]
     flat = (layer.kernel[0], layer.in_size[0], layer.out_size[0], layer.lo[0]) == (1, 1, 1, 0)
@@ -155,37 +151,42 @@ def refuse(spec: ConvSpec, name: str) -> str | None:
             return ""
         strides = {layer.stride[layer.axis]}
     else:
-        if layer.kernel[1:] != (many, many) or layer.kernel[0] > _SLICES or (number == STEPS and not flat):
+        deep = layer.kernel[0] > HEURISTICS.WINOGRAD_SLICES
+        if layer.kernel[1:] != (many, many) or deep or (number == STEPS and not flat):
             return "the kernel is not 3x3" if name == "winograd_4x4_3x3" else ""
         strides = {*layer.stride[1:]} if flat else {*layer.stride}
     if strides != {stride}:
         return f"the stride is not {stride}"
     if number != SQUARE and max(layer.dilation[1:]) != 1:
         return "the dilation is not 1"
-    if spec.precision == "strict":
+    if precision == "strict":
         return "strict precision takes direct algorithms only"
-    if number == LINE and spec.direction == "bwd_weight" and layer.kernel[layer.axis] > _MOST_TAPS:
+    if number == LINE and spec.direction == "bwd_weight" and layer.kernel[layer.axis] > HEURISTICS.LINE_TAPS_WEIGHT:
         return "gradients of so many taps round too much"
     return None
 
 
 def slow(spec: ConvSpec, name: str) -> str | None:
     """Why it costs more than it saves; None if it does not."""
-    layer = Layer.of(spec)
+    layer, h = Layer.of(spec), HEURISTICS
     number, scheme = NAMES[name][0], scheme_of(name, layer)
     weight, (_, size) = spec.direction == "bwd_weight", layer.sizes
     taps, results = prod(layer.kernel), spec.n * prod(size)
     sides = zip(size[1:], layer.dilation[1:], scheme.side, strict=True)
     tiles = spec.n * size[0] * prod(tiles_of(*side) for side in sides)
     if number == LINE:
-        channels = max(16, (80 if weight else 160) // taps) if spec.channels_last else 16
-        few = results < (500 // taps**2 if weight else (36 if spec.packed else 96) // taps)
+        last = (h.LINE_CHANNELS_TAPS_WEIGHT if weight else h.LINE_CHANNELS_TAPS) // taps
+        channels = max(h.LINE_CHANNELS, last) if spec.channels_last else h.LINE_CHANNELS
+        forward = (h.LINE_RESULTS_TAPS_PACKED if spec.packed else h.LINE_RESULTS_TAPS) // taps
+        few = results < (h.LINE_RESULTS_TAPS_WEIGHT // taps**2 if weight else forward)
     elif number == SQUARE:
-        channels = CHANNELS if spec.groups == 1 else 2 * CHANNELS
-        few = tiles < _TILES - spec.packed
+        channels = h.WINOGRAD_CHANNELS * (1 if spec.groups == 1 else _GROUPED)
+        few = tiles < (h.WINOGRAD_TILES_PACKED if spec.packed else h.WINOGRAD_TILES)
     else:
-        channels = (32 if weight else 64) if spec.channels_last else 16
-        few = tiles < (12 if spec.direction == "fwd" and not spec.packed else _TILES)
+        last = h.STRIDED_CHANNELS_LAST_WEIGHT if weight else h.STRIDED_CHANNELS_LAST
+        channels = last if spec.channels_last else h.STRIDED_CHANNELS
+        unpacked = spec.direction == "fwd" and not spec.packed
+        few = tiles < (h.STRIDED_TILES_FORWARD if unpacked else h.STRIDED_TILES)
     if min(layer.channels) < channels:
         return "too few channels to pay for the transforms"
     if few:

@@ -15,12 +15,13 @@ import numpy as np
 
 from ..._threads import get_num_threads
 from ...spec import ConvSpec
+from ..heuristics import HEURISTICS
 from . import workers
 from .direct import finish
 from .engine import turn
 from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned, together, up
 from .range import GradientRange, ResultRange
-from .schemes import CHANNELS, Layer, scheme_of, tile_at, tiles_of
+from .schemes import Layer, scheme_of, tile_at, tiles_of
 from .simd import (
     KC,
     MR,
@@ -530,7 +531,7 @@ class WinogradWeights(_Plan):
         def pieces() -> int:
             return self.spec.groups * self.slices * -(-self.results // rows) * -(-self.channels // columns)
 
-        while threads > 1 and pieces() < 2 * threads and max(rows, columns) >= 4 * CHANNELS:
+        while threads > 1 and pieces() < 2 * threads and max(rows, columns) >= 4 * HEURISTICS.WINOGRAD_CHANNELS:
             if rows > columns:
                 rows = up(rows // 2, MR)
             else:

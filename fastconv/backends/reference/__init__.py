@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...settings import Settings
 from ...spec import ConvSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 from .conv import ConvKernel
@@ -16,13 +17,16 @@ class _Reference:
     def available(self) -> None:
         return None
 
-    def refuse(self, spec: Spec) -> None:
+    def isas(self) -> dict[str, str | None]:
+        return {}
+
+    def refuse(self, spec: Spec, settings: Settings) -> None:
         return None
 
-    def algorithms(self, spec: ConvSpec) -> dict[str, str | None]:
-        return {self.compile(spec).algorithm: None}
+    def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
+        return {self.compile(spec, settings).algorithm: None}
 
-    def compile(self, spec: Spec) -> ConvKernel | PoolKernel | GemmKernel | ReduceKernel:
+    def compile(self, spec: Spec, settings: Settings) -> ConvKernel | PoolKernel | GemmKernel | ReduceKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
         if isinstance(spec, ReduceSpec):

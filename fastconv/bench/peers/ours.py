@@ -13,6 +13,9 @@ import numpy as np
 
 import fastconv as fc
 
+from ...backends import backend
+from ...backends.base import isa_of
+from ...settings import settings
 from ..layers import Conv, Gemm, Pool, Problem
 from . import Variant
 
@@ -113,10 +116,10 @@ class Peer:
         """
         if fc.backends()["c"] is not None:
             return None
-        from fastconv._c import ffi, lib
-        from fastconv.backends.c import current_isa, isas
+        from ..._c import ffi, lib
 
-        number = list(isas()).index(current_isa())
+        isas = backend("c").isas()
+        number = list(isas).index(isa_of(isas, settings().isa))
         kind = ("float32", "float64").index(dtype)
 
         def spin(_: int = 0) -> float:

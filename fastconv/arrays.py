@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import plain, shown
-from ..spec import DTYPES, INTEGERS, MAX_ELEMENTS, check_elements
+from .arguments import plain, shown
+from .spec import DTYPES, INTEGERS, MAX_ELEMENTS, check_elements
 
 #: The names of the dtypes that are allowed (native byte order). ``dtype.name`` is computed anew at every access.
 DTYPE_NAMES = {np.dtype(name): name for name in DTYPES}
