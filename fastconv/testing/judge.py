@@ -284,7 +284,7 @@ def _difference_of(
         return  # a value on the other side of a kink tells nothing
     if rounded:
         with np.errstate(all="ignore"):
-            magnitude = _once(problem, (number, winograd), lambda: _magnitude(problem, number, winograd))
+            magnitude = _once(problem, (number, winograd), lambda: _magnitude(problem, number, winograd, e))
             far = ~(np.abs(a.astype(np.float64) - e) <= _bound(problem, a, magnitude, winograd)) & wrong
             wrong = far & ~(np.isnan(a) & np.isnan(e)) & ~(np.isinf(a) & (a == e))
             if winograd and values not in ("special", "spike") and not wrong.any():
@@ -300,7 +300,7 @@ def _difference_of(
         raise _Differs("values", f"{wrong.sum()} of {wrong.size} values{result} are wrong: {whole}")
 
 
-def _magnitude(problem: Problem, number: int, winograd: bool) -> Any:
+def _magnitude(problem: Problem, number: int, winograd: bool, expected: np.ndarray) -> Any:
     """Of each element of a result the sum of the absolute values of what is added up.
 
     Winograd's algorithms multiply all of a window by all of a filter: where values lie far apart, as if every weight
@@ -309,7 +309,7 @@ def _magnitude(problem: Problem, number: int, winograd: bool) -> Any:
     if problem.function.startswith("activate"):
         return np.abs(_first(problem, "x"))
     if re.match(reductions.NAMES, problem.function):
-        return reductions.magnitude(problem)
+        return reductions.magnitude(problem, expected)
     arguments = {k: v for k, v in problem.arguments.items() if k != "activation"}
     for name in ("alpha", "beta", "divisor_override"):
         if isinstance(arguments.get(name), (int, float)):

@@ -21,9 +21,9 @@ class ReduceKernel(ReferenceKernel):
         given = {name: a.astype(np.float64) for name, a in zip(names[:6], arrays[:6], strict=True) if a is not None}
         with np.errstate(all="ignore"):
             results = getattr(self, "_" + self.spec.kind)(**given)
-        for name, out in zip(names[6:], arrays[6:], strict=True):
-            if out is not None:
-                out[...] = results[name]
+            for name, out in zip(names[6:], arrays[6:], strict=True):
+                if out is not None:
+                    out[...] = results[name]
 
     def _over(self, x: np.ndarray) -> np.ndarray:
         """The sum over the axes that are reduced."""
