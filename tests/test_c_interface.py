@@ -243,3 +243,48 @@ def test_strides_of_a_pooling():
         assert lib.fc_pool_plan_workspace(plan, s, 1) == -1
         assert lib.fc_pool_run(plan, s, of_x, of_y, ffi.NULL, ffi.NULL, of_scratch, 1) == lib.FC_ERROR_ARGUMENT
         strides[4] = 1
+
+
+def test_descriptions_of_a_reduction():
+    """What is none is a status: arrays that miss or are too many, strides of results along what is reduced."""
+    plan = ffi.new("fc_reduce_plan **")
+
+    def described(**changes):
+        d = ffi.new("fc_reduce_desc *")
+        d.kind, d.dtype, d.isa, d.rank, d.reduced = lib.FC_SUM_OVER, lib.FC_F64, lib.fc_isa_count() - 1, 2, 2
+        d.present, d.p0 = 0x081, 1
+        d.size[0:2] = [2, 3]
+        d.stride[0][0:2], d.stride[7][0:2] = [3, 1], [1, 0]
+        d.stride[3][0:2] = [INT64_MAX, INT64_MIN]  # of an array that is not there
+        for name, value in changes.items():
+            setattr(d, name, value)
+        return d
+
+    assert lib.fc_reduce_plan_create(ffi.NULL, plan) == lib.FC_ERROR_ARGUMENT
+    bad_result, bad_operand = described(), described()
+    bad_result.stride[7][1] = 1
+    bad_operand.stride[0][0] = INT64_MIN
+    wrong = [described(kind=12), described(kind=-1), described(rank=9), described(rank=-1), described(reduced=4)]
+    wrong += [described(present=p) for p in (0x080, 0x001, 0x083, 0x181, INT_MIN)]
+    wrong += [described(dtype=2), described(isa=99), described(size=[2, 0, 1, 1, 1, 1, 1, 1]), bad_result, bad_operand]
+    for d in wrong:
+        plan[0] = ffi.cast("fc_reduce_plan *", 8)
+        assert lib.fc_reduce_plan_create(d, plan) == lib.FC_ERROR_ARGUMENT
+        assert plan[0] == ffi.NULL
+    lib.fc_reduce_plan_destroy(ffi.NULL)
+    assert lib.fc_reduce_plan_workspace(ffi.NULL, 1) == -1
+    assert lib.fc_reduce_plan_create(described(), plan) == lib.FC_OK
+    made = ffi.gc(plan[0], lib.fc_reduce_plan_destroy)
+    x, y = np.arange(6.0), np.full(2, np.nan)
+    scratch = np.empty(lib.fc_reduce_plan_workspace(made, INT_MAX), np.uint8)
+    of_x, of_y, of_scratch = (ffi.cast("void *", a.ctypes.data) for a in (x, y, scratch))
+    arrays = ffi.new("void *[10]")
+    assert lib.fc_reduce_plan_threads(made, INT_MIN) == 1
+    for missing in ((ffi.NULL, of_y), (of_x, ffi.NULL)):
+        arrays[0], arrays[7] = missing
+        assert lib.fc_reduce_run(made, arrays, of_scratch, 1) == lib.FC_ERROR_ARGUMENT
+    arrays[0], arrays[7] = of_x, of_y
+    assert lib.fc_reduce_run(made, arrays, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_reduce_run(made, ffi.NULL, of_scratch, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_reduce_run(made, arrays, of_scratch, INT_MAX) == lib.FC_OK
+    assert y.tolist() == [3, 12]
