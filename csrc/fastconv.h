@@ -32,7 +32,8 @@ int fc_isa_count(void);
 const char *fc_isa_name(int isa);
 const char *fc_isa_reason(int isa);
 
-/* The epilogue act(alpha result + beta add + bias). p0 is the slope of FC_ACT_LEAKY_RELU; p0 and p1 the limits of FC_ACT_CLIP. */
+/* The epilogue act(alpha result + beta add + bias). p0 is the slope of FC_ACT_LEAKY_RELU, the alpha of FC_ACT_ELU and
+ * FC_ACT_CELU (there not 0); p0 and p1 are the limits of FC_ACT_CLIP, beta (not 0) and threshold of FC_ACT_SOFTPLUS. */
 enum {
   FC_ACT_NONE = 0,
   FC_ACT_RELU = 1,
@@ -42,7 +43,17 @@ enum {
   FC_ACT_TANH = 5,
   FC_ACT_SILU = 6,
   FC_ACT_HARDSWISH = 7,
-  FC_ACT_GELU = 8
+  FC_ACT_GELU = 8,
+  FC_ACT_GELU_TANH = 9,
+  FC_ACT_MISH = 10,
+  FC_ACT_SOFTPLUS = 11,
+  FC_ACT_LOGSIGMOID = 12,
+  FC_ACT_ELU = 13,
+  FC_ACT_SELU = 14,
+  FC_ACT_CELU = 15,
+  FC_ACT_HARDSIGMOID = 16,
+  FC_ACT_EXP = 17,
+  FC_ACT_SOFTSIGN = 18
 };
 typedef struct fc_act {
   int kind;

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._threads import (
     get_flush_denormals,
@@ -170,6 +170,9 @@ from .ops.softmax import (
 )
 from .settings import precision, use_algorithm, workspace_limit
 from .tuning import autotune, forget_autotuned
+
+if TYPE_CHECKING:
+    from . import models, nn, testing
 
 #: Imported on first use.
 _LAZY = ("models", "nn", "testing")

@@ -84,8 +84,14 @@ def word(name: str, value: Any, allowed: Iterable[str] = ()) -> str:
 def plain(name: str, value: Any) -> Any:
     """A hashable form of an argument made of ints, strings and sequences of them; TypeError names the argument."""
     kind = type(value)
-    if kind is int or kind is str or value is None or (kind is tuple and {*map(type, value)} == {int}):
+    if kind is int or kind is str or value is None:
         return value
+    if kind is tuple:
+        for part in value:
+            if type(part) is not int:
+                break
+        else:
+            return value
     return _plain(name, value, value, 2)
 
 

@@ -18,8 +18,8 @@ ALL_NAMES = {np.dtype(name): name for name in DTYPES + INTEGERS}
 #: Axes that an array may have.
 _MOST_AXES = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
 
-#: Bytes of a cache line, and of the smallest array for which it is worth the time to begin at one.
-_LINE, _ALIGNED_BYTES = 64, 16 * 1024
+#: Bytes of a cache line, and elements that are too few for it to be worth the time to begin at one.
+_LINE, _FEW_ELEMENTS = 64, 4096
 
 
 def as_array(
@@ -33,7 +33,7 @@ def as_array(
     if type(value) is not np.ndarray:
         value = _elements(name, value, "a NumPy array")
     own = value.dtype
-    if own not in allowed:
+    if own is not dtype and own not in allowed:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {' or '.join(allowed.values())}")
     if dtype is not None and own is not dtype and own != dtype:
         raise TypeError(f"{name} has dtype {value.dtype}: allowed is {dtype}, as the other arrays have")
@@ -86,9 +86,10 @@ def empty(shape: int | Sequence[int], dtype: Any = "float32") -> np.ndarray:
 
 def new_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """``empty`` without its checks."""
-    nbytes = prod(shape) * dtype.itemsize
-    if nbytes < _ALIGNED_BYTES:
+    elements = prod(shape)
+    if elements < _FEW_ELEMENTS:
         return np.empty(shape, dtype)
+    nbytes = elements * dtype.itemsize
     memory = np.empty(nbytes + _LINE, np.uint8)
     return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % _LINE)
 
@@ -102,14 +103,15 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, *inputs: np.nda
         return new_array(shape, dtype)
     if type(out) is not np.ndarray:
         out = _elements("out", out, "None or a NumPy array")
-    if out.dtype != dtype:
+    if out.dtype is not dtype and out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}: allowed is {dtype}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}: allowed is {shape}")
-    if not out.flags.carray:  # C-contiguous, aligned and writeable, as it mostly is
+    flags = out.flags
+    if not flags.carray:  # C-contiguous, aligned and writeable, as it mostly is
         _check_memory(out)
     # An array that owns its memory overlaps its views alone. To compare addresses takes longer than to ask for those.
-    owned = out.flags.owndata
+    owned = flags.owndata
     for array in inputs:
         if array is None or (owned and array.base is None and array is not out):
             continue

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import wraps
 from typing import Any
 
 from . import tuning
 from .arguments import shown
 from .backends import ORDER, backend, usable
 from .backends.base import Kernel, Spec
-from .memo import forget, remember
-from .settings import Settings, settings
+from .memo import Memo, forget
+from .settings import Settings, changed, of_context, settings
 from .spec import ConvSpec
 
-__all__ = ["Choice", "Explanation", "choose", "chooser", "explain", "forget"]
+__all__ = ["Choice", "Explanation", "choose", "chooser", "explain", "forget", "recorded"]
 
 _record: ContextVar[list[Choice] | None] = ContextVar("fastconv_explain", default=None)
 
@@ -54,14 +53,13 @@ def _refusal(name: str, spec: Spec, given: Settings) -> str | None:
     return reason
 
 
-@remember
 def _search(spec: Spec, given: Settings) -> Choice:
     """The choice for ``spec`` where the settings ``given`` hold."""
     tunable = given.tuning != "off" and given.algorithm is None and isinstance(spec, ConvSpec) and not spec.empty
     if tunable and (winner := tuning.winner(spec, given, _candidates)):
         own = given._replace(backend=winner.backend, algorithm=winner.algorithm, tuning="off")
         with suppress(NotImplementedError, RuntimeError, ValueError):
-            return replace(_search(spec, own), settings=given, tuned=str(winner))
+            return replace(_choices[spec, own], settings=given, tuned=str(winner))
     if given.backend is not None:
         chosen = usable(given.backend)
         if reason := _refusal(given.backend, spec, given):
@@ -78,16 +76,20 @@ def _search(spec: Spec, given: Settings) -> Choice:
     raise NotImplementedError(f"no backend computes this{by}: {reasons} ({spec})")
 
 
+#: Choices by (spec, settings).
+_choices = Memo(_search)
+
+
 def _candidates(spec: ConvSpec, given: Settings) -> list[Kernel]:
     """What can compute ``spec``, the heuristics' choice first; of backends that compile, if there is one."""
     given = given._replace(tuning="off")
-    first = _search(spec, given).kernel
+    first = _choices[spec, given].kernel
     found = [first]
     for name in ORDER if given.backend is None else (given.backend,):
         if name != "reference" and _refusal(name, spec, given) is None:
             for algorithm, reason in backend(name).algorithms(spec, given).items():
                 if reason is None and (name, algorithm) != (first.backend, first.algorithm):
-                    found.append(_search(spec, given._replace(backend=name, algorithm=algorithm)).kernel)
+                    found.append(_choices[spec, given._replace(backend=name, algorithm=algorithm)].kernel)
     return found
 
 
@@ -95,25 +97,28 @@ def chooser(make: Callable[..., Spec]) -> Callable[..., Choice]:
     """``choose(make(...))`` as a function of the positional arguments of ``make``.
 
     What it finds is remembered, in a bounded cache, by the arguments: next to a small layer, making a spec is slow.
+    One look into it is all that a call costs, so the arguments have one form each, in which equal ones mean the same.
     """
 
-    @remember
-    def found(given: Settings, *args: Any) -> Choice:
-        spec = make(*args)
+    def find(context: Settings | None, args: tuple[Any, ...]) -> Choice:
+        spec, given = make(*args), context or settings()
         # Where nothing is to be multiplied there is nothing to be fast at: the reference settles it.
-        return _search(spec, given._replace(backend="reference", algorithm=None) if spec.empty else given)
+        return _choices[spec, given._replace(backend="reference", algorithm=None) if spec.empty else given]
 
-    @wraps(make)
+    found = Memo(find)
+
     def choose(*args: Any) -> Choice:
+        context = of_context()
         try:
-            choice = found(settings(), *args)
+            choice = found[context, args]
         except TypeError:
             # Perhaps an argument cannot be looked up. If so it is a wrong one, and ``make`` says which.
             make(*args)
             raise
-        record = _record.get()
-        if record is not None:
-            record.append(choice)
+        if context is not None:  # as it is where choices are recorded
+            record = _record.get()
+            if record is not None:
+                record.append(choice)
         return choice
 
     return choose
@@ -141,10 +146,18 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     """
     if not callable(function):
         raise TypeError(f"function={shown(function)}: allowed is what can be called, such as fastconv.conv2d")
-    record = Explanation()
-    token = _record.set(record)
-    try:
+    with recorded() as record:
         function(*args, **kwargs)
-    finally:
-        _record.reset(token)
     return record
+
+
+@contextmanager
+def recorded() -> Iterator[Explanation]:
+    """The choices that are made within this context (of this thread or task), as they come."""
+    record = Explanation()
+    with changed():
+        token = _record.set(record)
+        try:
+            yield record
+        finally:
+            _record.reset(token)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
-__all__ = ["forget", "remember"]
+__all__ = ["Memo", "forget"]
 
-_caches: list[Any] = []
+#: Results that one cache keeps. It is emptied when they are more: a program that has so many has ever new ones.
+_MOST = 512
+
+_caches: list[Memo] = []
 
 
-def remember(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, whose last results are kept by its arguments until ``forget``."""
-    cached = lru_cache(maxsize=512)(function)
-    _caches.append(cached)
-    return cached
+class Memo(dict[Any, Any]):
+    """``memo[arguments]`` is ``make(*arguments)``, computed once, until ``forget``; arguments can be hashed."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+        _caches.append(self)
+
+    def __missing__(self, arguments: tuple[Any, ...]) -> Any:
+        made = self._make(*arguments)
+        if len(self) >= _MOST:
+            self.clear()
+        self[arguments] = made
+        return made
 
 
 def forget() -> None:
     """Search anew from now on: what choices depend on has changed."""
-    for cached in _caches:
-        cached.cache_clear()
+    for cache in _caches:
+        cache.clear()

@@ -20,6 +20,7 @@ __all__ = [
     "PRECISIONS",
     "Settings",
     "changed",
+    "of_context",
     "precision",
     "settings",
     "use_algorithm",
@@ -49,6 +50,9 @@ class Settings(NamedTuple):
 
 _of_context: ContextVar[Settings | None] = ContextVar("fastconv_settings", default=None)
 
+#: What the contexts say; None where there are none, and the environment's settings hold.
+of_context = _of_context.get
+
 
 @cache
 def _of_environment() -> Settings:
@@ -61,7 +65,7 @@ def _of_environment() -> Settings:
 
 def settings() -> Settings:
     """What holds here: what the contexts say, and the environment where there are none."""
-    return _of_context.get() or _of_environment()
+    return of_context() or _of_environment()
 
 
 @contextmanager

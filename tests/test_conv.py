@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from math import prod
 from typing import Any
@@ -162,7 +163,10 @@ _TYPICAL = [
 ]  # fmt: skip
 
 _EXACT_ACTIVATIONS = [None, "relu", "relu6", ("leaky_relu", 0.25), ("clip", -2, 5)]
-_SMOOTH_ACTIVATIONS = ["sigmoid", "tanh", "silu", "hardswish", "gelu"]
+_SMOOTH_ACTIVATIONS = [
+    "sigmoid", "tanh", "silu", "hardswish", "gelu", "gelu_tanh", "mish", "softplus", ("softplus", 2.0, 3.0),
+    "logsigmoid", "elu", ("elu", -0.5), "selu", ("celu", 2.0), "hardsigmoid", "softsign",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
@@ -194,8 +198,8 @@ def test_transposed_convolution_has_the_epilogue_too(target: Target, dtype: str,
     testing.assert_exact(y, expected)
 
 
-@pytest.mark.parametrize("activation", _SMOOTH_ACTIVATIONS)
-def test_smooth_activations_are_within_a_few_roundings(target: Target, dtype: str, activation: str) -> None:
+@pytest.mark.parametrize("activation", _SMOOTH_ACTIVATIONS, ids=str)
+def test_smooth_activations_are_within_a_few_roundings(target: Target, dtype: str, activation: Any) -> None:
     # The convolution is the identity, so that the activation alone is seen.
     x = np.concatenate([np.linspace(-12, 12, 497), [-1e4, -90, -0.0, 1e-30, 90, 1e4]]).reshape(1, 1, -1)
     x = x.astype(dtype)
@@ -203,7 +207,43 @@ def test_smooth_activations_are_within_a_few_roundings(target: Target, dtype: st
         expected = fc.conv1d(x.astype("float64"), np.ones((1, 1, 1)), activation=activation)
     with testing.on(target):
         y = testing.proven(target, fc.conv1d, x, np.ones((1, 1, 1), dtype), activation=activation)
-    testing.assert_close(y, expected, 8 * np.finfo(dtype).eps * np.maximum(np.abs(x), 1), activation)
+    testing.assert_close(y, expected, 8 * np.finfo(dtype).eps * np.maximum(np.abs(x), 1), str(activation))
+
+
+def test_exponentials_are_within_two_units_of_the_last_place(target: Target, dtype: str) -> None:
+    least, most = (-87.3, 88.7) if dtype == "float32" else (-708.3, 709.7)
+    x = np.concatenate([np.linspace(least, most, 9001), np.linspace(-1, 1, 999), [0.0, 1e-30]]).astype(dtype)
+    far = np.array([np.nan, np.inf, -np.inf, 2 * most, -2 * most], dtype)
+    kw: dict[str, Any] = {"w": np.ones((1, 1, 1), dtype), "activation": "exp"}
+    with testing.on(target):
+        y = testing.proven(target, fc.conv1d, x.reshape(1, 1, -1), **kw)[0, 0]
+        beyond = testing.proven(target, fc.conv1d, far.reshape(1, 1, -1), **kw)[0, 0]
+    expected = np.exp(x.astype(np.longdouble))
+    assert np.max(np.abs(y - expected) / np.spacing(y)) <= 2
+    testing.assert_exact(beyond, np.array([np.nan, np.inf, 0, np.inf, 0], dtype))
+
+
+def test_gelu_keeps_its_digits_far_below_zero(target: Target, dtype: str) -> None:
+    x = np.linspace(-12, 4, 999).astype(dtype).reshape(1, 1, -1)
+    expected = np.array([v * math.erfc(-v / math.sqrt(2)) / 2 for v in x.astype(np.float64).flat])
+    with testing.on(target):
+        y = testing.proven(target, fc.conv1d, x, np.ones((1, 1, 1), dtype), activation="gelu")
+    np.testing.assert_allclose(y[0, 0], expected, rtol=1e-6 if dtype == "float32" else 1e-13)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize("case", _TYPICAL, ids=str)
+def test_smooth_activations_come_once_over_every_result(target: Target, dtype: str, last: bool, case: Conv) -> None:
+    """By every road that writes results: the same as of a result that is written before."""
+    function, a = getattr(fc, f"conv{case.ndim}d"), _arrays(case, dtype, last)
+    kw = {**case.arguments, "layout": layouts.name(last, case.ndim), "b": a["b"], "residual": a["residual"]}
+    out = testing.nan_filled(a["y"].shape, dtype)
+    with testing.on(target), fc.precision("strict"):
+        before = function(a["x"], a["w"], **kw)
+        testing.proven(target, function, a["x"], a["w"], **kw, activation="silu", out=out)
+    with fc.use_backend("reference"):
+        expected = fc.activate(before.astype(np.float64), "silu")
+    testing.assert_close(out, expected, 8 * np.finfo(dtype).eps * np.maximum(np.abs(before), 1), "silu")
 
 
 def test_activations_of_nan_and_infinity(target: Target, dtype: str) -> None:

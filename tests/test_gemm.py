@@ -134,8 +134,10 @@ def test_an_epilogue_is_applied_once_to_all_of_a_sum(
     with testing.on(target):
         y = testing.proven(target, fc.gemm, a, own_b, c, 2, -0.5, trans_b=trans_b)
         z = testing.proven(target, fc.matmul, a, own_b.T if trans_b else b, bias, "relu")
+        smooth = testing.proven(target, fc.matmul, a, own_b.T if trans_b else b, bias, "tanh")
     testing.assert_exact(y, 2 * (a @ b) - c / 2)
     testing.assert_exact(z, np.maximum(a @ b + bias, 0))
+    testing.assert_close(smooth, np.tanh(a @ b + bias), 4 * np.finfo(dtype).eps, "tanh")
 
 
 def test_gradients_of_what_is_broadcast_are_summed_accurately(dtype: str) -> None:

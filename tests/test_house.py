@@ -39,11 +39,19 @@ def _room(module: str, floors: dict[str, int]) -> str:
 
 
 def _imported(module: str, modules: dict[str, Path]) -> set[str]:
-    """The modules of the package that one imports, in functions too, but not those that strings name."""
+    """The modules of the package that one imports, in functions too, but not those that strings name.
+
+    Nor those that it imports for type checkers alone.
+    """
     is_package = modules[module].name == "__init__.py"
     here = f"fastconv.{module}".rstrip(".").split(".")
     found = set()
-    for node in ast.walk(ast.parse(modules[module].read_text(encoding="utf-8"))):
+    tree = ast.parse(modules[module].read_text(encoding="utf-8"))
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    never_run = {inner for block in blocks for inner in ast.walk(block)}
+    for node in ast.walk(tree):
+        if node in never_run:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

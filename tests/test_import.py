@@ -35,6 +35,7 @@ LOADED = {
     "fastconv.ops.pool",
     "fastconv.ops.reduce",
     "fastconv.ops.softmax",
+    "fastconv.ops.ranks",
     "fastconv.settings",
     "fastconv.spec",
     "fastconv.spec.activation",

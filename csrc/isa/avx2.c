@@ -33,6 +33,9 @@ static inline double fc_sum64(__m256d v) {
   return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
 }
 
+typedef uint32_t fc_bits32 __attribute__((vector_size(32)));
+typedef uint64_t fc_bits64 __attribute__((vector_size(32)));
+
 /* Evens of each half, then the halves' middle quarters change places. */
 static inline __m256 fc_evens32(__m256 a, __m256 b) {
   return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), 0xd8));
@@ -98,6 +101,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define DTYPE f32
 #define T float
 #define V __m256
+#define VU fc_bits32
 #define VM __m256i
 #define VL 8
 #define MR 6
@@ -110,11 +114,16 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vstore(p, v) _mm256_storeu_ps(p, v)
 #define vmask(lo, hi) fc_mask32(lo, hi)
 #define vload_mask(p, m) _mm256_maskload_ps(p, m)
+#define vstore_mask(p, m, v) _mm256_maskstore_ps(p, m, v)
 #define veven(a, b) _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xd8)), 0xd8))
 #define vor(a, b) _mm256_or_ps(a, b)
+#define vbits(v) ((VU)(v))
+#define vreal(u) ((V)(u))
 #define vadd(a, b) _mm256_add_ps(a, b)
 #define vsub(a, b) _mm256_sub_ps(a, b)
 #define vmul(a, b) _mm256_mul_ps(a, b)
+#define vdiv(a, b) _mm256_div_ps(a, b)
+#define vsqrt(a) _mm256_sqrt_ps(a)
 #define vfma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define vmax(a, b) _mm256_max_ps(a, b)
 #define vmin(a, b) _mm256_min_ps(a, b)
@@ -138,6 +147,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define DTYPE f64
 #define T double
 #define V __m256d
+#define VU fc_bits64
 #define VM __m256i
 #define VL 4
 #define MR 6
@@ -150,11 +160,16 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vstore(p, v) _mm256_storeu_pd(p, v)
 #define vmask(lo, hi) fc_mask64(lo, hi)
 #define vload_mask(p, m) _mm256_maskload_pd(p, m)
+#define vstore_mask(p, m, v) _mm256_maskstore_pd(p, m, v)
 #define veven(a, b) _mm256_permute4x64_pd(_mm256_shuffle_pd(a, b, 0xa), 0xd8)
 #define vor(a, b) _mm256_or_pd(a, b)
+#define vbits(v) ((VU)(v))
+#define vreal(u) ((V)(u))
 #define vadd(a, b) _mm256_add_pd(a, b)
 #define vsub(a, b) _mm256_sub_pd(a, b)
 #define vmul(a, b) _mm256_mul_pd(a, b)
+#define vdiv(a, b) _mm256_div_pd(a, b)
+#define vsqrt(a) _mm256_sqrt_pd(a)
 #define vfma(a, b, c) _mm256_fmadd_pd(a, b, c)
 #define vmax(a, b) _mm256_max_pd(a, b)
 #define vmin(a, b) _mm256_min_pd(a, b)

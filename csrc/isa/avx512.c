@@ -13,6 +13,9 @@
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx2,fma,prefer-vector-width=512")
 #endif
 
+typedef uint32_t fc_bits32 __attribute__((vector_size(64)));
+typedef uint64_t fc_bits64 __attribute__((vector_size(64)));
+
 static inline __m512 fc_even32(__m512 a, __m512 b) {
   return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31), b);
 }
@@ -97,6 +100,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define DTYPE f32
 #define T float
 #define V __m512
+#define VU fc_bits32
 #define VM __mmask16
 #define VL 16
 #define MR 14
@@ -109,11 +113,16 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vstore(p, v) _mm512_storeu_ps(p, v)
 #define vmask(lo, hi) ((__mmask16)fc_mask(lo, hi, 16))
 #define vload_mask(p, m) _mm512_maskz_loadu_ps(m, p)
+#define vstore_mask(p, m, v) _mm512_mask_storeu_ps(p, m, v)
 #define veven(a, b) fc_even32(a, b)
 #define vor(a, b) _mm512_or_ps(a, b)
+#define vbits(v) ((VU)(v))
+#define vreal(u) ((V)(u))
 #define vadd(a, b) _mm512_add_ps(a, b)
 #define vsub(a, b) _mm512_sub_ps(a, b)
 #define vmul(a, b) _mm512_mul_ps(a, b)
+#define vdiv(a, b) _mm512_div_ps(a, b)
+#define vsqrt(a) _mm512_sqrt_ps(a)
 #define vfma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define vmax(a, b) _mm512_max_ps(a, b)
 #define vmin(a, b) _mm512_min_ps(a, b)
@@ -137,6 +146,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define DTYPE f64
 #define T double
 #define V __m512d
+#define VU fc_bits64
 #define VM __mmask8
 #define VL 8
 #define MR 14
@@ -149,11 +159,16 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vstore(p, v) _mm512_storeu_pd(p, v)
 #define vmask(lo, hi) ((__mmask8)fc_mask(lo, hi, 8))
 #define vload_mask(p, m) _mm512_maskz_loadu_pd(m, p)
+#define vstore_mask(p, m, v) _mm512_mask_storeu_pd(p, m, v)
 #define veven(a, b) fc_even64(a, b)
 #define vor(a, b) _mm512_or_pd(a, b)
+#define vbits(v) ((VU)(v))
+#define vreal(u) ((V)(u))
 #define vadd(a, b) _mm512_add_pd(a, b)
 #define vsub(a, b) _mm512_sub_pd(a, b)
 #define vmul(a, b) _mm512_mul_pd(a, b)
+#define vdiv(a, b) _mm512_div_pd(a, b)
+#define vsqrt(a) _mm512_sqrt_pd(a)
 #define vfma(a, b, c) _mm512_fmadd_pd(a, b, c)
 #define vmax(a, b) _mm512_max_pd(a, b)
 #define vmin(a, b) _mm512_min_pd(a, b)

@@ -2,10 +2,15 @@
 #define FC_CAT3_(a, b, c) a##_##b##__##c
 #define FC_CAT3(a, b, c) FC_CAT3_(a, b, c)
 #define FN(name) FC_CAT3(name, DTYPE, ISA)
+#define FC_CAT2_(a, b) fc_##a##_##b
+#define FC_CAT2(a, b) FC_CAT2_(a, b)
+#define OF(name) FC_CAT2(name, DTYPE)
 #define FC_STR_(x) #x
 #define FC_STR(x) FC_STR_(x)
 #define NR (NV * VL)
 
+#include "../kernels/math.inc"
+#include "../kernels/map.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/depthwise.inc"
 #include "../kernels/peak.inc"
@@ -42,12 +47,16 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef FC_CAT3_
 #undef FC_CAT3
 #undef FN
+#undef FC_CAT2_
+#undef FC_CAT2
+#undef OF
 #undef FC_STR_
 #undef FC_STR
 #undef NR
 #undef DTYPE
 #undef T
 #undef V
+#undef VU
 #undef VM
 #undef VL
 #undef MR
@@ -60,11 +69,16 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef vstore
 #undef vmask
 #undef vload_mask
+#undef vstore_mask
 #undef veven
 #undef vor
+#undef vbits
+#undef vreal
 #undef vadd
 #undef vsub
 #undef vmul
+#undef vdiv
+#undef vsqrt
 #undef vfma
 #undef vmax
 #undef vmin

@@ -33,6 +33,16 @@ static inline float64x2_t fc_load_mask64(const double *p, uint64x2_t m) {
   return vld1q_f64(v);
 }
 
+static inline void fc_store_mask32(float *p, uint32x4_t m, float32x4_t v) {
+  for (int i = 0; i < 4; i++)
+    if (m[i]) p[i] = v[i];
+}
+
+static inline void fc_store_mask64(double *p, uint64x2_t m, float64x2_t v) {
+  for (int i = 0; i < 2; i++)
+    if (m[i]) p[i] = v[i];
+}
+
 static inline __attribute__((always_inline)) void fc_transpose32(float32x4_t r[4]) {
   float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1])), b = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
   float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r[2], r[3])), d = vreinterpretq_f64_f32(vtrn2q_f32(r[2], r[3]));
@@ -67,6 +77,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define DTYPE f32
 #define T float
 #define V float32x4_t
+#define VU uint32x4_t
 #define VM uint32x4_t
 #define VL 4
 #define MR 6
@@ -79,11 +90,16 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vstore(p, v) vst1q_f32(p, v)
 #define vmask(lo, hi) fc_mask32(lo, hi)
 #define vload_mask(p, m) fc_load_mask32(p, m)
+#define vstore_mask(p, m, v) fc_store_mask32(p, m, v)
 #define veven(a, b) vuzp1q_f32(a, vextq_f32(b, b, 1))
 #define vor(a, b) vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)))
+#define vbits(v) vreinterpretq_u32_f32(v)
+#define vreal(u) vreinterpretq_f32_u32(u)
 #define vadd(a, b) vaddq_f32(a, b)
 #define vsub(a, b) vsubq_f32(a, b)
 #define vmul(a, b) vmulq_f32(a, b)
+#define vdiv(a, b) vdivq_f32(a, b)
+#define vsqrt(a) vsqrtq_f32(a)
 #define vfma(a, b, c) vfmaq_f32(c, a, b)
 #define vmax(a, b) vmaxq_f32(a, b)
 #define vmin(a, b) vminq_f32(a, b)
@@ -107,6 +123,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define DTYPE f64
 #define T double
 #define V float64x2_t
+#define VU uint64x2_t
 #define VM uint64x2_t
 #define VL 2
 #define MR 6
@@ -119,11 +136,16 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vstore(p, v) vst1q_f64(p, v)
 #define vmask(lo, hi) fc_mask64(lo, hi)
 #define vload_mask(p, m) fc_load_mask64(p, m)
+#define vstore_mask(p, m, v) fc_store_mask64(p, m, v)
 #define veven(a, b) vuzp1q_f64(a, vextq_f64(b, b, 1))
 #define vor(a, b) vreinterpretq_f64_u64(vorrq_u64(vreinterpretq_u64_f64(a), vreinterpretq_u64_f64(b)))
+#define vbits(v) vreinterpretq_u64_f64(v)
+#define vreal(u) vreinterpretq_f64_u64(u)
 #define vadd(a, b) vaddq_f64(a, b)
 #define vsub(a, b) vsubq_f64(a, b)
 #define vmul(a, b) vmulq_f64(a, b)
+#define vdiv(a, b) vdivq_f64(a, b)
+#define vsqrt(a) vsqrtq_f64(a)
 #define vfma(a, b, c) vfmaq_f64(c, a, b)
 #define vmax(a, b) vmaxq_f64(a, b)
 #define vmin(a, b) vminq_f64(a, b)

@@ -12,11 +12,26 @@
 #define vstore(p, v) (*(p) = (v))
 #define vmask(lo, hi) ((lo) <= 0 && (hi) > 0)
 #define vload_mask(p, m) ((m) ? *(p) : (T)0)
+#define vstore_mask(p, m, v) ((void)((m) ? (*(p) = (v)) : (T)0))
 #define veven(a, b) ((void)(b), (a))
 #define vor(a, b) ((a) + (b))
+#define vbits(v)    \
+  (((union {        \
+     T real;        \
+     VU bits;       \
+   }){.real = (v)}) \
+       .bits)
+#define vreal(u)    \
+  (((union {        \
+     T real;        \
+     VU bits;       \
+   }){.bits = (u)}) \
+       .real)
 #define vadd(a, b) ((a) + (b))
 #define vsub(a, b) ((a) - (b))
 #define vmul(a, b) ((a) * (b))
+#define vdiv(a, b) ((a) / (b))
+#define vsqrt(a) ((T)sqrt(a))
 #define vfma(a, b, c) ((a) * (b) + (c))
 #define vmax(a, b) ((a) > (b) ? (a) : (b))
 #define vmin(a, b) ((a) < (b) ? (a) : (b))

@@ -232,16 +232,6 @@ typedef struct fc_kernels {
 /* The kernels of an ISA (its number in fc_isa_name's order) and dtype; NULL where this CPU cannot run them. */
 const fc_kernels *fc_kernels_of(int isa, int dtype);
 
-/* The activations that are computed number by number. */
-static inline double fc_activate(int act, double v) {
-  switch (act) {
-  case FC_ACT_SIGMOID: return 1 / (1 + exp(-v));
-  case FC_ACT_TANH: return tanh(v);
-  case FC_ACT_SILU: return v / (1 + exp(-v));
-  default: return 0.5 * v * (1 + erf(v * 0.70710678118654752440)); /* GELU */
-  }
-}
-
 static inline int64_t fc_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t fc_max(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t fc_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -6,12 +6,11 @@ The names and parameters are those of ``fastconv.spec.ACTIVATIONS``.
 from __future__ import annotations
 
 from math import pi, sqrt
-from typing import Any
 
 import numpy as np
 
 from ..arrays import as_array
-from ..spec import Activation, activation_of
+from ..spec import SELU_ALPHA, SELU_SCALE, Activation, ActivationLike, activation_of
 
 #: ``(1 + 2 y) exp(y^2) erfc(y)`` for y >= 0 as a polynomial in ``(y - 3) / (y + 3)``, lowest power first: its Chebyshev
 #: series, cut off below the rounding of float64.
@@ -55,17 +54,22 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
-def activate(x: np.ndarray, activation: Any) -> np.ndarray:
+def activate(x: np.ndarray, activation: ActivationLike) -> np.ndarray:
     """``activation(x)``, elementwise: a new array of x's shape and dtype (float32 or float64); x itself for None.
 
-    ``activation`` as in ``conv2d``. Raises TypeError or ValueError that names the argument.
+    activation : None, the name of a function of ``torch.nn.functional``, or ``(name, parameter, ...)``: relu, relu6,
+        leaky_relu (slope 0.01), clip (its limits, 0 and 6), sigmoid, tanh, silu, hardswish, hardsigmoid, gelu,
+        gelu_tanh, mish, softplus (beta 1, which must not be 0, and threshold 20), logsigmoid, elu (alpha 1), selu, celu
+        (alpha 1, which must be above 0), exp, softsign.
+
+    Raises TypeError or ValueError that names the argument.
     """
     x = as_array("x", x)
     act = activation_of(activation)
     return x if act is None else np.asarray(_FORWARD[act.name](x, act)).astype(x.dtype, copy=False)
 
 
-def activate_backward(dy: np.ndarray, x: np.ndarray, activation: Any) -> np.ndarray:
+def activate_backward(dy: np.ndarray, x: np.ndarray, activation: ActivationLike) -> np.ndarray:
     """``dy * activation'(x)``, where x is what the activation was applied to. At a kink the derivative is 0,
     but leaky_relu's is its parameter, and hardswish's at 3 is 1.
 
@@ -95,6 +99,28 @@ def _gelu_derivative(x: np.ndarray, _: Activation) -> np.ndarray:
     return 0.5 * erfc(wide * -sqrt(0.5)) + wide * np.exp(-0.5 * wide * wide) / sqrt(2 * pi)
 
 
+def _gelu_argument(x: np.ndarray) -> np.ndarray:
+    return 2 * sqrt(2 / pi) * (x + 0.044715 * x**3)
+
+
+def _gelu_tanh_derivative(x: np.ndarray, _: Activation) -> np.ndarray:
+    s = _sigmoid(_gelu_argument(x))
+    return s + x * s * (1 - s) * 2 * sqrt(2 / pi) * (1 + 3 * 0.044715 * x * x)
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _mish_derivative(x: np.ndarray, _: Activation) -> np.ndarray:
+    t = np.tanh(_softplus(x))
+    return t + x * (1 - t * t) * _sigmoid(x)
+
+
+def _elu(x: np.ndarray, alpha: float) -> np.ndarray:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
 _FORWARD = {
     "relu": lambda x, a: np.maximum(x, 0),
     "leaky_relu": lambda x, a: np.where(x > 0, x, x * x.dtype.type(a.alpha)),
@@ -104,6 +130,16 @@ _FORWARD = {
     "silu": lambda x, a: x * _sigmoid(x),
     "hardswish": lambda x, a: x * np.clip(x + 3, 0, 6) / 6,
     "gelu": _gelu,
+    "gelu_tanh": lambda x, a: x * _sigmoid(_gelu_argument(x)),
+    "mish": lambda x, a: x * np.tanh(_softplus(x)),
+    "softplus": lambda x, a: np.where(x * a.alpha > a.beta, x, _softplus(x * a.alpha) / a.alpha),
+    "logsigmoid": lambda x, a: -_softplus(-x),
+    "elu": lambda x, a: _elu(x, a.alpha),
+    "selu": lambda x, a: SELU_SCALE * _elu(x, SELU_ALPHA),
+    "celu": lambda x, a: np.where(x > 0, x, a.alpha * np.expm1(np.minimum(x, 0) / a.alpha)),
+    "hardsigmoid": lambda x, a: np.clip(x + 3, 0, 6) / 6,
+    "exp": lambda x, a: np.exp(x),
+    "softsign": lambda x, a: x / (1 + np.abs(x)),
 }
 
 _DERIVATIVE = {
@@ -115,4 +151,14 @@ _DERIVATIVE = {
     "silu": _silu_derivative,
     "hardswish": lambda x, a: np.where(x <= -3, 0, np.where(x >= 3, 1, x / 3 + 0.5)),
     "gelu": _gelu_derivative,
+    "gelu_tanh": _gelu_tanh_derivative,
+    "mish": _mish_derivative,
+    "softplus": lambda x, a: np.where(x * a.alpha > a.beta, 1, _sigmoid(x * a.alpha)),
+    "logsigmoid": lambda x, a: _sigmoid(-x),
+    "elu": lambda x, a: np.where(x > 0, 1, a.alpha * np.exp(np.minimum(x, 0))),
+    "selu": lambda x, a: SELU_SCALE * np.where(x > 0, 1, SELU_ALPHA * np.exp(np.minimum(x, 0))),
+    "celu": lambda x, a: np.where(x > 0, 1, np.exp(np.minimum(x, 0) / a.alpha)),
+    "hardsigmoid": lambda x, a: (np.abs(x) < 3) / 6,
+    "exp": lambda x, a: np.exp(x),
+    "softsign": lambda x, a: 1 / (1 + np.abs(x)) ** 2,
 }

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..arguments import flag, number
 from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
 from ..dispatch import chooser
-from ..spec import MAX_ELEMENTS, Activation, GemmSpec, activation_of, check_elements
+from ..spec import MAX_ELEMENTS, Activation, ActivationLike, GemmSpec, activation_of, check_elements
 from .activation import activate_backward
 from .reduce import sums
 
@@ -213,7 +213,7 @@ def matmul(
     a: np.ndarray,
     b: np.ndarray,
     bias: np.ndarray | None = None,
-    activation: Any = None,
+    activation: ActivationLike = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Matrix product. a (..., m, k), b (..., k, n) -> ``activation(a @ b + bias)`` (..., m, n).
@@ -238,7 +238,7 @@ def matmul_backward(
     a: np.ndarray,
     b: np.ndarray,
     bias: np.ndarray | None = None,
-    activation: Any = None,
+    activation: ActivationLike = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gradients of ``matmul(a, b, bias, activation)``: dy, of the shape of its result -> (da, db, dbias).
 
@@ -253,7 +253,7 @@ def linear(
     w: np.ndarray,
     b: np.ndarray | None = None,
     *,
-    activation: Any = None,
+    activation: ActivationLike = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Fully connected layer. x (..., in), w (out, in), b (out,) -> ``activation(x @ w.T + b)`` (..., out).
@@ -271,7 +271,7 @@ def linear_backward(
     w: np.ndarray,
     b: np.ndarray | None = None,
     *,
-    activation: Any = None,
+    activation: ActivationLike = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gradients of ``linear(x, w, b)``: dy (..., out) -> (dx, dw, db). db is None where b is."""
     x, w = _operands(x, w, _LINEAR)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from ..arguments import flag, plain
-from ..arrays import DTYPE_NAMES, as_array, as_output
+from ..arguments import flag
+from ..arrays import as_array, as_output
 from ..dispatch import Choice, choose
 from ..settings import changed
-from ..spec import ConvSpec, activation_of
-from .conv import _bias, _named, _spatial_shape, _weights, choose_conv
+from ..spec import ActivationLike, ConvSpec, Ints, Padding, activation_of
+from .conv import bias, choose_conv, filters, geometry_of, sizes
+from .ranks import of_ranks
 
 __all__ = ["Plan", "plan_conv1d", "plan_conv2d", "plan_conv3d"]
 
@@ -26,50 +26,15 @@ class Plan:
     they are packed anew: for the same kernel, of the same bits, or where that cannot run for the one chosen there.
     """
 
-    def __init__(
-        self,
-        ndim: int,
-        x_shape: tuple[int, ...],
-        w: Any,
-        b: Any,
-        stride: Any,
-        padding: Any,
-        dilation: Any,
-        groups: Any,
-        layout: str,
-        activation: Any,
-        residual: bool,
-    ) -> None:
-        w = _weights(ndim, w)
-        b = _bias(b, w.shape[0], w.dtype)
-        shape = _spatial_shape(x_shape, "x_shape")
-        unbatched = len(shape) == ndim + 1
-        choice = choose_conv(
-            "fwd",
-            (1, *shape) if unbatched else shape,
-            w.shape,
-            DTYPE_NAMES[w.dtype],
-            plain("stride", stride),
-            plain("padding", padding),
-            plain("dilation", dilation),
-            plain("groups", groups),
-            layout,
-            b is not None,
-            flag("residual", residual),
-            activation_of(activation),
-            True,
-        )
-        self._prepare(choice, unbatched, w.copy(), None if b is None else b.copy())
-
-    def _prepare(self, choice: Choice, unbatched: bool, w: np.ndarray, b: np.ndarray | None) -> None:
-        spec = choice.spec
-        self._choice, self._unbatched = choice, unbatched
+    def __init__(self, choice: Choice, unbatched: bool, w: np.ndarray, b: np.ndarray | None) -> None:
+        """w and b, as the kernel of ``choice`` takes them, are the plan's from here on."""
+        spec, kernel = choice.spec, choice.kernel
         self.spec = spec
-        self.x_shape = spec.x_shape[unbatched:]
-        self.y_shape = spec.y_shape[unbatched:]
+        self.x_shape: tuple[int, ...] = spec.x_shape[unbatched:]
+        self.y_shape: tuple[int, ...] = spec.y_shape[unbatched:]
         self.dtype = w.dtype
-        self._weights, self._b = w, b
-        self._w = choice.kernel.pack(w)
+        self._choice, self._kernel, self._unbatched = choice, kernel, unbatched
+        self._weights, self._w, self._b = w, kernel.pack(w), b
 
     def __copy__(self) -> Plan:
         return self
@@ -110,7 +75,7 @@ class Plan:
         x = as_array("x", x, self.dtype)
         if x.shape != self.x_shape:
             raise ValueError(f"x has shape {x.shape}: allowed is {self.x_shape}, which this plan was made for")
-        if (residual is not None) != self.spec.residual:
+        if (residual is not None) is not self.spec.residual:
             raise ValueError(f"residual: this plan was made with residual={self.spec.residual}")
         if residual is not None:
             residual = as_array("residual", residual, self.dtype)
@@ -118,8 +83,11 @@ class Plan:
                 raise ValueError(f"residual has shape {residual.shape}: allowed is {self.y_shape}")
         y = as_output(out, self.y_shape, self.dtype, x, residual)
         if y.size:
-            x, residual, result = (a[None] if self._unbatched and a is not None else a for a in (x, residual, y))
-            self._choice.kernel(x, self._w, self._b, residual, result)
+            if self._unbatched:
+                residual = None if residual is None else residual[None]
+                self._kernel(x[None], self._w, self._b, residual, y[None])
+            else:
+                self._kernel(x, self._w, self._b, residual, y)
         return y if out is None else out
 
     def __repr__(self) -> str:
@@ -141,38 +109,38 @@ def _loaded(
         if any(getattr(choice.kernel, name) != value for name, value in same.items()):
             with suppress(NotImplementedError, RuntimeError, ValueError), changed(**same, tuning="off"):
                 choice = choose(spec)
-    plan = kind.__new__(kind)
-    plan._prepare(choice, unbatched, w, b)
-    return plan
+    return kind(choice, unbatched, w, b)
 
 
-def _make_plan(ndim: int) -> Callable[..., Plan]:
-    def plan_conv(
-        x_shape: tuple[int, ...],
-        w: np.ndarray,
-        b: np.ndarray | None = None,
-        stride: int | tuple[int, ...] = 1,
-        padding: Any = 0,
-        dilation: int | tuple[int, ...] = 1,
-        groups: int = 1,
-        *,
-        layout: str = "NCHW",
-        activation: Any = None,
-        residual: bool = False,
-    ) -> Plan:
-        return Plan(ndim, x_shape, w, b, stride, padding, dilation, groups, layout, activation, residual)
-
-    return _named(
-        plan_conv,
-        f"plan_conv{ndim}d",
-        ndim,
-        """A ``Plan`` of conv{n}d for x of ``x_shape`` (n, ic, {s}), n may lack, with w (oc, ic/groups, {k}) packed.
+def plan_conv(
+    ndim: int,
+    x_shape: tuple[int, ...],
+    w: np.ndarray,
+    b: np.ndarray | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    layout: str = "NCHW",
+    activation: ActivationLike = None,
+    residual: bool = False,
+) -> Plan:
+    """A ``Plan`` of conv{n}d for x of ``x_shape`` (n, ic, {s}), n may lack, with w (oc, ic/groups, {k}) packed.
 
     ``plan(x, residual=None, out=None)`` then computes ``conv{n}d(x, w, b, ...)``; a residual is taken if and only if
     ``residual`` is True here. Attributes: ``backend``, ``isa``, ``algorithm``, ``workspace_bytes``, ``explain()``.
     The other arguments, and the errors, are those of ``conv{n}d``.
-    """,
-    )
+    """
+    w = filters(ndim, w)
+    b = bias(b, w.shape[0], w.dtype)
+    shape = sizes("x_shape", x_shape)
+    unbatched = len(shape) == ndim + 1
+    shape = (1, *shape) if unbatched else shape
+    geometry, activation = geometry_of(stride, padding, dilation, groups), activation_of(activation)
+    residual = flag("residual", residual)
+    choice = choose_conv("fwd", shape, w.shape, w.dtype, geometry, layout, b is not None, residual, activation, True)
+    return Plan(choice, unbatched, w.copy(), None if b is None else b.copy())
 
 
-plan_conv1d, plan_conv2d, plan_conv3d = map(_make_plan, (1, 2, 3))
+plan_conv1d, plan_conv2d, plan_conv3d = of_ranks(plan_conv)

@@ -7,9 +7,9 @@ From here on a spec is the only description of a problem: dispatch looks it up, 
 Sizes and tuples run over the spatial dimensions in the order d, h, w (the last ones for lower ranks).
 """
 
-from .activation import ACTIVATIONS, Activation, activation_of
-from .common import DTYPES, INTEGERS, MAX_ELEMENTS, channels_last, check_elements, int_tuple
-from .conv import ConvSpec, conv_out_size, conv_spec, conv_transpose_spec
+from .activation import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation, ActivationLike, activation_of
+from .common import DTYPES, INTEGERS, MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
+from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_transpose_spec
 from .gemm import GemmSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis
@@ -20,9 +20,14 @@ __all__ = [
     "INTEGERS",
     "MAX_ELEMENTS",
     "REDUCTIONS",
+    "SELU_ALPHA",
+    "SELU_SCALE",
     "Activation",
+    "ActivationLike",
     "ConvSpec",
     "GemmSpec",
+    "Ints",
+    "Padding",
     "PoolSpec",
     "ReduceSpec",
     "activation_of",
@@ -33,6 +38,7 @@ __all__ = [
     "channels_last",
     "check_elements",
     "conv_out_size",
+    "conv_pads",
     "conv_spec",
     "conv_transpose_spec",
     "divisor_of",

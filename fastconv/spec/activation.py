@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -18,7 +19,10 @@ class Activation:
     beta: float = 0.0
 
 
-#: name -> the defaults of its parameters.
+#: What ``activation_of`` takes: a name, ``(name, parameter, ...)``, or None for none.
+ActivationLike = str | Sequence[Any] | Activation | None
+
+#: name -> the defaults of its parameters, in the order of the C library's and Numba's numbers.
 ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "identity": (),
     "relu": (),
@@ -29,7 +33,20 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "silu": (),
     "hardswish": (),
     "gelu": (),
+    "gelu_tanh": (),
+    "mish": (),
+    "softplus": (1.0, 20.0),
+    "logsigmoid": (),
+    "elu": (1.0,),
+    "selu": (),
+    "celu": (1.0,),
+    "hardsigmoid": (),
+    "exp": (),
+    "softsign": (),
 }
+
+#: Klambauer et al., Self-Normalizing Neural Networks, 2017: with these, activations keep mean 0 and variance 1.
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
 #: By their names alone, as they mostly are given.
@@ -62,4 +79,8 @@ def activation_of(value: Any) -> Activation | None:
         raise ValueError(f"activation={shown(value)}: {name} takes at most {len(defaults)} parameters")
     if name == "identity":
         return None
-    return Activation(name, *params, *defaults[len(params) :])
+    params = [*params, *defaults[len(params) :]]
+    if (name == "softplus" and not params[0]) or (name == "celu" and not params[0] > 0):
+        limit = "a beta that is not 0" if name == "softplus" else "an alpha above 0"
+        raise ValueError(f"activation={shown(value)}: allowed is {limit}")
+    return Activation(name, *params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from math import prod
 from typing import Any
@@ -17,6 +18,9 @@ INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32
 
 #: More elements than this in one array are refused: offsets inside a kernel stay below 2^31 by design.
 MAX_ELEMENTS = 2**31 - 1
+
+#: What ``int_tuple`` takes: one for all spatial dimensions, or one for each.
+Ints = int | Sequence[int]
 
 _LAYOUTS = {
     1: {"NCL": False, "NCHW": False, "NLC": True, "NHWC": True},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -14,6 +15,10 @@ from .common import MAX_ELEMENTS, channels_last, check_dtype, check_elements, fi
 #: Compiled backends copy and tabulate the padded input of a convolution, if it has no more positions than these and 16
 #: times as many as both arrays; and of a strided backward-input they treat by itself each remainder of positions.
 MAX_PADDED, MAX_PHASES = 2**18, 2**18
+
+
+#: What ``conv_pads`` takes.
+Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 
 
 def conv_out_size(size: int, kernel: int, stride: int = 1, pads: tuple[int, int] = (0, 0), dilation: int = 1) -> int:

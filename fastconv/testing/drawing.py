@@ -47,6 +47,16 @@ _BORDERS = sorted(
 )
 
 
+#: What activations that have parameters are given.
+_PARAMETERS_OF: dict[str, tuple[tuple[float, ...], ...]] = {
+    "leaky_relu": ((0.25,),),
+    "clip": ((-2.0, 3.0), (0.0, 6.0), (1, 1)),
+    "softplus": ((2.0,), (0.5, 3.0), (-1.0, 1.0)),
+    "elu": ((0.5,), (-1,)),
+    "celu": ((2.0,), (0.25,)),
+}
+
+
 # ------------------------------------------------------------------------------------------------------- choices
 
 
@@ -376,12 +386,8 @@ class _Call:
         if not self.d.chance("activation", 0.4):
             return None
         name = self.d.pick("which activation", ("relu", *ACTIVATIONS, "relu6"))
-        if name in ("leaky_relu", "clip") and self.d.chance("its parameters", 0.8):
-            return (
-                (name, 0.25)
-                if name == "leaky_relu"
-                else (name, *self.d.pick("clip", ((-2.0, 3.0), (0.0, 6.0), (1, 1))))
-            )
+        if name in _PARAMETERS_OF and self.d.chance("its parameters", 0.8):
+            return (name, *self.d.pick(name, _PARAMETERS_OF[name]))
         return name
 
     def bounded(self, length: int) -> int:

@@ -3,6 +3,7 @@
 #ifndef LOWERED_IMMINTRIN_H
 #define LOWERED_IMMINTRIN_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ typedef uint8_t __mmask8;
   LOWERED_OP(V, S, max, (V a, V b), a[i] > b[i] ? a[i] : b[i])                                                           \
   LOWERED_OP(V, S, min, (V a, V b), a[i] < b[i] ? a[i] : b[i])                                                           \
   LOWERED_OP(V, S, mask_blend, (M m, V a, V b), m >> i & 1 ? b[i] : a[i])                                                \
+  LOWERED_OP(V, S, sqrt, (V a), (T)sqrt(a[i]))                                                                           \
   LOWERED_OP(V, S, maskz_loadu, (M m, const T *p), m >> i & 1 ? p[i] : 0)                                                \
   LOWERED_OP(V, S, permutex2var, (V a, I to, V b), to[i] & N_##S ? b[to[i] & (N_##S - 1)] : a[to[i] & (N_##S - 1)])      \
   LOWERED_OP(V, S, unpacklo, (V a, V b), (i & 1 ? b : a)[i / Q_##S * Q_##S + i % Q_##S / 2])                             \
@@ -34,6 +36,7 @@ typedef uint8_t __mmask8;
   static inline V _mm512_add_##S(V a, V b) { return a + b; }                                                             \
   static inline V _mm512_sub_##S(V a, V b) { return a - b; }                                                             \
   static inline V _mm512_mul_##S(V a, V b) { return a * b; }                                                             \
+  static inline V _mm512_div_##S(V a, V b) { return a / b; }                                                             \
   static inline V _mm512_fmadd_##S(V a, V b, V c) { return a * b + c; }                                                  \
   static inline V _mm512_or_##S(V a, V b) { return (V)((I)a | (I)b); }                                                   \
   static inline V _mm512_loadu_##S(const T *p) {                                                                         \
@@ -42,6 +45,10 @@ typedef uint8_t __mmask8;
     return v;                                                                                                            \
   }                                                                                                                      \
   static inline void _mm512_storeu_##S(T *p, V v) { memcpy(p, &v, sizeof v); }                                           \
+  static inline void _mm512_mask_storeu_##S(T *p, M m, V v) {                                                            \
+    for (int i = 0; i < N_##S; i++)                                                                                      \
+      if (m >> i & 1) p[i] = v[i];                                                                                       \
+  }                                                                                                                      \
   static inline M _mm512_cmp_##S##_mask(V a, V b, int how) {                                                             \
     M m = 0;                                                                                                             \
     for (int i = 0; i < N_##S; i++) {                                                                                    \

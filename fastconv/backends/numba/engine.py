@@ -17,6 +17,7 @@ import math
 
 import numpy as np
 
+from .elementwise import activated
 from .simd import (
     KC,
     MR,
@@ -401,8 +402,8 @@ def activate(tile, at, count, kind, alpha, beta):
             x = tile[i]
             if kind == 5:
                 tile[i] = math.tanh(x)
-            elif kind == 8:
-                tile[i] = x * (one + math.erf(x * math.sqrt(one / 2))) / 2
+            elif kind > 7:
+                tile[i] = activated(kind, x, alpha, beta)
             else:
                 e = math.exp(-abs(x))
                 y = (one if x >= zero else e) / (one + e)

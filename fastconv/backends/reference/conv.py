@@ -41,7 +41,8 @@ class ConvKernel(ReferenceKernel):
             result += bias.reshape(-1, *(1,) * self.spec.ndim)
         if residual is not None:
             result += self._channels_first(residual)
-        self._channels_first(out)[...] = activated(result, self.spec.activation)
+        with np.errstate(over="ignore"):
+            self._channels_first(out)[...] = activated(result, self.spec.activation)
 
     def _channels_first(self, x: np.ndarray) -> np.ndarray:
         return np.moveaxis(x, -1, 1) if self.spec.channels_last else x

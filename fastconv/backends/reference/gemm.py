@@ -22,4 +22,5 @@ class GemmKernel(ReferenceKernel):
             result += self.spec.beta * c.astype(np.float64)
         if bias is not None:
             result += bias
-        out[...] = activated(result, self.spec.activation)
+        with np.errstate(over="ignore"):
+            out[...] = activated(result, self.spec.activation)

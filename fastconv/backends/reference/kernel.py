@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from math import erfc, sqrt
+from math import erfc, pi, sqrt
 
 import numpy as np
 
-from ...spec import Activation
+from ...spec import SELU_ALPHA, SELU_SCALE, Activation
 
 #: One number after the other: slow, and nobody else's code.
 _erfc = np.vectorize(erfc, otypes=[np.float64])
@@ -28,7 +28,7 @@ def activated(x: np.ndarray, activation: Activation | None) -> np.ndarray:
     if activation is None:
         return x
     alpha, beta = activation.alpha, activation.beta
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         match activation.name:
             case "relu":
                 return np.maximum(x, 0)
@@ -46,4 +46,24 @@ def activated(x: np.ndarray, activation: Activation | None) -> np.ndarray:
                 return x * np.minimum(np.maximum(x + 3, 0), 6) / 6
             case "gelu":
                 return x * _erfc(-x / sqrt(2)) / 2
+            case "gelu_tanh":
+                return x * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2
+            case "mish":
+                return x * np.tanh(np.logaddexp(0, x))
+            case "softplus":
+                return np.where(alpha * x > beta, x, np.logaddexp(0, alpha * x) / alpha)
+            case "logsigmoid":
+                return -np.logaddexp(0, -x)
+            case "elu":
+                return np.where(x > 0, x, alpha * np.expm1(x))
+            case "selu":
+                return SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(x))
+            case "celu":
+                return np.where(x > 0, x, alpha * np.expm1(x / alpha))
+            case "hardsigmoid":
+                return np.minimum(np.maximum(x + 3, 0), 6) / 6
+            case "exp":
+                return np.exp(x)
+            case "softsign":
+                return x / (1 + np.abs(x))
     raise NotImplementedError(f"activation {activation.name!r}")

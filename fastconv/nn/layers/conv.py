@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...ops import conv as _conv
-from ...spec import channels_last, int_tuple
-from ...spec.conv import conv_pads
+from ...spec import channels_last, conv_pads, int_tuple
 from ..init import initial, parameter_dtype
 from ..module import Module
 from ..parameter import Parameter

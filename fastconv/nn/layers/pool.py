@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...ops import pool as _pool
-from ...spec import channels_last, int_tuple
-from ...spec.conv import conv_pads
+from ...spec import channels_last, conv_pads, int_tuple
 from ..module import Module
 from ..tape import record
 from ._arguments import times
