@@ -158,6 +158,10 @@ def test_softmax_of_extreme_numbers(target: Target, dtype: str) -> None:
             with np.errstate(all="ignore"):
                 e = np.exp(x - x.max(axis, keepdims=True))
             testing.assert_close(y, e / e.sum(axis, keepdims=True), 1e-7)
+        alone = np.full((2, 20_000), -np.inf, dtype)
+        alone[:, -1] = 0
+        for x, axis in ((alone, 1), (np.ascontiguousarray(alone.T), 0)):
+            testing.assert_exact(fc.softmax(x, axis), (x == 0).astype(dtype))
         assert fc.log_softmax(rows, 1)[2, 2] == -np.inf
         for bad in ([np.nan, 1.0], [np.inf, 1.0], [-np.inf, -np.inf]):
             assert np.isnan(fc.softmax(np.array(bad, dtype), 0)).all()
