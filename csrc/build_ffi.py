@@ -26,6 +26,31 @@ EXTRA = shlex.split(os.environ.get("FASTCONV_CFLAGS", ""))
 SHIPPED = ("csrc", "tests", "benchmarks", ".ci", "*.md")
 
 
+#: A run for Python, to whom an array of pointers is a small layer's work: arrays one by one, with their slots.
+CALL = """
+static int fc_call(const fc_plan *plan, const unsigned char *slots, void *a, void *b, void *c, void *d, void *e,
+                   void *workspace, int nthreads)"""
+BODY = """ {
+  void *const given[] = {a, b, c, d, e};
+  void *arrays[FC_SLOTS] = {0};
+  for (int i = 0; i < 5; i++)
+    if (given[i]) arrays[slots[i]] = given[i];
+  return fc_run(plan, arrays, workspace, nthreads);
+}
+"""
+
+
+#: So that programs without Python can load the library: its data may be missing, its functions until they are called.
+WEAK = "#pragma weak _Py_NoneStruct\n"
+LAZY = ["-Wl,-z,lazy"] if sys.platform == "linux" else []
+
+
+def _declarations(header: str) -> str:
+    """What cffi understands of a header: no preprocessor, and nothing that only it can decide."""
+    header = re.sub(r"^#ifdef __cplusplus$.*?^#endif$", "", header, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^#.*$|\bFC_API\b", "", header, flags=re.MULTILINE)
+
+
 def _files(*patterns: str) -> list[str]:
     """Those of the patterns' files that are sources, relative to the project's root."""
     found = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
@@ -37,10 +62,10 @@ def extension(directory: str) -> Extension:
     """The extension, with cffi's generated wrapper in ``directory``."""
     header = (ROOT / "csrc" / "fastconv.h").read_text()
     ffi = FFI()
-    ffi.cdef(re.sub(r"^#.*$", "", header, flags=re.MULTILINE))
+    ffi.cdef(f"{_declarations(header)}{CALL};")
     ffi.set_source(
         "fastconv._c",
-        '#include "fastconv.h"',
+        f'#include "fastconv.h"\n{WEAK}{CALL}{BODY}',
         sources=_files("csrc/*/*.c"),
         depends=_files("csrc/**/*"),
         include_dirs=["csrc"],
@@ -49,7 +74,7 @@ def extension(directory: str) -> Extension:
             *("-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"),
             *(EXTRA or ["-g0"]),
         ],
-        extra_link_args=["-pthread", *EXTRA],
+        extra_link_args=["-pthread", *LAZY, *EXTRA],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
         py_limited_api=True,
     )
@@ -68,6 +93,12 @@ class build_ext(_build_ext):
 
     def get_source_files(self) -> list[str]:
         return _files(*(f"{name}/**/*" if (ROOT / name).is_dir() else name for name in SHIPPED))
+
+    def run(self) -> None:
+        super().run()
+        # Other programs find the header beside the library.
+        for built in self.extensions:
+            self.copy_file("csrc/fastconv.h", os.path.dirname(self.get_ext_fullpath(built.name)))
 
     def build_extensions(self) -> None:
         compile_files = self.compiler.compile

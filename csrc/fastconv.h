@@ -12,15 +12,29 @@
  * workspace has the bytes that the function of that name returned for the same number, and any alignment; its contents are
  * undefined before and after. A plan is not changed by its calls: threads may share it. All functions may be called at any time
  * from any thread.
+ *
+ * A call: describe what is to be computed in a desc, make a plan of it, ask how much workspace it needs, put the addresses of
+ * the arrays into their slots, and run. tests/abi_driver.c does it, with the shared library that Python's extension is.
  */
 #ifndef FASTCONV_H
 #define FASTCONV_H
 
 #include <stdint.h>
 
+/* The library exports the functions of this file and nothing else. */
+#if defined(__GNUC__)
+#define FC_API __attribute__((visibility("default")))
+#else
+#define FC_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Goes up when this file changes so that programs must be compiled again. fc_version: of the library that is loaded. */
-enum { FC_VERSION = 1 };
-int fc_version(void);
+enum { FC_VERSION = 2 };
+FC_API int fc_version(void);
 
 enum { FC_OK = 0, FC_ERROR_MEMORY = 1, FC_ERROR_ARGUMENT = 2, FC_ERROR_REFUSED = 3 };
 enum { FC_F32 = 0, FC_F64 = 1 };
@@ -28,9 +42,9 @@ enum { FC_FWD = 0, FC_BWD_INPUT = 1, FC_BWD_WEIGHT = 2 };
 
 /* Instruction sets compiled in, best first. The name is NULL if there is none of this number; the reason why this CPU cannot
  * run it is NULL where it can. */
-int fc_isa_count(void);
-const char *fc_isa_name(int isa);
-const char *fc_isa_reason(int isa);
+FC_API int fc_isa_count(void);
+FC_API const char *fc_isa_name(int isa);
+FC_API const char *fc_isa_reason(int isa);
 
 /* The epilogue act(alpha result + beta add + bias). p0 is the slope of FC_ACT_LEAKY_RELU, the alpha of FC_ACT_ELU and
  * FC_ACT_CELU (there not 0); p0 and p1 are the limits of FC_ACT_CLIP, beta (not 0) and threshold of FC_ACT_SOFTPLUS. */
@@ -53,12 +67,75 @@ enum {
   FC_ACT_CELU = 15,
   FC_ACT_HARDSIGMOID = 16,
   FC_ACT_EXP = 17,
-  FC_ACT_SOFTSIGN = 18
+  FC_ACT_SOFTSIGN = 18,
+  FC_ACT_ABS = 19,
+  FC_ACT_SQRT = 20,
+  FC_ACT_LOG = 21,
+  FC_ACT_ERF = 22
 };
 typedef struct fc_act {
   int kind;
   double p0, p1;
 } fc_act;
+
+/* ---- plans ---- */
+
+/* What computes one description, by an algorithm that was chosen for it. It knows nothing of the description any more. */
+typedef struct fc_plan fc_plan;
+
+/* The slots of a plan's arrays, whichever of them is the result: an array has the same slot in each direction. Those of a
+ * product have names of their own. FC_PACKED: the weights as fc_plan_pack left them, instead of those in FC_W. Slots without a
+ * name are for operators to come. */
+enum {
+  FC_X = 0,
+  FC_W = 1,
+  FC_Y = 2,
+  FC_BIAS = 3,
+  FC_ADD = 4,
+  FC_INDICES = 5,
+  FC_DX = 6,
+  FC_PACKED = 7,
+  FC_SLOTS = 12,
+  FC_A = FC_X,
+  FC_B = FC_W,
+  FC_OUT = FC_Y,
+  FC_C = FC_ADD
+};
+
+/* fc_plan_conv, fc_plan_gemm, fc_plan_map, fc_plan_pool and fc_plan_reduce make plans: *plan is NULL where the status is not
+ * FC_OK. plan may be NULL here. */
+FC_API void fc_plan_destroy(fc_plan *plan);
+/* The name of the algorithm that was chosen. */
+FC_API const char *fc_plan_algorithm(const fc_plan *plan);
+/* The number of threads that are worth waking, and that the limit of the description has room for: at most nthreads and at
+ * least 1. packed: the weights are handed over packed. */
+FC_API int fc_plan_threads(const fc_plan *plan, int nthreads, int packed);
+/* Bytes of scratch that a run with this many threads needs. */
+FC_API int64_t fc_plan_workspace(const fc_plan *plan, int nthreads, int packed);
+/* Bytes of the packed weights; 0 where this plan takes none, but the weights as they are. */
+FC_API int64_t fc_plan_packed_bytes(const fc_plan *plan);
+/* Packs weights into memory of fc_plan_packed_bytes, of any alignment, which later runs on any thread only read. */
+FC_API int fc_plan_pack(const fc_plan *plan, const void *w, void *packed, int nthreads);
+/* Computes the result. arrays: FC_SLOTS addresses; NULL where the description has no such array, else not looked at. workspace
+ * may be NULL where it has 0 bytes. */
+FC_API int fc_run(const fc_plan *plan, void *const *arrays, void *workspace, int nthreads);
+
+/* A run of a plan as a step among others, on buffers that they share: slot i is offset[i] bytes into buffer number buffer[i],
+ * or NULL where that is -1. */
+typedef struct fc_step {
+  const fc_plan *plan;
+  int64_t offset[FC_SLOTS];
+  int32_t buffer[FC_SLOTS];
+} fc_step;
+
+/* Bytes of scratch that fc_run_steps needs, which all of the steps use; -1 if one of them has no plan. */
+FC_API int64_t fc_steps_workspace(const fc_step *steps, int64_t count, int nthreads);
+/* Runs the steps in this order, each on as many of the threads as are worth waking for it. Before any of them runs, all are
+ * looked at: FC_ERROR_ARGUMENT where one names a buffer that there is not, or lacks an array that its plan needs. */
+FC_API int fc_run_steps(const fc_step *steps, int64_t count, void *const *buffers, int64_t nbuffers, void *workspace,
+                        int nthreads);
+
+/* ---- convolutions ---- */
 
 /* One convolution problem. x (n, g icg, x_size), y (n, g ocg, y_size), w (g ocg, icg, ker), whatever the direction:
  * FC_FWD makes y of x and w, FC_BWD_INPUT makes x of y and w, FC_BWD_WEIGHT makes w of x and y.
@@ -77,89 +154,70 @@ typedef struct fc_conv_desc {
   fc_act act;
 } fc_conv_desc;
 
-typedef struct fc_conv_plan fc_conv_plan;
-
 /* The algorithms, in the order in which they are asked. One name may stand for several, of different directions; it is NULL if
  * there is none of this number. */
-int fc_conv_algorithm_count(void);
-const char *fc_conv_algorithm_name(int algorithm);
+FC_API int fc_conv_algorithm_count(void);
+FC_API const char *fc_conv_algorithm_name(int algorithm);
 /* NULL if it can compute this, fast or slowly, else why not; empty where it is of another direction. */
-const char *fc_conv_algorithm_refusal(const fc_conv_desc *desc, int algorithm);
+FC_API const char *fc_conv_algorithm_refusal(const fc_conv_desc *desc, int algorithm);
 
-/* Makes a plan, which knows nothing of desc any more; *plan is NULL where the status is not FC_OK. FC_ERROR_REFUSED: desc names
- * an algorithm that cannot compute it. */
-int fc_conv_plan_create(const fc_conv_desc *desc, fc_conv_plan **plan);
-/* plan may be NULL. */
-void fc_conv_plan_destroy(fc_conv_plan *plan);
-/* The name of the algorithm that was chosen. */
-const char *fc_conv_plan_algorithm(const fc_conv_plan *plan);
-/* Why this algorithm: one line a candidate, the chosen one last. */
-const char *fc_conv_plan_reason(const fc_conv_plan *plan);
-/* Bytes of scratch that run needs with this many threads; packed: the weights are handed over packed. */
-int64_t fc_conv_plan_workspace(const fc_conv_plan *plan, int nthreads, int packed);
-/* Bytes of the packed weights; 0 where this plan takes them as they are. */
-int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *plan);
-/* The number of threads that are worth waking, at most nthreads and at least 1. */
-int fc_conv_plan_threads(const fc_conv_plan *plan, int nthreads);
-/* Packs weights into memory of fc_conv_plan_packed_bytes, of any alignment, which later calls on any thread only read. */
-int fc_conv_pack(const fc_conv_plan *plan, const void *w, void *packed, int nthreads);
-/* Computes the result. first, second: (x, w), (dy, w) or (x, dy). packed: NULL, or what fc_conv_pack filled (then second is not
- * read). */
-int fc_conv_run(const fc_conv_plan *plan, const void *first, const void *second, const void *packed, const void *bias,
-                const void *add, void *result, void *workspace, int nthreads);
+/* FC_ERROR_REFUSED: desc names an algorithm that cannot compute it. */
+FC_API int fc_plan_conv(const fc_conv_desc *desc, fc_plan **plan);
+/* Why this algorithm: one line a candidate, the chosen one last, as much of it as fits into size bytes, the closing 0 among
+ * them. The status is that of fc_plan_conv. */
+FC_API int fc_conv_explain(const fc_conv_desc *desc, char *text, int64_t size);
+
+/* ---- products ---- */
 
 /* out[i] = act(alpha a[i] b[i] + beta c[i] + bias) for batch matrices; a (m, k), b (k, n), c and out (m, n), all with
  * strides over (batch, row, column); bias has n elements, one after another. Sizes are at most 2^31 - 1, and so are the elements
- * of out; all but k are at least 1. */
+ * of out; all but k are at least 1. Where k is 0, a and b may be NULL. */
 typedef struct fc_gemm_desc {
   int dtype, isa;
+  int has_bias, has_c;
   int64_t batch, m, n, k;
   int64_t a_stride[3], b_stride[3], c_stride[3], out_stride[3];
   double alpha, beta;
   fc_act act;
 } fc_gemm_desc;
 
-/* Bytes of scratch that run needs with this many threads; -1: desc is not a description. */
-int64_t fc_gemm_workspace(const fc_gemm_desc *desc, int nthreads);
-/* The number of threads that are worth waking, at most nthreads and at least 1. */
-int fc_gemm_threads(const fc_gemm_desc *desc, int nthreads);
-/* c and bias may be NULL; so may a and b where k is 0. */
-int fc_gemm_run(const fc_gemm_desc *desc, const void *a, const void *b, const void *bias, const void *c, void *out,
-                void *workspace, int nthreads);
+FC_API int fc_plan_gemm(const fc_gemm_desc *desc, fc_plan **plan);
 
-enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
+/* ---- maps ---- */
 
-/* One pooling problem, x (n, c, x_size) to y (n, c, y_size): FC_FWD makes y of x; FC_BWD_INPUT makes dx of y, which then is dy,
- * and for FC_MAX of x or indices. Along each dimension output o pools the positions o stride - pad + t dil of x, t below ker,
- * as far as they are inside; of each window one has to be. adaptive: it pools those from floor(o in / out) to
- * ceil((o + 1) in / out) instead. FC_AVG divides by divisor or, if that is 0, by the product of the counts: the positions of
- * the window before in + pad_end, without those in the padding unless count_pad. dil is 1 for sums and averages.
- * indices: FC_FWD of FC_MAX also finds where the maxima are, flat inside a channel plane of x; of equal ones the first.
- * Where maxima are located, FC_F32 has at most 2^24 positions in a plane. No array has more than 2^31 - 1 elements. */
-typedef struct fc_pool_desc {
-  int kind, direction, dtype, isa, indices, adaptive, count_pad;
-  int64_t n, c, x_size[3], y_size[3], ker[3], stride[3], pad[3], pad_end[3], dil[3];
-  double divisor;
-} fc_pool_desc;
+/* Elementwise functions. Operands: x of FC_MAP_ACTIVATE; dy and x of FC_MAP_ACTIVATE_BACKWARD; two of the arithmetic ones; x, s
+ * and t of FC_MAP_SCALE_SHIFT, which is x s + t; x and the slope below 0 of FC_MAP_PRELU. The others are gradients: of
+ * dy, x and slope, that of x; of dy and x, that of the slope; of dy, a and b, that of b in a / b; of dy, a and b, that of a in
+ * the maximum or minimum of both, half of dy where they are equal. A NaN comes through a maximum or minimum. */
+enum {
+  FC_MAP_ACTIVATE = 0,
+  FC_MAP_ACTIVATE_BACKWARD = 1,
+  FC_MAP_ADD = 2,
+  FC_MAP_SUBTRACT = 3,
+  FC_MAP_MULTIPLY = 4,
+  FC_MAP_DIVIDE = 5,
+  FC_MAP_MAXIMUM = 6,
+  FC_MAP_MINIMUM = 7,
+  FC_MAP_SCALE_SHIFT = 8,
+  FC_MAP_PRELU = 9,
+  FC_MAP_PRELU_BACKWARD = 10,
+  FC_MAP_PRELU_SLOPE = 11,
+  FC_MAP_DIVIDE_BACKWARD = 12,
+  FC_MAP_MAXIMUM_BACKWARD = 13,
+  FC_MAP_MINIMUM_BACKWARD = 14
+};
 
-/* Over (n, channel, d, h, w), in elements. */
-typedef struct fc_pool_strides {
-  int64_t x[5], y[5], dx[5], indices[5];
-} fc_pool_strides;
+/* out[i] = f(operands[i]) over up to 8 dimensions, which all arrays share: strides of 0 are how an operand is broadcast. The
+ * operands are in FC_X, FC_W and FC_ADD, as many as there are, out in FC_OUT. */
+typedef struct fc_map_desc {
+  int op, dtype, isa, rank;
+  int64_t size[8], out_stride[8], stride[3][8]; /* of each operand */
+  fc_act act;
+} fc_map_desc;
 
-typedef struct fc_pool_plan fc_pool_plan;
+FC_API int fc_plan_map(const fc_map_desc *desc, fc_plan **plan);
 
-/* As for convolutions. */
-int fc_pool_plan_create(const fc_pool_desc *desc, fc_pool_plan **plan);
-void fc_pool_plan_destroy(fc_pool_plan *plan);
-/* Bytes of scratch that run needs with these strides and this many threads. */
-int64_t fc_pool_plan_workspace(const fc_pool_plan *plan, const fc_pool_strides *strides, int nthreads);
-/* The number of threads that are worth waking, at most nthreads and at least 1. */
-int fc_pool_plan_threads(const fc_pool_plan *plan, int nthreads);
-/* Arrays that the direction does not have are NULL. FC_ERROR_ARGUMENT if one that it has is; also, and then with some dx, if
- * given indices are not all inside a channel plane. */
-int fc_pool_run(const fc_pool_plan *plan, const fc_pool_strides *strides, const void *x, void *y, int64_t *indices, void *dx,
-                void *workspace, int nthreads);
+/* ---- reductions ---- */
 
 /* Reductions over some axes of arrays of one shape, and what is made of each element and the numbers of its reduction. With
  * n elements to a result, in the order of desc's strides, in[] to out[]:
@@ -195,41 +253,61 @@ enum {
   FC_LOG_SOFTMAX_BACKWARD = 11
 };
 
-/* Arrays are numbered: in[i] is i, out[i] is 6 + i. */
+/* Slots: in[i] is i, out[0] is 6, and those after it are 8, 9 and 10. */
 typedef struct fc_reduce_desc {
   int kind, dtype, isa, rank;  /* rank: 0 to 8 */
-  int reduced, present;        /* bits of axes, and of arrays */
+  int reduced, present;        /* bits of axes, and of slots */
   int root_mean_square;
   double p0;
   int64_t size[8];
-  int64_t stride[10][8];       /* of each array */
+  int64_t stride[11][8];       /* of the array in each slot */
 } fc_reduce_desc;
 
-typedef struct fc_reduce_plan fc_reduce_plan;
+FC_API int fc_plan_reduce(const fc_reduce_desc *desc, fc_plan **plan);
 
-/* As for convolutions. */
-int fc_reduce_plan_create(const fc_reduce_desc *desc, fc_reduce_plan **plan);
-void fc_reduce_plan_destroy(fc_reduce_plan *plan);
-int64_t fc_reduce_plan_workspace(const fc_reduce_plan *plan, int nthreads);
-int fc_reduce_plan_threads(const fc_reduce_plan *plan, int nthreads);
-/* arrays: ten of them, of which those that are not present are not looked at. */
-int fc_reduce_run(const fc_reduce_plan *plan, void *const *arrays, void *workspace, int nthreads);
+/* ---- poolings ---- */
+
+enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
+
+/* One pooling problem, x (n, c, x_size) to y (n, c, y_size): FC_FWD makes y of x; FC_BWD_INPUT makes dx of y, which then is dy,
+ * and for FC_MAX of x or indices. Along each dimension output o pools the positions o stride - pad + t dil of x, t below ker,
+ * as far as they are inside; of each window one has to be. adaptive: it pools those from floor(o in / out) to
+ * ceil((o + 1) in / out) instead. FC_AVG divides by divisor or, if that is 0, by the product of the counts: the positions of
+ * the window before in + pad_end, without those in the padding unless count_pad. dil is 1 for sums and averages.
+ * indices: FC_FWD of FC_MAX also finds where the maxima are, flat inside a channel plane of x; of equal ones the first. They are
+ * int64_t. FC_BWD_INPUT is given them, and is FC_ERROR_ARGUMENT, and then makes some dx, if one is not inside a channel plane.
+ * Where maxima are located, FC_F32 has at most 2^24 positions in a plane. No array has more than 2^31 - 1 elements.
+ * Strides are over (n, channel, d, h, w); those of arrays that the direction does not have mean nothing. */
+typedef struct fc_pool_desc {
+  int kind, direction, dtype, isa, indices, adaptive, count_pad;
+  int64_t n, c, x_size[3], y_size[3], ker[3], stride[3], pad[3], pad_end[3], dil[3];
+  int64_t x_stride[5], y_stride[5], dx_stride[5], indices_stride[5];
+  double divisor;
+} fc_pool_desc;
+
+FC_API int fc_plan_pool(const fc_pool_desc *desc, fc_plan **plan);
+
+/* ---- the machine ---- */
 
 /* Whether kernels take denormal numbers for zero (they do, unless told otherwise), on every thread that works. */
-void fc_set_flush_denormals(int on);
-int fc_get_flush_denormals(void);
+FC_API void fc_set_flush_denormals(int on);
+FC_API int fc_get_flush_denormals(void);
 
 /* Threads that the pool has started and not lost. */
-int fc_worker_count(void);
+FC_API int fc_worker_count(void);
 
 /* Runs npieces pieces of about work steps on the pool, each of which, down to depth, runs as many inside it. calls[i]
  * counts the runs of piece i, *threads the workers that joined, *flushed the pieces that saw denormals flushed; each of the
  * three may be NULL. Returns how often a promise of the pool was broken. */
-int64_t fc_selftest_threads(int nthreads, int64_t npieces, int64_t work, int depth, int32_t *calls, int64_t *threads,
-                            int64_t *flushed);
+FC_API int64_t fc_selftest_threads(int nthreads, int64_t npieces, int64_t work, int depth, int32_t *calls, int64_t *threads,
+                                   int64_t *flushed);
 
 /* Seconds for count register-only fused multiply-adds on this thread's core, for the peak that benchmarks quote;
  * flops, if not NULL, receives how many floating-point operations they were. -1, and 0, if isa, dtype or count are none. */
-double fc_fma_peak(int isa, int dtype, int64_t count, double *flops);
+FC_API double fc_fma_peak(int isa, int dtype, int64_t count, double *flops);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -3,8 +3,8 @@
  * and without an access outside of them. What is accepted and small is run on arrays of exactly the extent that the strides speak
  * of, and compared with plain loops. For AddressSanitizer and UndefinedBehaviorSanitizer:
  *
- *     cc -std=gnu11 -O1 -fsanitize=address,undefined -Icsrc $(find csrc -name '*.c') tests/fuzz_driver.c -lm -pthread -o
- * fuzz_driver \ -Wl,--wrap=malloc,--wrap=calloc
+ *     cc -std=gnu11 -O1 -fsanitize=address,undefined -Icsrc $(find csrc -name "*.c") tests/fuzz_driver.c -lm -pthread \
+ *        -o fuzz_driver -Wl,--wrap=malloc,--wrap=calloc
  *     ./fuzz_driver [SECONDS [FIRST [COUNT]]]
  *
  * A case is made of its number alone. Those from FIRST on run until the time is over or COUNT of them are done; failures are
@@ -29,10 +29,10 @@
 
 enum {
   MOST_FAILURES = 30,
-  CPU_SECONDS = 10,         /* a case; of all threads, so that a busy machine is none */
+  CPU_SECONDS = 10,        /* a case; of all threads, so that a busy machine is none */
   WALL_SECONDS = 120,
-  MOST_ELEMENTS = 1 << 16,  /* of an array that is run on */
-  MOST_WORK = 1 << 20,      /* multiply-adds of what is compared */
+  MOST_ELEMENTS = 1 << 16, /* of an array that is run on */
+  MOST_WORK = 1 << 20,     /* multiply-adds of what is compared */
 };
 
 #define MEMORY_AT_ALL (INT64_C(1) << 30)
@@ -293,12 +293,64 @@ static int proportionate(int64_t bytes, double arrays, int nthreads, const char 
   return 0;
 }
 
+/* -------------------------------------------------------------------------------------------------------- plans */
+
+/* A slot that is not NULL of these, or -1. */
+static int some_slot(void *const *arrays) {
+  const int slot = (int)between(0, FC_SLOTS - 1);
+  return arrays[slot] ? slot : -1;
+}
+
+/* Runs a plan as a step of a program, after one that is refused for what it names. */
+static int run_step(const fc_plan *plan, void *const *arrays, int nthreads) {
+  void *buffers[FC_SLOTS];
+  fc_step steps[2] = {{.plan = plan}};
+  for (int i = 0; i < FC_SLOTS; i++) {
+    const int64_t behind = between(-100, 100);
+    steps[0].buffer[i] = arrays[i] ? FC_SLOTS - 1 - i : -1;
+    steps[0].offset[i] = arrays[i] ? behind : border();
+    buffers[FC_SLOTS - 1 - i] = arrays[i] ? (char *)arrays[i] - behind : 0;
+  }
+  const int64_t bytes = fc_steps_workspace(steps, 1, nthreads);
+  void *workspace = allocate((size_t)bytes);
+  const int32_t number = border_int();
+  steps[1] = steps[0];
+  if (number < -1 || number >= FC_SLOTS) {
+    steps[1].buffer[between(0, FC_SLOTS - 1)] = number;
+    if (fc_run_steps(steps, 2, buffers, FC_SLOTS, workspace, nthreads) != FC_ERROR_ARGUMENT) fail("runs with buffer %d", number);
+  }
+  const int status = fc_run_steps(steps, 1, buffers, FC_SLOTS, workspace, nthreads);
+  if (fc_run_steps(steps, 1, buffers, FC_SLOTS, 0, nthreads) != FC_ERROR_ARGUMENT) fail("runs without a workspace");
+  free(workspace);
+  return status;
+}
+
+static int run_plan(const fc_plan *plan, void *const *arrays, int nthreads) {
+  if (one_in(3)) return run_step(plan, arrays, nthreads);
+  void *workspace = allocate((size_t)fc_plan_workspace(plan, nthreads, arrays[FC_PACKED] != 0));
+  const int status = fc_run(plan, arrays, workspace, nthreads);
+  if (fc_run(plan, arrays, 0, nthreads) != FC_ERROR_ARGUMENT) fail("runs without a workspace");
+  free(workspace);
+  return status;
+}
+
+/* Whether a plan says what it should of threads. */
+static void check_threads(const fc_plan *plan, int nthreads) {
+  for (int packed = 0; packed < 2; packed++) {
+    const int n = fc_plan_threads(plan, nthreads, packed);
+    if (n < 1 || n > (nthreads > 1 ? nthreads : 1)) fail("%d of %d threads", n, nthreads);
+  }
+}
+
 /* ---------------------------------------------------------------------------------------------------- activations */
 
 static fc_act activation(void) {
-  const int kind = one_in(2) ? FC_ACT_NONE : (int)between(FC_ACT_NONE, FC_ACT_GELU);
+  const int kind = one_in(2) ? FC_ACT_NONE : (int)between(FC_ACT_NONE, one_in(4) ? FC_ACT_ERF : FC_ACT_GELU);
   return (fc_act){kind, kind == FC_ACT_LEAKY_RELU ? 0.5 : kind == FC_ACT_CLIP ? -4 : 0, kind == FC_ACT_CLIP ? 9 : 0};
 }
+
+/* Those behind are run, but not compared. */
+static int activates(const fc_act *act) { return act->kind <= FC_ACT_GELU; }
 
 static double activate(const fc_act *act, double v) {
   switch (act->kind) {
@@ -403,7 +455,7 @@ static void convolve(const fc_conv_desc *d, const array *x, const array *w, cons
   }
 }
 
-static void run_conv(const fc_conv_desc *d, const fc_conv_plan *plan, int nthreads) {
+static void run_conv(const fc_conv_desc *d, const fc_plan *plan, int nthreads) {
   const int64_t x_sizes[DIMS] = {d->n, d->groups * d->icg, d->x_size[0], d->x_size[1], d->x_size[2]};
   const int64_t y_sizes[DIMS] = {d->n, d->groups * d->ocg, d->y_size[0], d->y_size[1], d->y_size[2]};
   const int64_t w_sizes[DIMS] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
@@ -416,10 +468,10 @@ static void run_conv(const fc_conv_desc *d, const fc_conv_plan *plan, int nthrea
                                     : d->y_stride;
   const int64_t b_sizes[DIMS] = {1, r_sizes[1], 1, 1, 1}, b_strides[DIMS] = {0, 1, 0, 0, 0}, es = d->dtype == FC_F32 ? 4 : 8;
   const double arrays = (double)es * (count(x_sizes, DIMS) + count(y_sizes, DIMS) + count(w_sizes, DIMS));
-  const int64_t packed_bytes = fc_conv_plan_packed_bytes(plan);
+  const int64_t packed_bytes = fc_plan_packed_bytes(plan);
   if (!proportionate(packed_bytes, arrays, 1, "of packed weights")) return;
   for (int packed = 0; packed <= (packed_bytes > 0); packed++)
-    if (!proportionate(fc_conv_plan_workspace(plan, nthreads, packed), arrays, nthreads, "of scratch")) return;
+    if (!proportionate(fc_plan_workspace(plan, nthreads, packed), arrays, nthreads, "of scratch")) return;
   if ((double)d->n * d->groups * d->icg * d->ocg *
           ((double)d->y_size[0] * d->y_size[1] * d->y_size[2] * d->ker[0] * d->ker[1] * d->ker[2]) >
       MOST_WORK)
@@ -442,23 +494,22 @@ static void run_conv(const fc_conv_desc *d, const fc_conv_plan *plan, int nthrea
   direct.algorithm = 0;
   int mixed = 0;
   for (int i = 0; i < fc_conv_algorithm_count(); i++)
-    if (!strcmp(fc_conv_algorithm_name(i), fc_conv_plan_algorithm(plan)) && !fc_conv_algorithm_refusal(d, i))
+    if (!strcmp(fc_conv_algorithm_name(i), fc_plan_algorithm(plan)) && !fc_conv_algorithm_refusal(d, i))
       mixed |= fc_conv_algorithm_refusal(&direct, i) != 0;
   const double tolerance = finish(&result, expected, &d->act, mixed ? 500 : 0);
-  const array *first = back ? &y : &x, *second = weight ? &y : &w;
   for (int packed = 0; packed <= (packed_bytes > 0); packed++) {
     void *weights = packed ? allocate((size_t)packed_bytes) : 0;
-    void *workspace = allocate((size_t)fc_conv_plan_workspace(plan, nthreads, packed));
     for (int64_t i = 0; i < result.extent; i++) set(&result, i, NAN);
-    if (packed && fc_conv_pack(plan, w.first, weights, nthreads) != FC_OK) fail("packing failed");
-    void *given[] = {first->first, packed ? 0 : second->first, weights, bias.first, add.first, result.first, workspace};
-    const int missing = one_in(8) ? (int)between(0, 6) : -1, lacks = missing >= 0 && given[missing];
+    if (packed && fc_plan_pack(plan, w.first, weights, nthreads) != FC_OK) fail("packing failed");
+    void *given[FC_SLOTS] = {[FC_X] = x.first,       [FC_W] = packed ? 0 : w.first, [FC_Y] = y.first,
+                             [FC_BIAS] = bias.first, [FC_ADD] = add.first,          [FC_PACKED] = weights};
+    given[weight ? FC_W : back ? FC_X : FC_Y] = result.first;
+    const int missing = one_in(8) ? some_slot(given) : -1, lacks = missing >= 0;
     if (lacks) given[missing] = 0; /* is refused before any work starts */
-    const int status = fc_conv_run(plan, given[0], given[1], given[2], given[3], given[4], given[5], given[6], nthreads);
+    const int status = run_plan(plan, given, nthreads);
     if (lacks && status != FC_ERROR_ARGUMENT) fail("without array %d: status %d", missing, status);
     if (!lacks && status != FC_OK) fail("status %d", status);
-    if (!lacks) compare(&result, expected, tolerance, fc_conv_plan_algorithm(plan));
-    free(workspace);
+    if (!lacks && activates(&d->act)) compare(&result, expected, tolerance, fc_plan_algorithm(plan));
     free(weights);
   }
 end:
@@ -477,11 +528,16 @@ static void conv_case(void) {
         10);
   print("limit n groups icg ocg, in out ker stride pad dil, x y w add strides", conv_numbers(&d), CONV_NUMBERS);
   if (d.algorithm > 0) fc_conv_algorithm_refusal(&d, d.algorithm - 1);
-  fc_conv_plan *plan = (fc_conv_plan *)&d; /* is to be set, whatever happens */
+  fc_plan *plan = (fc_plan *)&d; /* is to be set, whatever happens */
   watch(starved ? between(1, 4) : 0);
-  const int status = fc_conv_plan_create(&d, &plan);
+  const int status = fc_plan_conv(&d, &plan);
   watching = 0;
-  if (verbose) printf("status %d%s%s\n", status, plan ? ", " : "", plan ? fc_conv_plan_reason(plan) : "");
+  char text[4096] = "", *short_text = allocate(8);
+  const int explained = fc_conv_explain(&d, text, sizeof text), shortly = fc_conv_explain(&d, short_text, 8);
+  if (verbose) printf("status %d, %s\n", status, text);
+  if (!starved && (explained != status || shortly != status)) fail("status %d explained by %d, %d", status, explained, shortly);
+  if (status == FC_OK && (strncmp(text, short_text, 7) || !strstr(text, fc_plan_algorithm(plan)))) fail("explained by %s", text);
+  free(short_text);
   if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
   if (status < FC_OK || status > FC_ERROR_REFUSED) fail("status %d", status);
   const int64_t channels[3][3] = {{d.n, d.groups, d.icg}, {d.n, d.groups, d.ocg}, {d.groups, d.icg, d.ocg}};
@@ -491,10 +547,9 @@ static void conv_case(void) {
   if (!spoilt && !starved && status != FC_OK && !(status == FC_ERROR_REFUSED && d.algorithm)) fail("status %d", status);
   if (!plan) return;
   shared->accepted++;
-  const int n = fc_conv_plan_threads(plan, nthreads);
-  if (n < 1 || n > (nthreads > 1 ? nthreads : 1)) fail("%d of %d threads", n, nthreads);
+  check_threads(plan, nthreads);
   run_conv(&d, plan, nthreads);
-  fc_conv_plan_destroy(plan);
+  fc_plan_destroy(plan);
 }
 
 /* -------------------------------------------------------------------------------------------------------- products */
@@ -504,6 +559,8 @@ enum { GEMM_NUMBERS = (offsetof(fc_gemm_desc, alpha) - offsetof(fc_gemm_desc, ba
 static fc_gemm_desc some_gemm(void) {
   fc_gemm_desc d = {.dtype = (int)between(FC_F32, FC_F64),
                     .isa = usable_isa(),
+                    .has_bias = one_in(2),
+                    .has_c = one_in(2),
                     .batch = one_in(3) ? between(1, 4) : 1,
                     .m = one_in(2) ? between(1, 30) : between(1, one_in(6) ? 1800 : 70),
                     .n = one_in(2) ? between(1, 30) : between(1, one_in(6) ? 1800 : 70),
@@ -526,23 +583,9 @@ static const int64_t *widened(int64_t to[DIMS], int64_t first, int64_t second, i
   return memcpy(to, all, sizeof all);
 }
 
-static void gemm_case(void) {
-  fc_gemm_desc d = some_gemm();
-  const int spoilt = one_in(2), nthreads = threads(), use_c = one_in(2), use_bias = one_in(2);
-  if (spoilt) spoil(&d.dtype, 2, &d.batch, GEMM_NUMBERS);
-  if (spoilt && one_in(20)) d.act.kind = border_int();
-  print("gemm dtype isa act threads c bias", (int64_t[]){d.dtype, d.isa, d.act.kind, nthreads, use_c, use_bias}, 6);
-  print("batch m n k, a b c out strides", &d.batch, GEMM_NUMBERS);
-  const int64_t bytes = fc_gemm_workspace(&d, nthreads), es = d.dtype == FC_F32 ? 4 : 8;
-  const int n = fc_gemm_threads(&d, nthreads);
-  if (n < 1 || n > (nthreads > 1 ? nthreads : 1)) fail("%d of %d threads", n, nthreads);
-  char nothing[64];
-  if (bytes < 0) {
-    if (!spoilt) fail("no description");
-    if (fc_gemm_run(&d, nothing, nothing, 0, 0, nothing, nothing, nthreads) != FC_ERROR_ARGUMENT) fail("no status");
-    return;
-  }
-  shared->accepted++;
+static void run_gemm(const fc_gemm_desc *given, const fc_plan *plan, int nthreads) {
+  const fc_gemm_desc d = *given;
+  const int64_t bytes = fc_plan_workspace(plan, nthreads, 0), es = d.dtype == FC_F32 ? 4 : 8;
   if (!proportionate(bytes, (double)es * d.batch * ((double)d.m * d.k + (double)d.k * d.n + (double)d.m * d.n), nthreads,
                      "of scratch"))
     return;
@@ -554,9 +597,9 @@ static void gemm_case(void) {
       !make_numbers(&b, widened(s, d.batch, d.k, d.n), widened(t, d.b_stride[0], d.b_stride[1], d.b_stride[2]), es))
     goto end;
   widened(s, d.batch, d.m, d.n);
-  if (use_c && !make_numbers(&c, s, widened(t, d.c_stride[0], d.c_stride[1], d.c_stride[2]), es)) goto end;
+  if (d.has_c && !make_numbers(&c, s, widened(t, d.c_stride[0], d.c_stride[1], d.c_stride[2]), es)) goto end;
   if (!make(&out, s, widened(t, d.out_stride[0], d.out_stride[1], d.out_stride[2]), es) || !(expected = expectation(&out)) ||
-      (use_bias && !make_numbers(&bias, widened(s, 1, 1, d.n), widened(t, 0, 0, 1), es)))
+      (d.has_bias && !make_numbers(&bias, widened(s, 1, 1, d.n), widened(t, 0, 0, 1), es)))
     goto end;
   for (int64_t i = 0; i < elements(&out); i++) {
     const int64_t x = i / d.n / d.m, y = i / d.n % d.m, z = i % d.n;
@@ -564,36 +607,48 @@ static void gemm_case(void) {
     for (int64_t k = 0; k < d.k; k++)
       sum += get(&a, place_of(&a, (int64_t[]){x, y, k, 0, 0})) * get(&b, place_of(&b, (int64_t[]){x, k, z, 0, 0}));
     sum *= d.alpha;
-    if (use_c) sum += d.beta * get(&c, place_at(&c, i));
-    if (use_bias) sum += get(&bias, z);
+    if (d.has_c) sum += d.beta * get(&c, place_at(&c, i));
+    if (d.has_bias) sum += get(&bias, z);
     expected[place_at(&out, i)] = sum;
   }
   const double tolerance = finish(&out, expected, &d.act, 0);
-  void *workspace = allocate((size_t)bytes);
-  void *given[] = {d.k ? a.first : 0, d.k ? b.first : 0, out.first, workspace};
-  const int missing = one_in(8) ? (int)between(d.k ? 0 : 2, 3) : -1;
-  if (missing >= 0) given[missing] = 0;
-  const int status = fc_gemm_run(&d, given[0], given[1], bias.first, c.first, given[2], given[3], nthreads);
-  if (missing >= 0) {
-    if (status != FC_ERROR_ARGUMENT) fail("runs without array %d: status %d", missing, status);
-  } else if (status == FC_OK) {
-    compare(&out, expected, tolerance, "gemm");
-  } else if (!use_c || !spoilt) { /* strides of c, which the workspace does not depend on, may be wrong */
-    fail("status %d", status);
-  }
-  free(workspace);
+  void *arrays[FC_SLOTS] = {
+      [FC_A] = d.k ? a.first : 0, [FC_B] = d.k ? b.first : 0, [FC_BIAS] = bias.first, [FC_C] = c.first, [FC_OUT] = out.first};
+  const int missing = one_in(8) ? some_slot(arrays) : -1;
+  if (missing >= 0) arrays[missing] = 0;
+  const int status = run_plan(plan, arrays, nthreads);
+  if (missing >= 0 && status != FC_ERROR_ARGUMENT) fail("runs without array %d: status %d", missing, status);
+  if (missing < 0 && status != FC_OK) fail("status %d", status);
+  if (missing < 0 && activates(&d.act)) compare(&out, expected, tolerance, "gemm");
 end:
   free(expected);
   array *all[] = {&a, &b, &c, &bias, &out};
   for (int i = 0; i < 5; i++) done(all[i]);
 }
 
+static void gemm_case(void) {
+  fc_gemm_desc d = some_gemm();
+  const int spoilt = one_in(2), nthreads = threads(), starved = one_in(16);
+  if (spoilt) spoil(&d.dtype, 4, &d.batch, GEMM_NUMBERS);
+  if (spoilt && one_in(20)) d.act.kind = border_int();
+  print("gemm dtype isa has_bias has_c act threads", (int64_t[]){d.dtype, d.isa, d.has_bias, d.has_c, d.act.kind, nthreads}, 6);
+  print("batch m n k, a b c out strides", &d.batch, GEMM_NUMBERS);
+  fc_plan *plan = (fc_plan *)&d;
+  watch(starved ? 1 : 0);
+  const int status = fc_plan_gemm(&d, &plan);
+  watching = 0;
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
+  if (!spoilt && status != (starved ? FC_ERROR_MEMORY : FC_OK)) fail("status %d", status);
+  if (!plan) return;
+  shared->accepted++;
+  check_threads(plan, nthreads);
+  run_gemm(&d, plan, nthreads);
+  fc_plan_destroy(plan);
+}
+
 /* ------------------------------------------------------------------------------------------------------- poolings */
 
-enum {
-  POOL_NUMBERS = (offsetof(fc_pool_desc, divisor) - offsetof(fc_pool_desc, n)) / sizeof(int64_t),
-  POOL_STRIDES = sizeof(fc_pool_strides) / sizeof(int64_t)
-};
+enum { POOL_NUMBERS = (offsetof(fc_pool_desc, divisor) - offsetof(fc_pool_desc, n)) / sizeof(int64_t) };
 
 /* Tap t of window o along dimension i: is there one, and which position does it read? */
 static int tap_of(const fc_pool_desc *d, int i, int64_t o, int64_t t, int64_t *position) {
@@ -685,12 +740,11 @@ static void pool(const fc_pool_desc *d, const array *x, const array *y, const ar
   }
 }
 
-static void run_pool(const fc_pool_desc *d, const fc_pool_strides *s, const fc_pool_plan *plan, int nthreads) {
+static void run_pool(const fc_pool_desc *d, const fc_plan *plan, int nthreads) {
   const int64_t x_sizes[DIMS] = {d->n, d->c, d->x_size[0], d->x_size[1], d->x_size[2]};
   const int64_t y_sizes[DIMS] = {d->n, d->c, d->y_size[0], d->y_size[1], d->y_size[2]}, es = d->dtype == FC_F32 ? 4 : 8;
   const int backward = d->direction == FC_BWD_INPUT, needs_x = !backward || (d->kind == FC_MAX && !d->indices);
-  const int64_t bytes = fc_pool_plan_workspace(plan, s, nthreads), plane = d->x_size[0] * d->x_size[1] * d->x_size[2];
-  if (bytes < 0) return;
+  const int64_t bytes = fc_plan_workspace(plan, nthreads, 0), plane = d->x_size[0] * d->x_size[1] * d->x_size[2];
   if (!proportionate(bytes, (double)es * (count(x_sizes, DIMS) + count(y_sizes, DIMS)), nthreads, "of scratch")) return;
   double work = count(y_sizes, DIMS);
   for (int i = 0; i < 3; i++)
@@ -699,9 +753,11 @@ static void run_pool(const fc_pool_desc *d, const fc_pool_strides *s, const fc_p
   if (work > MOST_WORK) return;
   array x = {0}, y = {0}, dx = {0}, indices = {0}, found = {0};
   double *expected = 0, *apart = 0;
-  if (!make_numbers(&x, x_sizes, s->x, es) || !make_numbers(&y, y_sizes, s->y, es) || !make(&dx, x_sizes, s->dx, es)) goto end;
+  if (!make_numbers(&x, x_sizes, d->x_stride, es) || !make_numbers(&y, y_sizes, d->y_stride, es) ||
+      !make(&dx, x_sizes, d->dx_stride, es))
+    goto end;
   if (d->indices) {
-    if (!make(&indices, y_sizes, s->indices, 8) || !make(&found, y_sizes, s->indices, 8)) goto end;
+    if (!make(&indices, y_sizes, d->indices_stride, 8) || !make(&found, y_sizes, d->indices_stride, 8)) goto end;
     for (int64_t i = 0; i < found.extent; i++) ((int64_t *)found.memory)[i] = ((int64_t *)indices.memory)[i] = -7;
     for (int64_t i = 0; backward && i < elements(&indices); i++) *index_at(&indices, i) = between(0, plane - 1);
     if (!backward && !(apart = expectation(&indices))) goto end;
@@ -711,15 +767,17 @@ static void run_pool(const fc_pool_desc *d, const fc_pool_strides *s, const fc_p
   pool(d, &x, &y, &dx, backward ? &indices : &found, expected);
   for (int64_t i = 0; i < result->extent; i++) set(result, i, NAN);
   const double tolerance = finish(result, expected, &(fc_act){.kind = FC_ACT_NONE}, d->kind == FC_AVG ? 8 : 0);
-  const int wrong = backward && d->indices && one_in(8), missing = one_in(8) ? (int)between(0, 4) : -1;
+  const int wrong = backward && d->indices && one_in(8);
   if (wrong)
     *index_at(&indices, between(0, elements(&indices) - 1)) = one_in(2) ? -1 - between(0, INT64_MAX - 1)
                                                                         : between(plane, INT64_MAX - 1);
-  void *workspace = allocate((size_t)bytes);
-  void *given[] = {needs_x ? x.first : 0, y.first, d->indices ? indices.first : 0, backward ? dx.first : 0, workspace};
-  const int lacks = missing >= 0 && given[missing] != 0;
+  void *given[FC_SLOTS] = {[FC_X] = needs_x ? x.first : 0,
+                           [FC_Y] = y.first,
+                           [FC_INDICES] = d->indices ? indices.first : 0,
+                           [FC_DX] = backward ? dx.first : 0};
+  const int missing = one_in(8) ? some_slot(given) : -1, lacks = missing >= 0;
   if (lacks) given[missing] = 0;
-  const int status = fc_pool_run(plan, s, given[0], given[1], given[2], given[3], given[4], nthreads);
+  const int status = run_plan(plan, given, nthreads);
   if (lacks || wrong) {
     if (status != FC_ERROR_ARGUMENT) fail("runs without array %d or with wrong indices: status %d", lacks ? missing : -1, status);
   } else if (status != FC_OK) {
@@ -728,7 +786,6 @@ static void run_pool(const fc_pool_desc *d, const fc_pool_strides *s, const fc_p
     compare(result, expected, tolerance, "pool");
     if (!backward && d->indices && memcmp(indices.memory, found.memory, (size_t)(8 * found.extent))) fail("other indices");
   }
-  free(workspace);
 end:
   free(expected);
   free(apart);
@@ -739,24 +796,21 @@ end:
 static void pool_case(void) {
   int holds;
   fc_pool_desc d = some_pool(&holds);
-  fc_pool_strides s;
   const int64_t x[DIMS] = {d.n, d.c, d.x_size[0], d.x_size[1], d.x_size[2]},
                 y[DIMS] = {d.n, d.c, d.y_size[0], d.y_size[1], d.y_size[2]};
   const int backward = d.direction == FC_BWD_INPUT, nthreads = threads(), spoilt = one_in(2), starved = one_in(16);
-  lay_out(x, DIMS, s.x, 1);
-  lay_out(y, DIMS, s.y, backward);
-  lay_out(x, DIMS, s.dx, 0);
-  lay_out(y, DIMS, s.indices, backward);
+  lay_out(x, DIMS, d.x_stride, 1);
+  lay_out(y, DIMS, d.y_stride, backward);
+  lay_out(x, DIMS, d.dx_stride, 0);
+  lay_out(y, DIMS, d.indices_stride, backward);
   if (spoilt) spoil(&d.kind, 7, &d.n, POOL_NUMBERS);
-  if (spoilt && one_in(4)) ((int64_t *)&s)[between(0, POOL_STRIDES - 1)] = border();
   if (spoilt && one_in(8)) d.divisor = one_in(2) ? NAN : 1e-320;
   print("pool kind direction dtype isa indices adaptive count_pad divisor threads",
         (int64_t[]){d.kind, d.direction, d.dtype, d.isa, d.indices, d.adaptive, d.count_pad, (int64_t)d.divisor, nthreads}, 9);
-  print("n c, in out ker stride pad pad_end dil", &d.n, POOL_NUMBERS);
-  print("x y dx indices strides", s.x, POOL_STRIDES);
-  fc_pool_plan *plan = (fc_pool_plan *)&d;
+  print("n c, in out ker stride pad pad_end dil, x y dx indices strides", &d.n, POOL_NUMBERS);
+  fc_plan *plan = (fc_plan *)&d;
   watch(starved ? between(1, 4) : 0);
-  const int status = fc_pool_plan_create(&d, &plan);
+  const int status = fc_plan_pool(&d, &plan);
   watching = 0;
   if (verbose) printf("status %d\n", status);
   if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
@@ -767,18 +821,81 @@ static void pool_case(void) {
   if (status != FC_ERROR_ARGUMENT) proportionate(allocated, 8 * (count(sizes[0], DIMS) + count(sizes[1], DIMS)), 1, "for a plan");
   if (!plan) return;
   shared->accepted++;
-  const int n = fc_pool_plan_threads(plan, nthreads);
-  if (n < 1 || n > (nthreads > 1 ? nthreads : 1)) fail("%d of %d threads", n, nthreads);
-  run_pool(&d, &s, plan, nthreads);
-  fc_pool_plan_destroy(plan);
+  check_threads(plan, nthreads);
+  run_pool(&d, plan, nthreads);
+  fc_plan_destroy(plan);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- maps */
+
+enum { MAP_NUMBERS = (offsetof(fc_map_desc, act) - offsetof(fc_map_desc, size)) / sizeof(int64_t), OPERANDS = 3 };
+
+/* Of the arithmetic functions the result; NaN of others, which are run alone. */
+static double mapped(int op, const double v[OPERANDS]) {
+  switch (op) {
+  case FC_MAP_ADD: return v[0] + v[1];
+  case FC_MAP_SUBTRACT: return v[0] - v[1];
+  case FC_MAP_MULTIPLY: return v[0] * v[1];
+  case FC_MAP_MAXIMUM: return fmax(v[0], v[1]);
+  case FC_MAP_MINIMUM: return fmin(v[0], v[1]);
+  case FC_MAP_SCALE_SHIFT: return v[0] * v[1] + v[2];
+  default: return NAN;
+  }
+}
+
+static void map_case(void) {
+  fc_map_desc d = {.op = (int)between(FC_MAP_ACTIVATE, FC_MAP_MINIMUM_BACKWARD),
+                   .dtype = (int)between(FC_F32, FC_F64),
+                   .isa = usable_isa(),
+                   .rank = (int)between(0, DIMS),
+                   .act = activation()};
+  const int spoilt = one_in(2), nthreads = threads();
+  for (int i = 0; i < d.rank; i++) d.size[i] = between(1, 9);
+  lay_out(d.size, d.rank, d.out_stride, 0);
+  for (int k = 0; k < OPERANDS; k++) lay_out(d.size, d.rank, d.stride[k], 1);
+  if (spoilt) spoil(&d.op, 4, d.size, MAP_NUMBERS);
+  if (spoilt && one_in(20)) d.act.kind = border_int();
+  print("map op dtype isa rank act threads", (int64_t[]){d.op, d.dtype, d.isa, d.rank, d.act.kind, nthreads}, 6);
+  print("size, out and operands' strides", d.size, MAP_NUMBERS);
+  fc_plan *plan = (fc_plan *)&d;
+  const int status = fc_plan_map(&d, &plan);
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
+  if (!spoilt && status != FC_OK) fail("status %d", status);
+  if (!plan) return;
+  shared->accepted++;
+  check_threads(plan, nthreads);
+  int64_t sizes[DIMS] = {1, 1, 1, 1, 1}, strides[1 + OPERANDS][DIMS] = {{0}};
+  array in[OPERANDS] = {{.es = 0}}, out = {0};
+  double *expected = 0;
+  if (d.rank > DIMS) goto end;
+  memcpy(sizes, d.size, (size_t)d.rank * sizeof *sizes);
+  for (int k = 0; k <= OPERANDS; k++) memcpy(strides[k], k ? d.stride[k - 1] : d.out_stride, (size_t)d.rank * sizeof *sizes);
+  for (int k = 0; k < OPERANDS; k++)
+    if (!make_numbers(&in[k], sizes, strides[1 + k], d.dtype == FC_F32 ? 4 : 8)) goto end;
+  if (!make(&out, sizes, strides[0], d.dtype == FC_F32 ? 4 : 8) || !(expected = expectation(&out))) goto end;
+  for (int64_t i = 0; i < elements(&out); i++) {
+    double v[OPERANDS];
+    for (int k = 0; k < OPERANDS; k++) v[k] = get(&in[k], place_at(&in[k], i));
+    expected[place_at(&out, i)] = mapped(d.op, v);
+  }
+  void *arrays[FC_SLOTS] = {[FC_X] = in[0].first, [FC_W] = in[1].first, [FC_ADD] = in[2].first, [FC_OUT] = out.first};
+  if (fc_run(plan, arrays, 0, nthreads) != FC_OK) fail("does not run");
+  if (!isnan(mapped(d.op, (double[]){1, 1, 1}))) compare(&out, expected, 0, "map");
+  arrays[one_in(2) ? FC_X : FC_OUT] = 0;
+  if (fc_run(plan, arrays, 0, nthreads) != FC_ERROR_ARGUMENT) fail("runs without an array");
+end:
+  free(expected);
+  for (int k = 0; k < OPERANDS; k++) done(&in[k]);
+  done(&out);
+  fc_plan_destroy(plan);
 }
 
 /* ------------------------------------------------------------------------------------------------------- reductions */
 
-enum { SLOTS = 10, OUT = 6, REDUCE_INTS = 7, REDUCE_NUMBERS = 8 + 8 * SLOTS };
+enum { SLOTS = 11, OUT = 6, REDUCE_INTS = 7, REDUCE_NUMBERS = 8 + 8 * SLOTS };
 
 /* The arrays of each kind, by bits. */
-static const int slots[] = {0x081, 0x181, 0x181, 0x181, 0x07d, 0x3f1, 0x1ff, 0x19f, 0x041, 0x041, 0x043, 0x043};
+static const int slots[] = {0x101, 0x301, 0x301, 0x301, 0x07d, 0x771, 0x37f, 0x31f, 0x041, 0x041, 0x043, 0x043};
 
 static fc_reduce_desc some_reduction(void) {
   fc_reduce_desc d = {.kind = (int)between(FC_SUM_OVER, FC_LOG_SOFTMAX_BACKWARD),
@@ -800,19 +917,19 @@ static fc_reduce_desc some_reduction(void) {
     /* Of those that may be absent, some are. */
     if (s < 2 || s == OUT || !one_in(3)) d.present |= 1 << s;
   }
-  if (!(d.present >> OUT)) d.present |= 1 << (OUT + 1);
+  if (!(d.present >> OUT)) d.present |= 1 << (OUT + 2);
   return d;
 }
 
 /* Runs it; sums and largest elements are compared. */
-static void run_reduction(const fc_reduce_desc *d, const fc_reduce_plan *plan, int nthreads) {
+static void run_reduction(const fc_reduce_desc *d, const fc_plan *plan, int nthreads) {
   array arrays[SLOTS];
   memset(arrays, 0, sizeof arrays);
-  void *memory[SLOTS] = {0};
+  void *memory[FC_SLOTS] = {0};
   double *expected = 0;
   int made = 0, fits = d->rank <= DIMS;
   for (; fits && made < SLOTS; made++) {
-    const int s = made, places = s == 8 && (d->kind == FC_MAX_OVER || d->kind == FC_MIN_OVER);
+    const int s = made, places = s == 9 && (d->kind == FC_MAX_OVER || d->kind == FC_MIN_OVER);
     if (!(d->present >> s & 1)) continue;
     int64_t sizes[DIMS], strides[DIMS];
     for (int i = 0; i < DIMS; i++) {
@@ -830,7 +947,7 @@ static void run_reduction(const fc_reduce_desc *d, const fc_reduce_plan *plan, i
     fits = apart != 0;
   }
   if (fits && d->kind == FC_SUM_OVER && d->p0 == 1) {
-    const array *x = &arrays[0], *y = &arrays[7];
+    const array *x = &arrays[0], *y = &arrays[8];
     expected = expectation(y);
     for (int64_t i = elements(x) - 1; i >= 0; i--) {
       int64_t at[DIMS], rest = i;
@@ -844,14 +961,14 @@ static void run_reduction(const fc_reduce_desc *d, const fc_reduce_plan *plan, i
     }
   }
   if (fits) {
-    const int64_t bytes = fc_reduce_plan_workspace(plan, nthreads);
+    const int64_t bytes = fc_plan_workspace(plan, nthreads, 0);
     if (proportionate(bytes, 8 * count(d->size, d->rank), nthreads, "of scratch")) {
       void *workspace = allocate((size_t)bytes);
       const int missing = one_in(16);
       if (missing) memory[0] = 0;
-      const int status = fc_reduce_run(plan, memory, workspace, nthreads);
+      const int status = fc_run(plan, memory, workspace, nthreads);
       if (status != (missing ? FC_ERROR_ARGUMENT : FC_OK)) fail("status %d of run", status);
-      if (expected && !missing) compare(&arrays[7], expected, 0, "sums");
+      if (expected && !missing) compare(&arrays[8], expected, 0, "sums");
       free(workspace);
     }
   }
@@ -868,9 +985,9 @@ static void reduce_case(void) {
   print("reduction kind dtype isa rank reduced present root_mean_square threads",
         (int64_t[]){d.kind, d.dtype, d.isa, d.rank, d.reduced, d.present, d.root_mean_square, nthreads}, 8);
   print("size, strides", d.size, REDUCE_NUMBERS);
-  fc_reduce_plan *plan = (fc_reduce_plan *)&d;
+  fc_plan *plan = (fc_plan *)&d;
   watch(starved ? 1 : 0);
-  const int status = fc_reduce_plan_create(&d, &plan);
+  const int status = fc_plan_reduce(&d, &plan);
   watching = 0;
   if (verbose) printf("status %d\n", status);
   if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
@@ -878,10 +995,10 @@ static void reduce_case(void) {
   if (!spoilt && !starved && status == FC_ERROR_MEMORY) fail("status %d", status);
   if (!plan) return;
   shared->accepted++;
-  const int n = fc_reduce_plan_threads(plan, nthreads);
+  const int n = fc_plan_threads(plan, nthreads, 0);
   if (n < 1 || n > (nthreads > 1 ? nthreads : 1)) fail("%d of %d threads", n, nthreads);
   run_reduction(&d, plan, nthreads);
-  fc_reduce_plan_destroy(plan);
+  fc_plan_destroy(plan);
 }
 
 /* ---------------------------------------------------------------------------------------------------- all the others */
@@ -905,6 +1022,15 @@ static void other_case(void) {
   for (int64_t k = 0; k < npieces; k++)
     if (calls[k] != 1) fail("piece %lld ran %d times", (long long)k, calls[k]);
   if (fc_worker_count() < 0 || fc_worker_count() > 255) fail("%d workers", fc_worker_count());
+  fc_plan *none = (fc_plan *)calls;
+  if (fc_plan_conv(0, &none) != FC_ERROR_ARGUMENT || none || fc_plan_gemm(0, &none) != FC_ERROR_ARGUMENT ||
+      fc_plan_pool(0, &none) != FC_ERROR_ARGUMENT || fc_plan_map(0, &none) != FC_ERROR_ARGUMENT ||
+      fc_plan_reduce(0, &none) != FC_ERROR_ARGUMENT || fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT ||
+      fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK ||
+      fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT || fc_steps_workspace(0, 1, n) != -1 ||
+      fc_plan_workspace(none, n, 0) != -1 || fc_plan_pack(none, calls, calls, n) != FC_ERROR_ARGUMENT ||
+      fc_plan_algorithm(none) || fc_plan_threads(none, n, 0) != 1 || fc_plan_packed_bytes(none))
+    fail("something without a plan");
   double flops = 0;
   const int isa = one_in(2) ? border_int() : usable_isa(), dtype = one_in(2) ? border_int() : (int)between(FC_F32, FC_F64);
   const double seconds = fc_fma_peak(isa, dtype, between(-10, 10), one_in(4) ? 0 : &flops);
@@ -914,7 +1040,7 @@ static void other_case(void) {
 static const struct {
   const char *name;
   void (*run)(void);
-} operations[10] = {{"others", other_case},  {"gemm", gemm_case},    {"gemm", gemm_case}, {"pool", pool_case},
+} operations[10] = {{"others", other_case},  {"map", map_case},      {"gemm", gemm_case}, {"pool", pool_case},
                     {"pool", pool_case},     {"conv", conv_case},    {"conv", conv_case}, {"conv", conv_case},
                     {"reduce", reduce_case}, {"reduce", reduce_case}};
 

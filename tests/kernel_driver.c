@@ -1,7 +1,7 @@
 /* The kernels without Python: every operation of the public C ABI against plain loops, on every instruction set of this
  * binary that the CPU runs. For emulators, sanitizers and machines to which only a compiler goes:
  *
- *     cc -std=gnu11 -O2 -Icsrc $(find csrc -name '*.c') tests/kernel_driver.c -lm -pthread -o kernel_driver
+ *     cc -std=gnu11 -O2 -Icsrc $(find csrc -name "*.c") tests/kernel_driver.c -lm -pthread -o kernel_driver
  *     ./kernel_driver [instruction set ...]
  *
  * Data are small whole numbers, so that direct sums are exact and must be equal. Outputs are NaN beforehand and lie between
@@ -281,27 +281,29 @@ static void check_conv(const conv *v, int layout, int w_layout, int direction, i
     d.algorithm = (int)k + 1;
     if (fc_conv_algorithm_refusal(&d, (int)k)) continue;
     const char *name = fc_conv_algorithm_name((int)k);
-    fc_conv_plan *plan;
-    if (fc_conv_plan_create(&d, &plan) || strcmp(name, fc_conv_plan_algorithm(plan))) {
+    fc_plan *plan;
+    if (fc_plan_conv(&d, &plan) || strcmp(name, fc_plan_algorithm(plan))) {
       fail("no plan with %s for %s", name, what);
       continue;
     }
     const double tolerance = mixed ? (dtype == FC_F32 ? 5e-5 : 1e-13) : tolerance_of(act);
-    const array *first = to_input ? &y : &x, *second = to_weight ? &y : &w;
-    const int64_t packed_bytes = to_weight ? 0 : fc_conv_plan_packed_bytes(plan);
+    const int64_t packed_bytes = fc_plan_packed_bytes(plan);
     for (int packed = 0; packed <= (packed_bytes > 0); packed++) {
       void *weights = packed ? allocate((size_t)packed_bytes) : 0;
-      void *workspace = allocate((size_t)fc_conv_plan_workspace(plan, nthreads, packed));
+      void *workspace = allocate((size_t)fc_plan_workspace(plan, nthreads, packed));
       array result = unknown(size);
-      if (packed && fc_conv_pack(plan, at(&w), weights, nthreads)) fail("packing failed for %s", what);
-      if (fc_conv_run(plan, at(first), packed ? 0 : at(second), weights, at(&bias), at(&add), at(&result), workspace, nthreads))
-        fail("%s of %s failed", directions[direction], what);
+      if (packed && fc_plan_pack(plan, at(&w), weights, nthreads)) fail("packing failed for %s", what);
+      void *arrays[FC_SLOTS] = {[FC_X] = at(&x),       [FC_W] = at(&w),     [FC_Y] = at(&y),
+                                [FC_BIAS] = at(&bias), [FC_ADD] = at(&add), [FC_PACKED] = weights};
+      if (packed) arrays[FC_W] = 0;
+      arrays[to_weight ? FC_W : to_input ? FC_X : FC_Y] = at(&result);
+      if (fc_run(plan, arrays, workspace, nthreads)) fail("%s of %s failed", directions[direction], what);
       compare(&result, expected, tolerance, mixed ? largest : 0, name, what);
       done(&result);
       free(workspace);
       free(weights);
     }
-    fc_conv_plan_destroy(plan);
+    fc_plan_destroy(plan);
   }
   free(expected);
   array *all[] = {&x, &w, &y, &bias, &add};
@@ -347,6 +349,8 @@ static void check_product(const product *v, int a_t, int b_t, int out_t, int act
   fc_gemm_desc d = {
       .dtype = dtype,
       .isa = isa,
+      .has_bias = extras,
+      .has_c = extras,
       .batch = v->batch,
       .m = m,
       .n = n,
@@ -379,9 +383,13 @@ static void check_product(const product *v, int a_t, int b_t, int out_t, int act
   snprintf(what, sizeof what, "%lld x (%lld x %lld x %lld), transposed %d %d %d, activation %d, extras %d, %d threads",
            (long long)v->batch, (long long)m, (long long)n, (long long)k, a_t, b_t, out_t, act, extras, nthreads);
   array out = unknown(v->batch * m * n);
-  void *workspace = allocate((size_t)fc_gemm_workspace(&d, nthreads));
-  if (fc_gemm_run(&d, at(&a), at(&b), at(&bias), at(&c), at(&out), workspace, nthreads)) fail("product %s failed", what);
+  fc_plan *plan;
+  if (fc_plan_gemm(&d, &plan)) fail("no plan for product %s", what);
+  void *workspace = allocate((size_t)fc_plan_workspace(plan, nthreads, 0));
+  void *arrays[FC_SLOTS] = {[FC_A] = at(&a), [FC_B] = at(&b), [FC_BIAS] = at(&bias), [FC_C] = at(&c), [FC_OUT] = at(&out)};
+  if (fc_run(plan, arrays, workspace, nthreads)) fail("product %s failed", what);
   compare(&out, expected, tolerance_of(act), 0, "product", what);
+  fc_plan_destroy(plan);
   free(workspace);
   free(expected);
   array *all[] = {&a, &b, &c, &bias, &out};
@@ -435,28 +443,28 @@ static void check_pool(const pool *v, int layout, int kind, int direction, int i
       memcpy(windows[i] + 3 * o, (int64_t[]){start, end, count}, 3 * sizeof **windows);
     }
   }
-  fc_pool_strides s;
-  const int64_t nx = lay_out(layout, d.n, d.c, d.x_size, s.x), ny = lay_out(layout, d.n, d.c, d.y_size, s.y);
-  memcpy(s.dx, s.x, sizeof s.dx);
-  memcpy(s.indices, s.y, sizeof s.indices);
+  const int64_t nx = lay_out(layout, d.n, d.c, d.x_size, d.x_stride), ny = lay_out(layout, d.n, d.c, d.y_size, d.y_stride);
+  memcpy(d.dx_stride, d.x_stride, sizeof d.dx_stride);
+  memcpy(d.indices_stride, d.y_stride, sizeof d.indices_stride);
   array x = numbers(nx), y = direction == FC_FWD ? unknown(ny) : numbers(ny), dx = unknown(nx);
   int64_t *places = allocate((size_t)ny * sizeof *places), *found = allocate((size_t)ny * sizeof *found);
   EACH(i, ny) places[i] = found[i] = -7;
   double *up = blank(ny), *down = blank(nx);
   EACH(n, d.n)
     EACH(c, d.c)
-      EACH_PIXEL(d.x_size, i, j, k) down[offset(s.x, n, c, i, j, k)] = 0;
+      EACH_PIXEL(d.x_size, i, j, k) down[offset(d.x_stride, n, c, i, j, k)] = 0;
   EACH(n, d.n)
     EACH(c, d.c)
       EACH_PIXEL(d.y_size, i, j, k) {
-        const int64_t *a = windows[0] + 3 * i, *b = windows[1] + 3 * j, *e = windows[2] + 3 * k, o = offset(s.y, n, c, i, j, k);
+        const int64_t *a = windows[0] + 3 * i, *b = windows[1] + 3 * j, *e = windows[2] + 3 * k,
+                      o = offset(d.y_stride, n, c, i, j, k);
         const double share = kind == FC_AVG ? (double)(a[2] * b[2] * e[2]) : 1;
         double sum = 0, most = -INFINITY;
         int64_t best = -1;
         for (int64_t p = a[0]; p < a[1]; p += d.dil[0])
           for (int64_t q = b[0]; q < b[1]; q += d.dil[1])
             for (int64_t r = e[0]; r < e[1]; r += d.dil[2]) {
-              const int64_t at_x = offset(s.x, n, c, p, q, r);
+              const int64_t at_x = offset(d.x_stride, n, c, p, q, r);
               sum += get(&x, at_x);
               if (get(&x, at_x) > most) {
                 most = get(&x, at_x);
@@ -470,16 +478,16 @@ static void check_pool(const pool *v, int layout, int kind, int direction, int i
       }
   char what[200];
   snprintf(what, sizeof what, "%s, %s, kind %d, indices %d, %d threads", v->name, layouts[layout], kind, indices, nthreads);
-  fc_pool_plan *plan;
-  if (fc_pool_plan_create(&d, &plan)) {
+  fc_plan *plan;
+  if (fc_plan_pool(&d, &plan)) {
     fail("no plan for pooling %s", what);
   } else {
-    void *workspace = allocate((size_t)fc_pool_plan_workspace(plan, &s, nthreads));
+    void *workspace = allocate((size_t)fc_plan_workspace(plan, nthreads, 0));
     const double tolerance = kind == FC_AVG ? (dtype == FC_F32 ? 1e-6 : 1e-14) : 0;
-    int64_t *given = !indices ? 0 : direction == FC_FWD ? found : places;
-    const int status = direction == FC_FWD
-                           ? fc_pool_run(plan, &s, at(&x), at(&y), given, 0, workspace, nthreads)
-                           : fc_pool_run(plan, &s, indices ? 0 : at(&x), at(&y), given, at(&dx), workspace, nthreads);
+    void *arrays[FC_SLOTS] = {[FC_X] = at(&x), [FC_Y] = at(&y), [FC_DX] = at(&dx)};
+    if (indices) arrays[FC_INDICES] = direction == FC_FWD ? found : places;
+    if (direction != FC_FWD && indices) arrays[FC_X] = 0;
+    const int status = fc_run(plan, arrays, workspace, nthreads);
     if (status) fail("pooling %s failed", what);
     if (direction == FC_FWD)
       compare(&y, up, tolerance, 0, "pooling", what);
@@ -487,7 +495,7 @@ static void check_pool(const pool *v, int layout, int kind, int direction, int i
       compare(&dx, down, 4 * tolerance, 0, "gradient of pooling", what);
     if (direction == FC_FWD && indices && memcmp(found, places, (size_t)ny * sizeof *found)) fail("indices of pooling %s", what);
     free(workspace);
-    fc_pool_plan_destroy(plan);
+    fc_plan_destroy(plan);
   }
   EACH(i, 3) free(windows[i]);
   free(places);
@@ -522,10 +530,10 @@ static const reduction reductions[] = {
     {"long", {1, 2, 20011}, 4},    {"tall", {9001, 1, 9}, 1},      {"middle", {2, 700, 18}, 2},
 };
 
-enum { SLOTS = 10, OUT = 6 };
+enum { SLOTS = 11, OUT = 6 };
 
 /* The arrays of each kind, by bits. */
-static const int slots[] = {0x081, 0x181, 0x181, 0x181, 0x07d, 0x3f1, 0x1ff, 0x19f, 0x041, 0x041, 0x043, 0x043};
+static const int slots[] = {0x101, 0x301, 0x301, 0x301, 0x07d, 0x771, 0x37f, 0x31f, 0x041, 0x041, 0x043, 0x043};
 
 /* What one group of n elements is reduced to, whose numbers are v[slot][k]. */
 typedef struct totals {
@@ -556,16 +564,16 @@ static double reduced_value(const fc_reduce_desc *d, double *const v[SLOTS], con
   const double x = v[0][i], rstd = 1 / sqrt(t->squares / n + d->p0), h = (v[1][i] - v[2][i]) * v[3][i];
   switch (d->kind) {
   case FC_SUM_OVER: return t->sum / d->p0;
-  case FC_MOMENTS_OVER: return slot == 7 ? t->mean : t->squares / fmax(n - d->p0, 0);
-  case FC_MAX_OVER: return slot == 7 ? t->most : t->place;
-  case FC_MIN_OVER: return slot == 7 ? -t->most : t->place;
+  case FC_MOMENTS_OVER: return slot == 8 ? t->mean : t->squares / fmax(n - d->p0, 0);
+  case FC_MAX_OVER: return slot == 8 ? t->most : t->place;
+  case FC_MIN_OVER: return slot == 8 ? -t->most : t->place;
   case FC_AFFINE: return (x - v[2][i]) * v[3][i] * v[4][i] + v[5][i];
   case FC_NORMALIZE:
-    return slot == 6 ? (x - t->mean) * rstd * v[4][i] + v[5][i] : slot == 7 ? t->mean : slot == 8 ? rstd : t->squares / n;
+    return slot == 6 ? (x - t->mean) * rstd * v[4][i] + v[5][i] : slot == 8 ? t->mean : slot == 9 ? rstd : t->squares / n;
   case FC_NORMALIZE_BACKWARD:
     if (slot == 6) return (x * v[4][i] - (d->root_mean_square ? 0 : t->of_g / n) - h * t->of_gh / n) * v[3][i] * v[5][i];
-    return slot == 7 ? t->of_g : t->of_gh;
-  case FC_NORMALIZE_SUMS: return slot == 7 ? t->of_g : t->of_gh;
+    return slot == 8 ? t->of_g : t->of_gh;
+  case FC_NORMALIZE_SUMS: return slot == 8 ? t->of_g : t->of_gh;
   case FC_SOFTMAX: return exp(x - t->most) / t->exps;
   case FC_LOG_SOFTMAX: return x - t->most - log(t->exps);
   case FC_SOFTMAX_BACKWARD: return v[1][i] * (x - t->dot);
@@ -581,7 +589,7 @@ static void check_reduction(const reduction *r, int kind, const int order[3], in
   d.root_mean_square = few && kind >= FC_NORMALIZE && kind <= FC_NORMALIZE_BACKWARD;
   memcpy(d.size, r->size, sizeof r->size);
   array arrays[SLOTS] = {{0}};
-  void *memory[SLOTS] = {0};
+  void *memory[FC_SLOTS] = {0};
   double *expected[SLOTS] = {0};
   int64_t *places = 0, groups = 1, n = 1;
   EACH(i, 3) *(r->reduced >> i & 1 ? &n : &groups) *= r->size[i];
@@ -600,7 +608,7 @@ static void check_reduction(const reduction *r, int kind, const int order[3], in
   if (kind == FC_MAX_OVER || kind == FC_MIN_OVER) {
     places = allocate((size_t)(groups * gap) * 8);
     EACH(i, groups * gap) places[i] = -1;
-    memory[8] = places;
+    memory[9] = places;
   }
   double *v[SLOTS];
   EACH(s, SLOTS) v[s] = blank(n);
@@ -623,18 +631,18 @@ static void check_reduction(const reduction *r, int kind, const int order[3], in
       t = reduce_group(&d, v, n);
     }
   }
-  fc_reduce_plan *plan = 0;
-  if (fc_reduce_plan_create(&d, &plan)) {
+  fc_plan *plan = 0;
+  if (fc_plan_reduce(&d, &plan)) {
     fail("kind %d over %s: no plan", kind, r->name);
   } else {
-    void *workspace = allocate((size_t)fc_reduce_plan_workspace(plan, nthreads));
-    if (fc_reduce_run(plan, memory, workspace, nthreads)) fail("kind %d over %s failed", kind, r->name);
+    void *workspace = allocate((size_t)fc_plan_workspace(plan, nthreads, 0));
+    if (fc_run(plan, memory, workspace, nthreads)) fail("kind %d over %s failed", kind, r->name);
     char what[40];
     snprintf(what, sizeof what, "kind %d", kind);
     const double tolerance = kind <= FC_MIN_OVER && kind != FC_MOMENTS_OVER ? 0 : dtype == FC_F32 ? 2e-6 : 1e-11;
     EACH(s, SLOTS) {
       if (!expected[s]) continue;
-      if (s == 8 && places) {
+      if (s == 9 && places) {
         EACH(i, groups * gap)
           if (isnan(expected[s][i]) ? places[i] != -1 : (double)places[i] != expected[s][i]) {
             fail("place %lld over %s is %lld, expected %g", (long long)i, r->name, (long long)places[i], expected[s][i]);
@@ -645,7 +653,7 @@ static void check_reduction(const reduction *r, int kind, const int order[3], in
       compare(&arrays[s], expected[s], tolerance, 0, what, r->name);
     }
     free(workspace);
-    fc_reduce_plan_destroy(plan);
+    fc_plan_destroy(plan);
   }
   free(places);
   EACH(s, SLOTS) {
@@ -662,6 +670,59 @@ static void check_reductions(void) {
       EACH(order, 3)
         EACH(few, 2)
           check_reduction(&reductions[i], (int)kind, orders[order], 1 + (i + kind + order) % 2, (int)few, (int)i % 3 + 1);
+}
+
+/* --------------------------------------------------------------------------------------------------- programs */
+
+/* A product and another one of its result, in one program: what is to come out is sums of whole numbers. */
+static void check_program(int nthreads) {
+  enum { M = 5, K = 9, N = 33, L = 7 };
+  fc_gemm_desc d = {.dtype = dtype,
+                    .isa = isa,
+                    .batch = 1,
+                    .m = M,
+                    .n = N,
+                    .k = K,
+                    .a_stride = {0, K, 1},
+                    .b_stride = {0, N, 1},
+                    .out_stride = {0, N, 1},
+                    .alpha = 1};
+  fc_plan *plans[2] = {0};
+  int status = fc_plan_gemm(&d, &plans[0]);
+  fc_gemm_desc next = d;
+  next.k = N;
+  next.n = L;
+  next.a_stride[1] = N;
+  next.b_stride[1] = next.out_stride[1] = L;
+  if (!status) status = fc_plan_gemm(&next, &plans[1]);
+  array a = numbers(M * K), b = numbers(K * N), c = numbers(N * L), between = unknown(M * N), out = unknown(M * L);
+  double *expected = blank(M * L);
+  EACH(i, M)
+    EACH(j, L) {
+      expected[i * L + j] = 0;
+      EACH(x, N)
+        EACH(y, K) expected[i * L + j] += get(&a, i * K + y) * get(&b, y * N + x) * get(&c, x * L + j);
+    }
+  /* The middle one is found behind a border of its buffer. */
+  const int64_t margin = MARGIN * (dtype == FC_F32 ? 4 : 8);
+  void *buffers[] = {at(&a), at(&b), at(&c), between.memory, at(&out)};
+  fc_step steps[2];
+  for (int i = 0; i < 2; i++) {
+    steps[i] = (fc_step){.plan = plans[i]};
+    for (int k = 0; k < FC_SLOTS; k++) steps[i].buffer[k] = -1;
+    steps[i].buffer[FC_A] = i ? 3 : 0;
+    steps[i].buffer[FC_B] = 1 + i;
+    steps[i].buffer[FC_OUT] = 3 + i;
+    steps[i].offset[i ? FC_A : FC_OUT] = margin;
+  }
+  void *workspace = allocate((size_t)fc_steps_workspace(steps, 2, nthreads));
+  if (status || fc_run_steps(steps, 2, buffers, 5, workspace, nthreads)) fail("a program of two products failed");
+  compare(&out, expected, 0, 0, "two products", "a program");
+  free(workspace);
+  free(expected);
+  for (int i = 0; i < 2; i++) fc_plan_destroy(plans[i]);
+  array *all[] = {&a, &b, &c, &between, &out};
+  EACH(i, 5) done(all[i]);
 }
 
 /* ------------------------------------------------------------------------------------------------------- main */
@@ -691,6 +752,8 @@ int main(int count, char **names) {
       check_products();
       check_pools();
       check_reductions();
+      check_program(1);
+      check_program(3);
     }
     printf("%s: %d results, %d failures\n", fc_isa_name(isa), checks, failures);
     worst |= failures > 0;

@@ -216,7 +216,7 @@ _NOT_ALLOWED: dict[str, tuple[int, ...]] = {
 @on_c
 def test_the_library_checks_a_description_before_it_computes_with_it(c_target: Target, field: str) -> None:
     c = import_module("fastconv.backends.c.conv")
-    plan = c.ffi.new("fc_conv_plan **")
+    plan = c.ffi.new("fc_plan **")
     for direction, value in product(_DIRECTIONS.values(), _NOT_ALLOWED[field]):
         d = c._descriptor(
             conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), Settings(isa=c_target.isa)
@@ -228,7 +228,7 @@ def test_the_library_checks_a_description_before_it_computes_with_it(c_target: T
             setattr(d, field, value)
         else:
             old[2] = value
-        assert c.lib.fc_conv_plan_create(d, plan) == c.lib.FC_ERROR_ARGUMENT, f"{field} {value}"
+        assert c.lib.fc_plan_conv(d, plan) == c.lib.FC_ERROR_ARGUMENT, f"{field} {value}"
         assert plan[0] == c.ffi.NULL
         assert c.ffi.string(c.lib.fc_conv_algorithm_refusal(d, 0)) == b"the description is not one"
 
@@ -243,12 +243,12 @@ def test_the_library_checks_numbers_that_are_too_large_together(c_target: Target
         )
         for field, value in fields.items():
             getattr(d, field)[1] = getattr(d, field)[2] = value
-        assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == c.lib.FC_ERROR_ARGUMENT
+        assert c.lib.fc_plan_conv(d, c.ffi.new("fc_plan **")) == c.lib.FC_ERROR_ARGUMENT
     d = c._descriptor(conv_spec("fwd", (2, 4, 5, 6), (8, 4, 3, 3), "float32"), Settings(isa=c_target.isa))
     # No memory is so large; or steps into the padding would leave 64 bits.
     for stride, status in ((-(2**63), c.lib.FC_ERROR_ARGUMENT), (2**47, c.lib.FC_ERROR_REFUSED)):
         d.x_stride[4] = stride
-        assert c.lib.fc_conv_plan_create(d, c.ffi.new("fc_conv_plan **")) == status
+        assert c.lib.fc_plan_conv(d, c.ffi.new("fc_plan **")) == status
     for number in (-1, c.lib.fc_conv_algorithm_count(), 99999, -(2**31)):
         assert c.lib.fc_conv_algorithm_name(number) == c.ffi.NULL
         assert c.ffi.string(c.lib.fc_conv_algorithm_refusal(d, number)) == b"there is no such algorithm"
@@ -804,16 +804,16 @@ def test_the_same_bits_of_pools_and_products_on_any_number_of_threads(compiled: 
 _OWN_MEMORY = ("winograd", "winograd dilated", "winograd stride 2", "direct", "depthwise")
 
 
-def _watched(operator: str, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+def _watched(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """The scratch memory that the C backend hands out from now on, aligned, and filled with one byte."""
     memories = []
+    module = import_module("fastconv.backends.c.kernel")
 
     def watched(nbytes: int) -> Any:
         memory = np.full(nbytes + 64, 0xAB, np.uint8)
         memories.append(memory[-memory.ctypes.data % 64 :][:nbytes])
         return module.ffi.from_buffer(memories[-1])
 
-    module = import_module(f"fastconv.backends.c.{operator}")
     monkeypatch.setattr(module, "scratch", watched)
     return memories
 
@@ -825,7 +825,7 @@ def test_a_thread_keeps_to_its_own_memory(
     c_target: Target, dtype: str, last: bool, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one thread, nothing is written behind what this thread was given."""
-    memories = _watched("conv", monkeypatch)
+    memories = _watched(monkeypatch)
     with testing.on(c_target), fc.threads(1):
         for case in group.cases:
             for _ in _three(case, _cast(_whole(case), dtype, last), last):
@@ -921,7 +921,7 @@ def test_a_thread_that_pools_keeps_to_its_own_memory(
     rng, kw = np.random.default_rng(26), {**arguments, "layout": layouts.name(last, 2)}
     averages = {key: value for key, value in kw.items() if key != "dilation"}
     x = layouts.to(testing.integers(rng, shape, dtype), last)
-    memories = _watched("pool", monkeypatch)
+    memories = _watched(monkeypatch)
     with testing.on(c_target), fc.threads(1):
         y, indices = fc.max_pool2d(x, **kw, return_indices=True)
         fc.max_pool2d(x, **kw)

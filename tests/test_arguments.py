@@ -451,14 +451,15 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
 
 #: What each parameter takes, by its name: a new function is covered here without a line, a new name says what it is.
 KINDS = {
-    "array": "a b bias c dy indices out pos_weight residual running_mean running_var target w weight x y",
+    "array": "a b bias c dy indices out pos_weight residual running_mean running_var s t target w weight x y",
     "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups output_padding "
     "output_size padding size stride",
     "shape": "input_shape shape weight_shape x_shape",
     "flag": "ceil_mode count_include_pad keepdim log_target measure on residual return_indices return_statistics "
     "training trans_a trans_b use_input_stats",
-    "number": "alpha beta correction delta divisor_override eps k label_smoothing momentum p",
-    "word": "layout level name reduction",
+    "number": "alpha beta correction delta divisor_override eps k label_smoothing max_val min_val momentum "
+    "negative_slope p threshold",
+    "word": "approximate layout level name reduction",
     "statistics": "statistics",
     "activation": "activation",
     "dtype": "dtype",
@@ -533,6 +534,9 @@ def _right(name: str) -> dict[str, Any]:
         values |= {"a": A, "b": C, "bias": C[0], "c": A @ C, "x": A}
     if name.startswith("linear"):
         values |= {"w": C.T.copy(), "b": C[0]}
+    if {*names} & {"s", "weight", "a"} and not name.startswith(("matmul", "gemm")):
+        values |= {"a": x, "b": x[:, :, :1, :1], "s": x[0, :, :1, :1], "t": x[0, :, :1, :1], "weight": x[0, :, 0, 0]}
+    values |= {"alpha": 0.5, "approximate": "none"} if name.startswith(("elu", "celu", "gelu")) else {}
     if name.startswith("plan_"):
         values |= {"residual": True}
     if "softmax" in name:

@@ -36,7 +36,9 @@ def test_numbers_of_nothing_have_no_name_but_a_reason(number):
 
 
 def test_every_activation_has_the_number_of_the_header():
-    assert sorted(_ACTIVATION_NUMBERS.values()) == list(range(lib.FC_ACT_NONE, lib.FC_ACT_SOFTSIGN + 1))
+    assert sorted(_ACTIVATION_NUMBERS.values()) == sorted(
+        getattr(lib, name) for name in dir(lib) if name.startswith("FC_ACT_")
+    )
     assert list(_ACTIVATION_NUMBERS) == list(ACTIVATIONS)
 
 
@@ -48,6 +50,27 @@ def test_any_number_of_threads_and_pieces(nthreads):
 
 
 # ------------------------------------------------------------------------------------------------------- products
+
+
+def pointer(array: Any) -> Any:
+    """To the first element; NULL for None."""
+    return ffi.NULL if array is None else ffi.cast("void *", array.ctypes.data)
+
+
+def slots(**arrays: Any) -> Any:
+    """The addresses of a call, by the names of the slots."""
+    table = ffi.new("void *[]", lib.FC_SLOTS)
+    for name, array in arrays.items():
+        table[getattr(lib, f"FC_{name.upper()}")] = pointer(array)
+    return table
+
+
+def planned(make: Any, description: Any) -> tuple[int, Any]:
+    """The status of a plan, and the plan (NULL if there is none)."""
+    plan = ffi.new("fc_plan **", ffi.cast("fc_plan *", 1))
+    status = make(description, plan)
+    assert (status == lib.FC_OK) == (plan[0] != ffi.NULL)
+    return status, ffi.gc(plan[0], lib.fc_plan_destroy) if plan[0] else ffi.NULL
 
 
 def gemm(m: int = 2, n: int = 3, k: int = 4, batch: int = 1, **changes: Any) -> Any:
@@ -63,13 +86,13 @@ def gemm(m: int = 2, n: int = 3, k: int = 4, batch: int = 1, **changes: Any) -> 
 
 
 def run(d: Any, a: Any, b: Any, out: Any, c: Any = None, nthreads: int = 1) -> int:
-    """The status of a run on these arrays, which start where their first element is."""
-
-    def at(array: Any) -> Any:
-        return ffi.NULL if array is None else ffi.cast("void *", array.ctypes.data)
-
-    workspace = np.empty(max(64, lib.fc_gemm_workspace(d, nthreads)), np.uint8)
-    return lib.fc_gemm_run(d, at(a), at(b), ffi.NULL, at(c), at(out), at(workspace), nthreads)
+    """The status of a plan, or of its run on these arrays, which start where their first element is."""
+    d.has_c = c is not None
+    status, plan = planned(lib.fc_plan_gemm, d)
+    if status:
+        return status
+    workspace = np.empty(lib.fc_plan_workspace(plan, nthreads, 0), np.uint8)
+    return lib.fc_run(plan, slots(a=a, b=b, c=c, out=out), pointer(workspace), nthreads)
 
 
 BAD = [
@@ -92,20 +115,20 @@ def test_what_is_no_product_is_a_status(changes):
     d, array = gemm(), np.zeros(64)
     for name, value in changes.items():
         setattr(d.act if name == "kind" else d, name, value)
-    assert lib.fc_gemm_workspace(d, 1) == -1
-    assert lib.fc_gemm_threads(d, 4) == 1
     assert run(d, array, array, array) == lib.FC_ERROR_ARGUMENT
     assert not array.any()
 
 
-def test_a_product_of_nothing_is_a_status():
-    array, null = np.ones(64), ffi.NULL
-    here = ffi.cast("void *", array.ctypes.data)
-    assert lib.fc_gemm_workspace(null, 1) == -1
-    assert lib.fc_gemm_run(null, here, here, null, null, here, here, 1) == lib.FC_ERROR_ARGUMENT
-    for missing in range(4):
-        a, b, out, workspace = (null if i == missing else here for i in range(4))
-        assert lib.fc_gemm_run(gemm(), a, b, null, null, out, workspace, 1) == lib.FC_ERROR_ARGUMENT
+def test_a_product_without_one_of_its_arrays_is_a_status():
+    array = np.ones(64)
+    _, plan = planned(lib.fc_plan_gemm, gemm(has_bias=1, has_c=1))
+    names = ("a", "b", "bias", "c", "out")
+    for missing in names:
+        table = slots(**{name: array for name in names if name != missing})
+        assert lib.fc_run(plan, table, pointer(array), 1) == lib.FC_ERROR_ARGUMENT
+    table = slots(**dict.fromkeys(names, array))
+    assert lib.fc_run(plan, table, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_run(plan, ffi.NULL, pointer(array), 1) == lib.FC_ERROR_ARGUMENT
     assert (array == 1).all()
 
 
@@ -134,9 +157,10 @@ def test_an_empty_reduction_reads_neither_operand():
 
 @pytest.mark.parametrize("nthreads", [INT_MIN, 0, INT_MAX])
 def test_scratch_is_for_the_threads_that_can_be_used(nthreads):
-    d = gemm(100, 100, 100)
-    assert lib.fc_gemm_workspace(d, nthreads) == lib.fc_gemm_workspace(d, 256 if nthreads > 0 else 1)
-    assert lib.fc_gemm_threads(d, nthreads) == (256 if nthreads > 0 else 1)
+    _, plan = planned(lib.fc_plan_gemm, gemm(100, 100, 100))
+    used = 256 if nthreads > 0 else 1
+    assert lib.fc_plan_workspace(plan, nthreads, 0) == lib.fc_plan_workspace(plan, used, 0)
+    assert lib.fc_plan_threads(plan, nthreads, 0) == used
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 7), (40, 3, 7), (30, 31, 7)], ids=str)
@@ -162,7 +186,7 @@ def test_operands_that_run_backwards_or_repeat(shape):
 
 @pytest.fixture
 def conv():
-    """A plan of a 2x2 convolution of one 3x3 image, float64, with bias and residual, and arrays of ones for it."""
+    """A 2x2 convolution of one 3x3 image, float64, with bias and residual."""
     d = ffi.new("fc_conv_desc *")
     d.dtype, d.isa, d.has_bias, d.has_add = lib.FC_F64, lib.fc_isa_count() - 1, 1, 1
     d.n = d.groups = d.icg = d.ocg = 1
@@ -175,116 +199,215 @@ def conv():
         [2**62, -(2**62), INT64_MIN, 2, 1],
     )
     d.add_stride = [4, 4, 4, 2, 1]
-    plan = ffi.new("fc_conv_plan **")
-    assert lib.fc_conv_plan_create(d, plan) == lib.FC_OK
-    return ffi.gc(plan[0], lib.fc_conv_plan_destroy)
+    return d
 
 
 def test_a_convolution_without_one_of_its_arrays_is_a_status(conv):
+    _, plan = planned(lib.fc_plan_conv, conv)
     array, result = np.ones(16), np.full(4, np.nan)
-    workspace = np.empty(lib.fc_conv_plan_workspace(conv, INT_MAX, 0), np.uint8)
-    x, y, scratch = (ffi.cast("void *", a.ctypes.data) for a in (array, result, workspace))
-    arrays = [x, x, ffi.NULL, x, x, y, scratch]
-    for missing in (0, 1, 3, 4, 5, 6):
-        given = [ffi.NULL if i == missing else a for i, a in enumerate(arrays)]
-        assert lib.fc_conv_run(conv, *given, 1) == lib.FC_ERROR_ARGUMENT
-    if lib.fc_conv_plan_packed_bytes(conv):
-        assert lib.fc_conv_pack(conv, ffi.NULL, scratch, 1) == lib.FC_ERROR_ARGUMENT
-        assert lib.fc_conv_pack(conv, x, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    scratch = np.empty(lib.fc_plan_workspace(plan, INT_MAX, 0), np.uint8)
+    arrays = {"x": array, "w": array, "bias": array, "add": array, "y": result}
+    for missing in arrays:
+        table = slots(**{name: a for name, a in arrays.items() if name != missing})
+        assert lib.fc_run(plan, table, pointer(scratch), 1) == lib.FC_ERROR_ARGUMENT
+    if lib.fc_plan_packed_bytes(plan):
+        assert lib.fc_plan_pack(plan, ffi.NULL, pointer(scratch), 1) == lib.FC_ERROR_ARGUMENT
+        assert lib.fc_plan_pack(plan, pointer(array), ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
     assert np.isnan(result).all()
-    assert lib.fc_conv_run(conv, *arrays, INT_MAX) == lib.FC_OK
+    assert lib.fc_run(plan, slots(**arrays), pointer(scratch), INT_MAX) == lib.FC_OK
     assert (result == 6).all()
 
 
-def test_no_description_is_a_status():
-    plan, pool_plan = ffi.new("fc_conv_plan **"), ffi.new("fc_pool_plan **")
-    assert lib.fc_conv_plan_create(ffi.NULL, plan) == lib.FC_ERROR_ARGUMENT
-    assert plan[0] == ffi.NULL
-    assert lib.fc_conv_algorithm_refusal(ffi.NULL, 0) != ffi.NULL
-    assert lib.fc_pool_plan_create(ffi.NULL, pool_plan) == lib.FC_ERROR_ARGUMENT
-    lib.fc_conv_plan_destroy(ffi.NULL)
-    lib.fc_pool_plan_destroy(ffi.NULL)
+@pytest.mark.parametrize("make", ["fc_plan_conv", "fc_plan_gemm", "fc_plan_pool"])
+def test_no_description_is_a_status(make):
+    assert planned(getattr(lib, make), ffi.NULL)[0] == lib.FC_ERROR_ARGUMENT
+    assert getattr(lib, make)(ffi.NULL, ffi.NULL) == lib.FC_ERROR_ARGUMENT
 
 
-@pytest.mark.parametrize("number", [-1, INT_MIN, INT_MAX, 99999])
-def test_numbers_of_no_algorithm(number):
-    assert lib.fc_conv_algorithm_name(number) == ffi.NULL
-    assert ffi.string(lib.fc_conv_algorithm_refusal(ffi.NULL, number)) == b"there is no such algorithm"
+def test_no_plan_is_a_status():
+    null, array = ffi.NULL, pointer(np.ones(16))
+    lib.fc_plan_destroy(null)
+    assert lib.fc_plan_algorithm(null) == null
+    assert lib.fc_plan_workspace(null, 1, 0) == -1
+    assert lib.fc_plan_threads(null, 7, 0) == 1
+    assert lib.fc_plan_packed_bytes(null) == 0
+    assert lib.fc_plan_pack(null, array, array, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_run(null, slots(), array, 1) == lib.FC_ERROR_ARGUMENT
+
+
+def test_why_an_algorithm_was_chosen(conv):
+    """As much of it as there is room for, and nothing behind that."""
+    text = ffi.new("char[]", 4096)
+    assert lib.fc_conv_explain(conv, text, len(text)) == lib.FC_OK
+    lines = ffi.string(text).decode().splitlines()
+    _, plan = planned(lib.fc_plan_conv, conv)
+    assert lines[-1] == ffi.string(lib.fc_plan_algorithm(plan)).decode()
+    assert all(": refused, " in line for line in lines[:-1])
+    for size in (1, 2, 30):
+        ffi.memmove(text, b"?" * 64, 64)
+        assert lib.fc_conv_explain(conv, text, size) == lib.FC_OK
+        assert ffi.string(text).decode() == "\n".join(lines)[: size - 1]
+        assert ffi.buffer(text, 64)[size:] == b"?" * (64 - size)
+    for where, size in ((ffi.NULL, 10), (text, 0), (text, -1)):
+        assert lib.fc_conv_explain(conv, where, size) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_conv_explain(ffi.NULL, text, 10) == lib.FC_ERROR_ARGUMENT
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_threads_of_a_plan_keep_to_its_limit(conv, packed):
+    """As many as their scratch has room for, at least one."""
+    conv.icg = conv.ocg = 16
+    conv.x_size, conv.y_size = [1, 301, 301], [1, 300, 300]
+    conv.x_stride, conv.y_stride, conv.w_stride = [0, 301**2, 0, 301, 1], [0, 300**2, 0, 300, 1], [64, 4, 0, 2, 1]
+    conv.add_stride, conv.packed = conv.y_stride, packed
+    _, free = planned(lib.fc_plan_conv, conv)
+    sizes = [lib.fc_plan_workspace(free, n, packed) for n in range(1, 6)]
+    assert sizes == sorted(set(sizes)), "scratch for each thread"
+    for limit, threads in ((sizes[4], 5), (sizes[2], 3), (sizes[2] - 1, 2), (sizes[0], 1)):
+        conv.limit = limit
+        _, plan = planned(lib.fc_plan_conv, conv)
+        assert ffi.string(lib.fc_plan_algorithm(plan)) == ffi.string(lib.fc_plan_algorithm(free))
+        assert lib.fc_plan_threads(plan, 5, packed) == threads
+    assert lib.fc_plan_threads(free, 5, packed) == 5
 
 
 def test_threads_of_a_plan_are_those_that_can_be_used(conv):
-    most, one = (lib.fc_conv_plan_workspace(conv, n, 0) for n in (256, 1))
-    assert lib.fc_conv_plan_workspace(conv, INT_MAX, 0) == most
-    assert lib.fc_conv_plan_workspace(conv, INT_MIN, 0) == one
-    assert lib.fc_conv_plan_threads(conv, INT_MIN) == 1
+    _, plan = planned(lib.fc_plan_conv, conv)
+    most, one = (lib.fc_plan_workspace(plan, n, 0) for n in (256, 1))
+    assert lib.fc_plan_workspace(plan, INT_MAX, 0) == most
+    assert lib.fc_plan_workspace(plan, INT_MIN, 0) == one
+    assert lib.fc_plan_threads(plan, INT_MIN, 0) == 1
 
 
 def test_strides_of_a_pooling():
     """Those that nobody steps by may be anything; others are a status, as is a missing workspace."""
-    d, plan = ffi.new("fc_pool_desc *"), ffi.new("fc_pool_plan **")
+    d = ffi.new("fc_pool_desc *")
     d.kind, d.dtype, d.isa = lib.FC_MAX, lib.FC_F64, lib.fc_isa_count() - 1
     d.n = d.c = 1
     d.x_size = [1, 1, 4]
     d.y_size = d.ker = d.stride = [1, 1, 2]
     d.dil = [1, 1, 1]
-    assert lib.fc_pool_plan_create(d, plan) == lib.FC_OK
-    plan = ffi.gc(plan[0], lib.fc_pool_plan_destroy)
-    x, y, s = np.arange(4.0), np.full(2, np.nan), ffi.new("fc_pool_strides *")
-    s.x, s.y = [INT64_MIN, 2**62, INT64_MAX, -(2**61), 1], [INT64_MIN, INT64_MAX, 2**62, 2**50, 1]
-    s.dx, s.indices = [INT64_MIN] * 5, [INT64_MAX] * 5
-    scratch = np.empty(lib.fc_pool_plan_workspace(plan, s, INT_MAX), np.uint8)
-    of_x, of_y, of_scratch = (ffi.cast("void *", a.ctypes.data) for a in (x, y, scratch))
-    assert lib.fc_pool_plan_threads(plan, INT_MIN) == 1
-    assert lib.fc_pool_run(plan, s, of_x, of_y, ffi.NULL, ffi.NULL, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
-    assert lib.fc_pool_run(plan, s, of_x, of_y, ffi.NULL, ffi.NULL, of_scratch, INT_MAX) == lib.FC_OK
+    d.x_stride, d.y_stride = [INT64_MIN, 2**62, INT64_MAX, -(2**61), 1], [INT64_MIN, INT64_MAX, 2**62, 2**50, 1]
+    d.dx_stride, d.indices_stride = [INT64_MIN] * 5, [INT64_MAX] * 5
+    status, plan = planned(lib.fc_plan_pool, d)
+    assert status == lib.FC_OK
+    x, y = np.arange(4.0), np.full(2, np.nan)
+    scratch = np.empty(lib.fc_plan_workspace(plan, INT_MAX, 0), np.uint8)
+    assert lib.fc_plan_threads(plan, INT_MIN, 0) == 1
+    assert lib.fc_run(plan, slots(x=x, y=y), ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_run(plan, slots(y=y, dx=x), pointer(scratch), 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_run(plan, slots(x=x, y=y), pointer(scratch), INT_MAX) == lib.FC_OK
     assert y.tolist() == [1, 3]
-    for strides in (s.x, s.y):
-        strides[4] = INT64_MAX
-        assert lib.fc_pool_plan_workspace(plan, s, 1) == -1
-        assert lib.fc_pool_run(plan, s, of_x, of_y, ffi.NULL, ffi.NULL, of_scratch, 1) == lib.FC_ERROR_ARGUMENT
-        strides[4] = 1
+    for name in ("x_stride", "y_stride"):
+        getattr(d, name)[4] = INT64_MAX
+        assert planned(lib.fc_plan_pool, d)[0] == lib.FC_ERROR_ARGUMENT
+        getattr(d, name)[4] = 1
+    d.y_stride[4] = 0
+    assert planned(lib.fc_plan_pool, d)[0] == lib.FC_ERROR_ARGUMENT
 
 
 def test_descriptions_of_a_reduction():
     """What is none is a status: arrays that miss or are too many, strides of results along what is reduced."""
-    plan = ffi.new("fc_reduce_plan **")
 
     def described(**changes):
         d = ffi.new("fc_reduce_desc *")
         d.kind, d.dtype, d.isa, d.rank, d.reduced = lib.FC_SUM_OVER, lib.FC_F64, lib.fc_isa_count() - 1, 2, 2
-        d.present, d.p0 = 0x081, 1
+        d.present, d.p0 = 0x101, 1
         d.size[0:2] = [2, 3]
-        d.stride[0][0:2], d.stride[7][0:2] = [3, 1], [1, 0]
+        d.stride[0][0:2], d.stride[8][0:2] = [3, 1], [1, 0]
         d.stride[3][0:2] = [INT64_MAX, INT64_MIN]  # of an array that is not there
         for name, value in changes.items():
             setattr(d, name, value)
         return d
 
-    assert lib.fc_reduce_plan_create(ffi.NULL, plan) == lib.FC_ERROR_ARGUMENT
     bad_result, bad_operand = described(), described()
-    bad_result.stride[7][1] = 1
+    bad_result.stride[8][1] = 1
     bad_operand.stride[0][0] = INT64_MIN
-    wrong = [described(kind=12), described(kind=-1), described(rank=9), described(rank=-1), described(reduced=4)]
-    wrong += [described(present=p) for p in (0x080, 0x001, 0x083, 0x181, INT_MIN)]
-    wrong += [described(dtype=2), described(isa=99), described(size=[2, 0, 1, 1, 1, 1, 1, 1]), bad_result, bad_operand]
+    wrong = [ffi.NULL, described(kind=12), described(kind=-1), described(rank=9), described(rank=-1)]
+    wrong += [described(present=p) for p in (0x100, 0x001, 0x103, 0x301, INT_MIN)]
+    wrong += [described(reduced=4), described(dtype=2), described(isa=99), bad_result, bad_operand]
+    wrong += [described(size=[2, 0, 1, 1, 1, 1, 1, 1])]
     for d in wrong:
-        plan[0] = ffi.cast("fc_reduce_plan *", 8)
-        assert lib.fc_reduce_plan_create(d, plan) == lib.FC_ERROR_ARGUMENT
-        assert plan[0] == ffi.NULL
-    lib.fc_reduce_plan_destroy(ffi.NULL)
-    assert lib.fc_reduce_plan_workspace(ffi.NULL, 1) == -1
-    assert lib.fc_reduce_plan_create(described(), plan) == lib.FC_OK
-    made = ffi.gc(plan[0], lib.fc_reduce_plan_destroy)
+        assert planned(lib.fc_plan_reduce, d) == (lib.FC_ERROR_ARGUMENT, ffi.NULL)
+    status, plan = planned(lib.fc_plan_reduce, described())
+    assert status == lib.FC_OK
     x, y = np.arange(6.0), np.full(2, np.nan)
-    scratch = np.empty(lib.fc_reduce_plan_workspace(made, INT_MAX), np.uint8)
-    of_x, of_y, of_scratch = (ffi.cast("void *", a.ctypes.data) for a in (x, y, scratch))
-    arrays = ffi.new("void *[10]")
-    assert lib.fc_reduce_plan_threads(made, INT_MIN) == 1
-    for missing in ((ffi.NULL, of_y), (of_x, ffi.NULL)):
-        arrays[0], arrays[7] = missing
-        assert lib.fc_reduce_run(made, arrays, of_scratch, 1) == lib.FC_ERROR_ARGUMENT
-    arrays[0], arrays[7] = of_x, of_y
-    assert lib.fc_reduce_run(made, arrays, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
-    assert lib.fc_reduce_run(made, ffi.NULL, of_scratch, 1) == lib.FC_ERROR_ARGUMENT
-    assert lib.fc_reduce_run(made, arrays, of_scratch, INT_MAX) == lib.FC_OK
+    scratch = np.empty(lib.fc_plan_workspace(plan, INT_MAX, 0), np.uint8)
+    arrays = slots(x=x)
+    assert lib.fc_run(plan, arrays, pointer(scratch), 1) == lib.FC_ERROR_ARGUMENT
+    arrays[8] = pointer(y)
+    assert lib.fc_run(plan, arrays, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_run(plan, arrays, pointer(scratch), INT_MAX) == lib.FC_OK
     assert y.tolist() == [3, 12]
+
+
+# ------------------------------------------------------------------------------------------------------- programs
+
+
+@pytest.fixture
+def program():
+    """Two products, out = (a b) b, as steps on the buffers a, b, between and out, which are returned, too."""
+    _, plan = planned(lib.fc_plan_gemm, gemm(3, 3, 3))
+    a, b, between, out = np.arange(9.0), np.arange(9.0)[::-1] + np.zeros(9), np.full(11, np.nan), np.full(9, np.nan)
+    steps = ffi.new("fc_step[]", 2)
+    for step in steps:
+        step.plan = plan
+        step.buffer = [-1] * lib.FC_SLOTS
+    names = lib.FC_A, lib.FC_B, lib.FC_OUT
+    for step, numbers, offsets in ((steps[0], (0, 1, 2), (0, 0, 8)), (steps[1], (2, 1, 3), (8, 0, 0))):
+        for slot, number, offset in zip(names, numbers, offsets, strict=True):
+            step.buffer[slot], step.offset[slot] = number, offset
+    return steps, [a, b, between, out], plan
+
+
+def run_steps(program: Any, nthreads: int = 1, count: int = 2) -> int:
+    steps, arrays, _ = program
+    scratch = np.empty(max(64, lib.fc_steps_workspace(steps, count, nthreads)), np.uint8)
+    buffers = ffi.new("void *[]", [pointer(a) for a in arrays])
+    return lib.fc_run_steps(steps, count, buffers, len(arrays), pointer(scratch), nthreads)
+
+
+@pytest.mark.parametrize("nthreads", [INT_MIN, 1, 2])
+def test_steps_follow_each_other(program, nthreads):
+    assert run_steps(program, nthreads) == lib.FC_OK
+    a, b, between, out = program[1]
+    product = a.reshape(3, 3) @ b.reshape(3, 3)
+    np.testing.assert_array_equal(between, [np.nan, *product.ravel(), np.nan])
+    np.testing.assert_array_equal(out.reshape(3, 3), product @ b.reshape(3, 3))
+
+
+@pytest.mark.parametrize("number", [INT_MIN, -2, 4, INT_MAX])
+@pytest.mark.parametrize("slot", [0, 1, 2, lib.FC_BIAS, lib.FC_SLOTS - 1])
+def test_a_step_that_names_no_buffer_keeps_all_from_running(program, slot, number):
+    program[0][1].buffer[slot] = number
+    assert run_steps(program) == lib.FC_ERROR_ARGUMENT
+    assert np.isnan(program[1][2]).all()
+
+
+def test_a_step_without_an_array_or_a_plan_keeps_all_from_running(program):
+    steps, (*_, between, out), plan = program
+    for slot in (lib.FC_A, lib.FC_B, lib.FC_OUT):
+        number, steps[1].buffer[slot] = steps[1].buffer[slot], -1
+        assert run_steps(program) == lib.FC_ERROR_ARGUMENT
+        steps[1].buffer[slot] = number
+    steps[1].plan = ffi.NULL
+    assert lib.fc_steps_workspace(steps, 2, 1) == -1
+    assert run_steps(program) == lib.FC_ERROR_ARGUMENT
+    assert np.isnan([*between, *out]).all()
+    steps[1].plan = plan
+    assert run_steps(program) == lib.FC_OK
+
+
+def test_programs_of_nothing(program):
+    null, scratch = ffi.NULL, pointer(np.empty(4096))
+    assert run_steps(program, count=0) == lib.FC_OK
+    assert run_steps(program, count=-1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_run_steps(null, 0, null, 0, null, 1) == lib.FC_OK
+    assert lib.fc_run_steps(null, 1, null, 0, scratch, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_run_steps(program[0], 2, null, 4, scratch, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_run_steps(program[0], 2, null, -1, scratch, 1) == lib.FC_ERROR_ARGUMENT
+    buffers = ffi.new("void *[]", [pointer(a) for a in program[1]])
+    assert lib.fc_run_steps(program[0], 2, buffers, 4, null, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_steps_workspace(null, 1, 1) == -1
+    assert lib.fc_steps_workspace(null, 0, 1) == 0
+    assert np.isnan(program[1][2]).all()

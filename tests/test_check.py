@@ -29,7 +29,7 @@ _FIRST = testing.backends_here()[0]
 
 def test_every_public_function_that_computes_is_drawn():
     assert {*testing.FUNCTIONS} == {*fc.__all__} - _OTHERS
-    drawn = {testing.problem(0, number).function for number in range(0, 8000, drawing.VARIANTS)}
+    drawn = {testing.problem(0, number).function for number in range(0, 16000, drawing.VARIANTS)}
     assert drawn == {*testing.FUNCTIONS}
 
 

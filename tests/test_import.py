@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastconv
+from fastconv.testing import drawing
 
 #: Every module of the package that the import alone may load.
 LOADED = {
@@ -28,6 +29,7 @@ LOADED = {
     "fastconv.ops",
     "fastconv.ops.activation",
     "fastconv.ops.conv",
+    "fastconv.ops.elementwise",
     "fastconv.ops.gemm",
     "fastconv.ops.loss",
     "fastconv.ops.norm",
@@ -42,6 +44,7 @@ LOADED = {
     "fastconv.spec.common",
     "fastconv.spec.conv",
     "fastconv.spec.gemm",
+    "fastconv.spec.map",
     "fastconv.spec.pool",
     "fastconv.spec.reduce",
     "fastconv.tuning",
@@ -92,7 +95,7 @@ def test_a_public_function_is_no_module() -> None:
 
 def test_every_operator_has_its_gradient() -> None:
     operators = {n for n in fastconv.__all__ if n.startswith(("conv", "max_", "avg_", "sum_", "global_", "adaptive_"))}
-    operators |= {"matmul", "gemm", "linear", "activate"}
+    operators |= {"matmul", "gemm", "linear", *drawing.UNARY, *drawing.BROADCAST, "prelu"}
     forward = {n for n in operators if "_backward" not in n}
     assert forward >= {f"{stem}{n}d" for n in (1, 2, 3) for stem in ("conv", "conv_transpose", "max_pool", "sum_pool")}
     for name in forward:

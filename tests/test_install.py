@@ -77,7 +77,7 @@ class TestInstalled:
         outside = [f for f in files if not re.match(r"fastconv(-[^/]*\.dist-info)?/", f)]
         assert [Path(f).stem for f in outside] == ["fastconv"], "the command alone lies elsewhere"
         inside = {Path(f).suffix for f in files if f.startswith("fastconv/")}
-        assert inside <= {".py", ".typed", ".so", ".csv"}
+        assert inside <= {".py", ".typed", ".so", ".csv", ".def", ".h"}
         assert "fastconv/py.typed" in files
         assert any(f.startswith("fastconv/_c.abi3.") for f in files)
 

@@ -32,11 +32,12 @@ def _created(**changes: Any) -> int:
         "kind": lib.FC_MAX, "direction": lib.FC_FWD, "dtype": lib.FC_F32, "isa": lib.fc_isa_count() - 1, "n": 1, "c": 2,
         "x_size": [1, 4, 5], "y_size": [1, 3, 2], "ker": [1, 2, 2], "stride": [1, 1, 2], "pad": [0] * 3,
         "pad_end": [0] * 3,
-        "dil": [1] * 3,
+        "dil": [1] * 3, "x_stride": [40, 20, 20, 5, 1], "y_stride": [12, 6, 6, 2, 1], "dx_stride": [40, 20, 20, 5, 1],
+        "indices_stride": [12, 6, 6, 2, 1],
     }  # fmt: skip
-    plan = ffi.new("fc_pool_plan **")
-    status = lib.fc_pool_plan_create(ffi.new("fc_pool_desc *", fields | changes), plan)
-    lib.fc_pool_plan_destroy(plan[0])
+    plan = ffi.new("fc_plan **")
+    status = lib.fc_plan_pool(ffi.new("fc_pool_desc *", fields | changes), plan)
+    lib.fc_plan_destroy(plan[0])
     return status
 
 

@@ -112,6 +112,15 @@ def test_nan_is_larger_and_smaller_than_any_number(target: Target, shape: _Shape
         testing.assert_exact(fc.argmin(x, dim), np.asarray(np.argmin(x, axis=dim)))
 
 
+@pytest.mark.parametrize("order", testing.MEMORY_ORDERS)
+def test_places_are_counted_in_the_order_of_the_axes(target: Target, order: str) -> None:
+    for shape in ((5, 6, 7), (70, 80)):
+        x = _whole(shape, "float32")
+        with testing.on(target):
+            assert fc.argmax(_laid(order, x)) == np.argmax(x)
+            assert fc.argmin(_laid(order, x)) == np.argmin(x)
+
+
 @pytest.mark.parametrize("value", [-np.inf, np.inf, 0.0])
 @pytest.mark.parametrize(
     ("shape", "dim"), [((70,), 0), ((5, 70), 0), ((70, 5), 0), ((5, 70), 1), ((9000,), 0)], ids=str

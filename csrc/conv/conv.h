@@ -3,8 +3,11 @@
 #define FC_CONV_H
 
 #include "conv/heuristics.h"
-#include "gemm/product.h"
+#include "core/plan.h"
 #include "core/threads.h"
+#include "gemm/product.h"
+
+typedef struct fc_conv_plan fc_conv_plan;
 
 /* A dimension of a phase: count outputs, at dst_base + j dst_step; each tap reads src at j src_step + off. */
 typedef struct fc_axis {
@@ -40,12 +43,19 @@ typedef struct fc_tile_side {
   int64_t step, side;
 } fc_tile_side;
 
-/* An algorithm: conv/plan.c lists them in the order in which they are asked. */
+/* The directions that an algorithm may be of. */
+enum { FC_OF_IMAGES = FC_BIT(FC_FWD) | FC_BIT(FC_BWD_INPUT), FC_OF_WEIGHTS = FC_BIT(FC_BWD_WEIGHT) };
+
+/* An algorithm: conv/plan.c lists them in the order in which they are asked. Whatever is asked of it finds it in the plan. */
 typedef struct fc_algorithm {
   const char *name;
-  /* NULL if it can compute this plan, else why not: empty if its direction is another. No phases are there yet. */
+  int directions;
+  int parameter;              /* in which it differs from others that share its functions */
+  /* NULL if it can compute this plan, else why not; empty if that goes without saying. No phases are there yet. NULL: it can
+   * compute all of its directions. */
   const char *(*refuse)(const fc_conv_plan *p);
   int strides;                /* what it asks of them */
+  size_t state;               /* bytes of what a plan of it knows besides, which prepare finds zero */
   /* Once, after the phases are made. May be NULL. */
   void (*prepare)(fc_conv_plan *p);
   /* Packed weights: elements, and the work of packing; NULL where they are taken as they are. */
@@ -80,27 +90,19 @@ typedef struct fc_range {
 } fc_range;
 
 struct fc_conv_plan {
+  fc_plan head;
   fc_conv_desc d;
   const fc_kernels *kn;
   int64_t es;
   const fc_algorithm *algorithm;
   fc_range range;
   fc_conv_plan *direct;       /* computes what the algorithm cannot be trusted with; NULL where it always can */
-  char reason[2048];
-  /* What the direction reads and writes: channels a group, sizes, strides; strides of w along them. */
-  int64_t sc, dc, src[3], dst[3], ss[5], ds[5], wk, wm;
+  /* What the direction reads and writes: channels a group, sizes, strides; strides of w along the channels of both. */
+  int64_t src_channels, dst_channels, src_size[3], dst_size[3], src_stride[5], dst_stride[5], w_src, w_dst;
   int nphase;
   fc_phase *phases;
   int32_t *taps;              /* every phase's tap lists, one allocation */
-  /* direct and lines: how far taps reach; output rows, slices and groups of a piece, the padded source that it copies */
-  int64_t low[3], span[3], rows, slices, parts, pixel, pitch, columns, chunks_d, chunks_h;
-  int64_t even;               /* implicit GEMM of one tap: pixels lie in steps, in runs of so many; 0 if they do not */
-  /* one-dimensional Winograd: the matrices of patches, results and filters, in elements of the dtype */
-  double line[3 * FC_LINE_POINTS * FC_LINE_POINTS];
-  /* backward-weight: the output's size, with rows that lie one after another in dy (for x only where pointwise) merged */
-  int64_t dy_rows[3], x_rows[3];
-  int pointwise;              /* backward-weight: one tap, stride 1, no padding */
-  int turned;                 /* backward-weight: the product's rows are input channels instead of output channels */
+  void *state;                /* what its algorithm knows besides */
 };
 
 /* One call of a plan. */
@@ -136,8 +138,11 @@ int64_t fc_conv_own_packed_bytes(const fc_conv_plan *p);
 int64_t fc_conv_own_workspace(const fc_conv_plan *p, int nthreads, int packed);
 int fc_conv_own_run(fc_conv_call *call, const void *packed, int nthreads);
 
-/* How far the taps of all phases reach in the source (the plan's low and span), and the largest phase's outputs. */
-void fc_reach(fc_conv_plan *p, int64_t most[3]);
+/* The threads of a plan that packs weights. */
+static inline int fc_conv_packers(const fc_conv_plan *p, int nthreads) { return p->head.serial ? 1 : nthreads; }
+
+/* How far the taps of all phases reach in the source, from low on, and the largest phase's outputs. */
+void fc_reach(const fc_conv_plan *p, int64_t low[3], int64_t span[3], int64_t most[3]);
 
 /* Columns (lanes) of a piece: multiples of every tile, small enough that both blocks stay in L2. */
 #define FC_PIECE_LANES 192

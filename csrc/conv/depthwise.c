@@ -1,10 +1,9 @@
-/* Depthwise layers in all three directions: vectors run over channels, results along lines of pixels. Where channels are not
+/* Depthwise layers, forward and backward-input: vectors run over channels, results along lines of pixels. Where channels are not
  * contiguous, they are brought into strips of a vector of them, a block of lines at a time. */
-#include "conv/conv.h"
+#include "conv/depthwise.h"
 
-/* What the addresses of a block of lines may take, and the sums of filters: parts of L1. */
+/* What the addresses of a block of lines may take of L1. */
 #define FC_DEPTH_TABLE (16 * 1024)
-#define FC_DEPTH_SUMS (16 * 1024)
 
 /* What the strips of a block of lines may take of L2. */
 #define FC_DEPTH_STRIPS (128 * 1024)
@@ -14,13 +13,10 @@
 #define FC_DEPTH_COPIED 1024
 #define FC_DEPTH_COPIED_LINES (2 * FC_DEPTH_LINES)
 
-/* Sums over at least so many pixels are made before they are added to those of the others, for the sake of rounding. */
-enum { SUM_PIXELS = 512 };
-
 /* Channels are blocked by vectors. The last block is that of the last channels, whole, and overlaps the one before. */
-static int64_t blocks(const fc_conv_plan *p, int64_t channels) { return fc_div_up(channels, p->kn->vl); }
+int64_t fc_depth_blocks(const fc_conv_plan *p, int64_t channels) { return fc_div_up(channels, p->kn->vl); }
 
-static int64_t block_elements(const fc_conv_plan *p) { return fc_product3(p->d.ker) * p->kn->vl; }
+int64_t fc_depth_block_elements(const fc_conv_plan *p) { return fc_product3(p->d.ker) * p->kn->vl; }
 
 /* Whether all taps of a channel lie evenly in the array of weights. */
 static int taps_even(const fc_conv_desc *d) {
@@ -36,7 +32,7 @@ static int nth(const fc_axis *a, int i) { return a->off[a->ntap - 1] < a->off[0]
 
 static int64_t phase_taps(const fc_phase *ph) { return (int64_t)ph->ax[0].ntap * ph->ax[1].ntap * ph->ax[2].ntap; }
 
-static int64_t packed_elements(const fc_conv_plan *p) { return blocks(p, p->d.groups) * block_elements(p); }
+static int64_t packed_elements(const fc_conv_plan *p) { return fc_depth_blocks(p, p->d.groups) * fc_depth_block_elements(p); }
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   (void)nthreads;
@@ -96,10 +92,10 @@ static int64_t columns(const fc_conv_plan *p) {
 
 /* Lines whose table is small: whole tiles. What phases write lies between each other: one tile of each, so that they meet in
  * the caches. */
-static int64_t lines_at_once(const fc_conv_plan *p) {
+int64_t fc_depth_lines_at_once(const fc_conv_plan *p) {
   if (p->nphase > 1) return FC_DEPTH_LINES;
   int64_t lines = fc_round_up(most_lines(p), FC_DEPTH_LINES);
-  if (p->pixel) lines = fc_min(lines, FC_DEPTH_COPIED_LINES);
+  if (fc_depth_own(p)->pixel) lines = fc_min(lines, FC_DEPTH_COPIED_LINES);
   while (lines > FC_DEPTH_LINES && sources(p, lines) * columns(p) * (int64_t)sizeof(void *) > FC_DEPTH_TABLE)
     lines -= FC_DEPTH_LINES;
   return lines;
@@ -114,13 +110,13 @@ static int64_t raw_bytes(const fc_conv_plan *p, int64_t channels) {
   return fc_round_up(FC_DEPTH_LINES * channels * p->es, FC_ALIGN);
 }
 
-static int64_t block_bytes(const fc_conv_plan *p, int64_t lines, int64_t pixel, int64_t channels) {
+int64_t fc_depth_block_bytes(const fc_conv_plan *p, int64_t lines, int64_t pixel, int64_t channels) {
   const int64_t taps = p->d.ker[0] * p->d.ker[1], rows = sources(p, lines);
   return zeros_bytes(p, pixel, channels) + raw_bytes(p, channels) +
          fc_round_up(taps * (int64_t)sizeof(fc_depth_row) + rows * (1 + columns(p)) * (int64_t)sizeof(void *), FC_ALIGN);
 }
 
-static fc_depth block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t pixel, int64_t channels) {
+fc_depth fc_depth_block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t pixel, int64_t channels) {
   char *raw = zeros + zeros_bytes(p, pixel, channels);
   fc_depth_row *row = (fc_depth_row *)(raw + raw_bytes(p, channels));
   const void **src = (const void **)(row + p->d.ker[0] * p->d.ker[1]);
@@ -135,17 +131,10 @@ static fc_depth block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines,
                     .act = &p->d.act};
 }
 
-/* Where the first row of the first slice is, which ones these are, and the row behind the last; strides; the column that rows
- * start at, and how many they have. */
-typedef struct source {
-  const char *at;
-  int64_t front, low, high, slice, row, left, wide;
-} source;
-
 /* Lines h to h1 of a phase, slice d: the rows of taps that they see, whose weights are at wei, and where what these read lies
  * in src. */
-static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, const source *src, const char *wei, int64_t d,
-                        int64_t h, int64_t h1) {
+void fc_depth_place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, const fc_depth_source *src, const char *wei,
+                          int64_t d, int64_t h, int64_t h1) {
   const fc_axis *ax = ph->ax;
   const int64_t es = p->es, height = (h1 - h - 1) * ax[1].src_step + reach(&ax[1]);
   fc_depth_row *row = (fc_depth_row *)t->row;
@@ -158,7 +147,7 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
   t->line_step = ax[1].src_step;
   t->step = ax[2].src_step;
   t->length = src->wide;
-  t->block = block_elements(p);
+  t->block = fc_depth_block_elements(p);
   if (!phase_taps(ph)) return;
   const int64_t low = ax[1].off[nth(&ax[1], 0)];
   for (int i = 0; i < ax[0].ntap; i++) {
@@ -167,7 +156,7 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
       *row++ = (fc_depth_row){t->sources + ax[1].off[nth(&ax[1], k)] - low, wei + t->rows * ax[2].ntap * p->kn->vl * es};
     for (int64_t y = 0; y < height; y++) {
       const int64_t sh = h * ax[1].src_step + low + y;
-      const int inside = (uint64_t)sd < (uint64_t)p->src[0] && sh >= src->low && sh < src->high;
+      const int inside = (uint64_t)sd < (uint64_t)p->src_size[0] && sh >= src->low && sh < src->high;
       at[t->sources++] = inside ? src->at + ((sd - src->front) * src->slice + (sh - src->low) * src->row) * es : 0;
     }
   }
@@ -181,61 +170,64 @@ static void place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, 
 /* ---- copies of a few channels' rows, padded, where pixels lie so far apart that they meet in few sets of the first cache ----
  */
 
-static int64_t source_rows(const fc_conv_plan *p, int64_t lines) {
-  return (lines - 1) * p->phases[0].ax[1].src_step + p->span[1];
+int64_t fc_depth_source_rows(const fc_conv_plan *p, int64_t lines) {
+  return (lines - 1) * p->phases[0].ax[1].src_step + fc_depth_own(p)->span[1];
 }
 
 /* From row to row: an odd number of cache lines. */
 static int64_t copy_row(const fc_conv_plan *p, int64_t channels) {
   const int64_t line = FC_ALIGN / p->es;
-  return fc_round_up(p->columns * channels, 2 * line) + line;
+  return fc_round_up(fc_depth_own(p)->columns * channels, 2 * line) + line;
 }
 
-static int64_t copy_bytes(const fc_conv_plan *p, int64_t lines, int64_t channels) {
-  return p->pixel ? p->span[0] * source_rows(p, lines) * copy_row(p, channels) * p->es : 0;
+int64_t fc_depth_copy_bytes(const fc_conv_plan *p, int64_t lines, int64_t channels) {
+  return fc_depth_own(p)->pixel ? fc_depth_own(p)->span[0] * fc_depth_source_rows(p, lines) * copy_row(p, channels) * p->es : 0;
 }
 
 /* Steps read fewer lines at a time, and copies do not pay. */
-static void prepare(fc_conv_plan *p) {
+void fc_depth_prepare(fc_conv_plan *p) {
   const fc_axis *ax = p->phases[0].ax;
   const int64_t channels = FC_DEPTH_COPIED / p->es;
   int64_t most[3];
-  fc_reach(p, most);
+  fc_reach(p, fc_depth_own(p)->low, fc_depth_own(p)->span, most);
   if (p->nphase > 1 || ax[1].src_step > 1 || ax[2].src_step > 1) return;
-  if (p->ss[4] * p->es % FC_DEPTH_APART || p->d.groups < channels) return;
-  p->pixel = channels;
-  p->columns = most[2] - 1 + p->span[2];
+  if (p->src_stride[4] * p->es % FC_DEPTH_APART || p->d.groups < channels) return;
+  fc_depth_own(p)->pixel = channels;
+  fc_depth_own(p)->columns = most[2] - 1 + fc_depth_own(p)->span[2];
 }
 
 /* The channels, of so many from c on, that are gone through at a time. */
 static int64_t together(const fc_conv_plan *p, int64_t channels, int64_t c) {
-  return p->pixel && channels - c >= 2 * p->pixel ? p->pixel : channels - c;
+  return fc_depth_own(p)->pixel && channels - c >= 2 * fc_depth_own(p)->pixel ? fc_depth_own(p)->pixel : channels - c;
 }
 
 static int64_t most_together(const fc_conv_plan *p, int64_t channels) {
-  return p->pixel ? fc_min(channels, 2 * p->pixel - 1) : channels;
+  return fc_depth_own(p)->pixel ? fc_min(channels, 2 * fc_depth_own(p)->pixel - 1) : channels;
 }
 
 /* The rows of an image, at src, that slice d and lines h to h1 of its result see, as they are or copied. */
-static source take_rows(const fc_conv_plan *p, const char *src, int64_t channels, int64_t d, int64_t h, int64_t h1, char *copy) {
-  const int64_t es = p->es, *ss = p->ss;
-  if (!p->pixel) return (source){src, 0, 0, p->src[1], ss[2], ss[3], 0, p->src[2]};
-  const int64_t top = h * p->phases[0].ax[1].src_step + p->low[1], rows = source_rows(p, h1 - h), row = copy_row(p, channels);
-  const int64_t front = d * p->phases[0].ax[0].src_step + p->low[0], left = fc_max(0, -p->low[2]);
-  const int64_t right = fc_max(left, fc_min(p->columns, p->src[2] - p->low[2])), bytes = channels * es;
-  for (int64_t i = 0; i < p->span[0] * rows; i++) {
+fc_depth_source fc_depth_take_rows(const fc_conv_plan *p, const char *src, int64_t channels, int64_t d, int64_t h, int64_t h1,
+                                   char *copy) {
+  const int64_t es = p->es, *ss = p->src_stride;
+  if (!fc_depth_own(p)->pixel) return (fc_depth_source){src, 0, 0, p->src_size[1], ss[2], ss[3], 0, p->src_size[2]};
+  const int64_t top = h * p->phases[0].ax[1].src_step + fc_depth_own(p)->low[1], rows = fc_depth_source_rows(p, h1 - h),
+                row = copy_row(p, channels);
+  const int64_t front = d * p->phases[0].ax[0].src_step + fc_depth_own(p)->low[0], left = fc_max(0, -fc_depth_own(p)->low[2]);
+  const int64_t right = fc_max(left, fc_min(fc_depth_own(p)->columns, p->src_size[2] - fc_depth_own(p)->low[2])),
+                bytes = channels * es;
+  for (int64_t i = 0; i < fc_depth_own(p)->span[0] * rows; i++) {
     const int64_t z = front + i / rows, y = top + i % rows;
     char *to = copy + i * row * es;
-    if ((uint64_t)z >= (uint64_t)p->src[0] || (uint64_t)y >= (uint64_t)p->src[1]) {
-      memset(to, 0, (size_t)(p->columns * bytes));
+    if ((uint64_t)z >= (uint64_t)p->src_size[0] || (uint64_t)y >= (uint64_t)p->src_size[1]) {
+      memset(to, 0, (size_t)(fc_depth_own(p)->columns * bytes));
       continue;
     }
-    const char *from = src + (z * ss[2] + y * ss[3] + p->low[2] * ss[4]) * es;
+    const char *from = src + (z * ss[2] + y * ss[3] + fc_depth_own(p)->low[2] * ss[4]) * es;
     memset(to, 0, (size_t)(left * bytes));
     for (int64_t x = left; x < right; x++) memcpy(to + x * bytes, from + x * ss[4] * es, (size_t)bytes);
-    memset(to + right * bytes, 0, (size_t)((p->columns - right) * bytes));
+    memset(to + right * bytes, 0, (size_t)((fc_depth_own(p)->columns - right) * bytes));
   }
-  return (source){copy, front, top, top + rows, rows * row, row, p->low[2], p->columns};
+  return (fc_depth_source){copy, front, top, top + rows, rows * row, row, fc_depth_own(p)->low[2], fc_depth_own(p)->columns};
 }
 
 /* ---- forward, backward-input: a piece is a block of lines, where these are few of some channels ---- */
@@ -244,21 +236,22 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   const int64_t most = most_lines(p), slices = p->d.n * p->phases[0].ax[0].count, few = nthreads > 1 ? 4 * nthreads : 1;
   const int64_t whole = 2 * fc_max(p->kn->vl, FC_ALIGN / p->es);
-  j->piece_m = lines_at_once(p);
+  j->piece_m = fc_depth_lines_at_once(p);
   while (j->piece_m > FC_DEPTH_LINES && slices * fc_div_up(most, j->piece_m) < few)
     j->piece_m = fc_round_up(j->piece_m / 2, FC_DEPTH_LINES);
   j->pieces_m = fc_div_up(most, j->piece_m);
   j->pieces_n = fc_max(1, fc_min(p->d.groups / whole, few / (slices * j->pieces_m)));
   j->piece_n = j->pieces_n > 1 ? p->d.groups / j->pieces_n / whole * whole : p->d.groups;
   const int64_t channels = most_together(p, p->d.groups);
-  j->scratch = block_bytes(p, j->piece_m, p->pixel ? channels : p->ss[4], channels) + copy_bytes(p, j->piece_m, channels);
+  j->scratch = fc_depth_block_bytes(p, j->piece_m, fc_depth_own(p)->pixel ? channels : p->src_stride[4], channels) +
+               fc_depth_copy_bytes(p, j->piece_m, channels);
   return slices * j->pieces_m * j->pieces_n;
 }
 
 static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride, slices = p->phases[0].ax[0].count;
+  const int64_t es = p->es, *ss = p->src_stride, *ds = p->dst_stride, *as = p->d.add_stride, slices = p->phases[0].ax[0].count;
   const int64_t part = index % j->pieces_n, c0 = part * j->piece_n;
   const int64_t c1 = part == j->pieces_n - 1 ? p->d.groups : c0 + j->piece_n;
   const int64_t m = index / j->pieces_n % j->pieces_m, slice = index / j->pieces_n / j->pieces_m;
@@ -267,14 +260,15 @@ static void piece(void *ctx, int64_t index, int worker) {
   char *copy = j->workspace + worker * j->scratch;
   for (int64_t c = c0, channels; c < c1; c += channels) {
     channels = together(p, c1, c);
-    const char *wei = j->packed + c / p->kn->vl * block_elements(p) * es;
-    const source src = take_rows(p, j->first + (b * ss[0] + c) * es, channels, d, h0, h1, copy);
-    fc_depth t = block_scratch(p, copy + copy_bytes(p, j->piece_m, channels), j->piece_m, p->pixel ? channels : ss[4], channels);
+    const char *wei = j->packed + c / p->kn->vl * fc_depth_block_elements(p) * es;
+    const fc_depth_source src = fc_depth_take_rows(p, j->first + (b * ss[0] + c) * es, channels, d, h0, h1, copy);
+    fc_depth t = fc_depth_block_scratch(p, copy + fc_depth_copy_bytes(p, j->piece_m, channels), j->piece_m,
+                                        fc_depth_own(p)->pixel ? channels : ss[4], channels);
     t.bias = j->bias ? j->bias + c * es : 0;
     for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * p->kn->vl * es) {
       const fc_axis *ax = p->phases[f].ax;
       if (d >= ax[0].count || h0 >= ax[1].count) continue;
-      place_block(&t, p, &p->phases[f], &src, wei, d, h0, fc_min(h1, ax[1].count));
+      fc_depth_place_block(&t, p, &p->phases[f], &src, wei, d, h0, fc_min(h1, ax[1].count));
       const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step;
       t.out = j->result + (b * ds[0] + c + od * ds[2] + oh * ds[3] + ax[2].dst_base * ds[4]) * es;
       t.out_step = ax[2].dst_step * ds[4];
@@ -289,28 +283,29 @@ static void piece(void *ctx, int64_t index, int worker) {
 
 /* ---- the same by strips of a vector of channels: a piece is a block of lines of one ---- */
 
-static int64_t strip_bytes(const fc_conv_plan *p, int64_t rows, int64_t width) {
+int64_t fc_depth_strip_bytes(const fc_conv_plan *p, int64_t rows, int64_t width) {
   return fc_round_up(rows * width * p->kn->vl * p->es, FC_ALIGN);
 }
 
 /* Lines whose strips stay in L2, in blocks of much the same size. */
-static int64_t strip_blocks(const fc_conv_plan *p, int64_t *lines) {
+int64_t fc_depth_strip_blocks(const fc_conv_plan *p, int64_t *lines) {
   const int64_t most = most_lines(p), step = p->phases[0].ax[1].dst_step;
   *lines = fc_round_up(most, FC_DEPTH_LINES);
-  while (*lines > FC_DEPTH_LINES &&
-         strip_bytes(p, source_rows(p, *lines), p->src[2]) + strip_bytes(p, *lines * step, p->dst[2]) > FC_DEPTH_STRIPS)
+  while (*lines > FC_DEPTH_LINES && fc_depth_strip_bytes(p, fc_depth_source_rows(p, *lines), p->src_size[2]) +
+                                            fc_depth_strip_bytes(p, *lines * step, p->dst_size[2]) >
+                                        FC_DEPTH_STRIPS)
     *lines -= FC_DEPTH_LINES;
   return fc_div_up(most, *lines);
 }
 
 /* Channels of a block that are new: the last block overlaps the one before. Its first channel is at most groups - vl. */
-static int64_t block_channel(const fc_conv_plan *p, int64_t block) {
+int64_t fc_depth_block_channel(const fc_conv_plan *p, int64_t block) {
   return fc_max(0, fc_min(block * p->kn->vl, p->d.groups - p->kn->vl));
 }
 
-/* Rows top to top + rows of an image (planes at src, strides like p->ss) as a strip; zeros beyond. */
-static void fill_strip(const fc_conv_plan *p, char *strip, const char *src, const int64_t *stride, int64_t high, int64_t wide,
-                       int64_t top, int64_t rows) {
+/* Rows top to top + rows of an image (planes at src, strides like p->src_stride) as a strip; zeros beyond. */
+void fc_depth_fill_strip(const fc_conv_plan *p, char *strip, const char *src, const int64_t *stride, int64_t high, int64_t wide,
+                         int64_t top, int64_t rows) {
   const int64_t es = p->es, low = fc_max(0, -top), end = fc_max(low, fc_min(rows, high - top)), pixel = p->kn->vl * es;
   const int vl = p->kn->vl, lanes = (int)fc_min(vl, p->d.groups), dense = stride[4] == 1 && stride[3] == wide;
   int64_t off[FC_MAX_LANES];
@@ -325,40 +320,41 @@ static void fill_strip(const fc_conv_plan *p, char *strip, const char *src, cons
 static int64_t strip_pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   (void)nthreads;
-  j->pieces_m = strip_blocks(p, &j->piece_m);
-  j->pieces_n = blocks(p, p->d.groups);
-  j->scratch = strip_bytes(p, source_rows(p, j->piece_m), p->src[2]) +
-               strip_bytes(p, j->piece_m * p->phases[0].ax[1].dst_step, p->dst[2]) +
-               block_bytes(p, j->piece_m, p->kn->vl, p->kn->vl);
+  j->pieces_m = fc_depth_strip_blocks(p, &j->piece_m);
+  j->pieces_n = fc_depth_blocks(p, p->d.groups);
+  j->scratch = fc_depth_strip_bytes(p, fc_depth_source_rows(p, j->piece_m), p->src_size[2]) +
+               fc_depth_strip_bytes(p, j->piece_m * p->phases[0].ax[1].dst_step, p->dst_size[2]) +
+               fc_depth_block_bytes(p, j->piece_m, p->kn->vl, p->kn->vl);
   return p->d.n * j->pieces_n * j->pieces_m;
 }
 
 static void strip_piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
-  const int64_t es = p->es, vl = p->kn->vl, *ss = p->ss, *ds = p->ds, *as = p->d.add_stride, wide = p->dst[2];
+  const int64_t es = p->es, vl = p->kn->vl, *ss = p->src_stride, *ds = p->dst_stride, *as = p->d.add_stride,
+                wide = p->dst_size[2];
   const int64_t m = index % j->pieces_m, block = index / j->pieces_m % j->pieces_n, b = index / j->pieces_m / j->pieces_n;
-  const int64_t c = block_channel(p, block), most = most_lines(p);
+  const int64_t c = fc_depth_block_channel(p, block), most = most_lines(p);
   const int64_t h0 = most * m / j->pieces_m, h1 = most * (m + 1) / j->pieces_m, step = p->phases[0].ax[1].dst_step;
-  const int64_t top = h0 * p->phases[0].ax[1].src_step + p->low[1], rows = source_rows(p, h1 - h0);
+  const int64_t top = h0 * p->phases[0].ax[1].src_step + fc_depth_own(p)->low[1], rows = fc_depth_source_rows(p, h1 - h0);
   char *strip = j->workspace + worker * j->scratch;
-  char *out = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src[2]);
-  fc_depth t = block_scratch(p, out + strip_bytes(p, j->piece_m * step, wide), j->piece_m, vl, vl);
-  const source src = {strip, 0, top, top + rows, 0, p->src[2] * vl, 0, p->src[2]};
-  const char *wei = j->packed + block * block_elements(p) * es;
-  fill_strip(p, strip, j->first + (b * ss[0] + c * ss[1]) * es, ss, p->src[1], p->src[2], top, rows);
+  char *out = strip + fc_depth_strip_bytes(p, fc_depth_source_rows(p, j->piece_m), p->src_size[2]);
+  fc_depth t = fc_depth_block_scratch(p, out + fc_depth_strip_bytes(p, j->piece_m * step, wide), j->piece_m, vl, vl);
+  const fc_depth_source src = {strip, 0, top, top + rows, 0, p->src_size[2] * vl, 0, p->src_size[2]};
+  const char *wei = j->packed + block * fc_depth_block_elements(p) * es;
+  fc_depth_fill_strip(p, strip, j->first + (b * ss[0] + c * ss[1]) * es, ss, p->src_size[1], p->src_size[2], top, rows);
   const fc_act none = {FC_ACT_NONE, 0, 0};
   t.act = &none;
   for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * vl * es) {
     const fc_axis *ax = p->phases[f].ax;
     if (h0 >= ax[1].count) continue;
-    place_block(&t, p, &p->phases[f], &src, wei, 0, h0, fc_min(h1, ax[1].count));
+    fc_depth_place_block(&t, p, &p->phases[f], &src, wei, 0, h0, fc_min(h1, ax[1].count));
     t.out = out + (ax[1].dst_base * wide + ax[2].dst_base) * vl * es;
     t.out_step = ax[2].dst_step * vl;
     t.out_line = step * wide * vl;
     p->kn->depth(&t);
   }
-  const int64_t y0 = h0 * step, lines = fc_min(p->dst[1], h1 * step) - y0, fresh = block * vl;
+  const int64_t y0 = h0 * step, lines = fc_min(p->dst_size[1], h1 * step) - y0, fresh = block * vl;
   const int dense = ds[3] == wide && (!j->add || as[3] == wide);
   fc_depth_planes w = {.strip = out,
                        .lane = (int)(fresh - c),
@@ -376,249 +372,52 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
   }
 }
 
-/* ---- backward-weight: a piece is a range of channels of some images, and goes through all their pixels in their order ---- */
-
-/* Images are summed in so many parts, at most, of enough pixels each, however many threads there are, and the parts in their
- * order. */
-enum { IMAGE_PARTS = 16 };
-
-static int64_t image_parts(const fc_conv_plan *p) {
-  const int64_t most = fc_min(p->d.n, fc_min(IMAGE_PARTS, p->d.n * fc_product3(p->d.y_size) / SUM_PIXELS));
-  int64_t parts = 1;
-  while (2 * parts <= most) parts *= 2;
-  return parts;
-}
-
-static int64_t sums_bytes(const fc_conv_plan *p, int64_t channels) {
-  return fc_round_up(blocks(p, channels) * block_elements(p) * p->es, FC_ALIGN);
-}
-
-/* The last piece has what is left too: no piece is narrower than a vector, which would sum in another order. */
-static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
-  const fc_conv_plan *p = j->p;
-  const int64_t line = FC_ALIGN / p->es, sums = FC_DEPTH_SUMS / (fc_product3(p->d.ker) * p->es) / line * line;
-  const int64_t most = p->pixel ? fc_min(p->pixel, sums) : sums;
-  /* Threads share the images rather than the channels, of which memory delivers all. */
-  const int64_t shares = image_parts(p) < nthreads ? nthreads : 1;
-  j->piece_m = fc_min(fc_max(2 * line, most), fc_max(line, p->d.groups / shares / line * line));
-  j->pieces_m = fc_max(1, p->d.groups / j->piece_m);
-  j->pieces_n = image_parts(p);
-  const int64_t channels = p->d.groups - (j->pieces_m - 1) * j->piece_m;
-  const int64_t lines = lines_at_once(p);
-  j->scratch = block_bytes(p, lines, p->pixel ? channels : p->ss[4], channels) + 2 * sums_bytes(p, channels) +
-               fc_round_up(copy_bytes(p, lines, channels), FC_ALIGN);
-  j->shared = j->pieces_m * j->pieces_n * sums_bytes(p, channels);
-  return j->pieces_m * j->pieces_n;
-}
-
-static void copy_element(int64_t es, void *to, const void *from) {
-  if (es == 4)
-    *(float *)to = *(const float *)from;
-  else
-    *(double *)to = *(const double *)from;
-}
-
-static void add_sums(int64_t es, void *total, void *sums, int64_t bytes) {
-  if (es == 4)
-    for (int64_t i = 0; i < bytes / 4; i++) ((float *)total)[i] += ((float *)sums)[i];
-  else
-    for (int64_t i = 0; i < bytes / 8; i++) ((double *)total)[i] += ((double *)sums)[i];
-  memset(sums, 0, (size_t)bytes);
-}
-
-/* A gradient's sums, a block of channels after another: those on their own, and those of all. */
-typedef struct sums {
-  char *now, *all;
-  int64_t bytes, pixels;
-} sums;
-
-static sums place_sums(const fc_conv_plan *p, char *memory, int64_t channels) {
-  const int64_t bytes = sums_bytes(p, channels);
-  memset(memory, 0, (size_t)(2 * bytes));
-  return (sums){memory, memory + bytes, bytes, 0};
-}
-
-static void count_pixels(const fc_conv_plan *p, sums *s, int64_t pixels) {
-  s->pixels += pixels;
-  if (s->pixels < SUM_PIXELS) return;
-  add_sums(p->es, s->all, s->now, s->bytes);
-  s->pixels = 0;
-}
-
-/* Writes the filters of so many channels from c on; of a block, which starts at lane, the lanes from there. */
-static void put_sums(const fc_conv_call *j, const char *from, int64_t lane, int64_t c, int64_t channels) {
-  const fc_conv_desc *d = &j->p->d;
-  const int64_t es = j->p->es, vl = j->p->kn->vl, taps = fc_product3(d->ker);
-  char *to = j->result + c * d->w_stride[0] * es;
-  for (int64_t l = 0; l < channels; l++)
-    for (int64_t tap = 0; tap < taps; tap++)
-      copy_element(es, to + (l * d->w_stride[0] + fc_tap_stride(d, tap)) * es, from + (tap * vl + lane + l) * es);
-}
-
-/* Channels of a range, the last of which has what is left too. */
-static int64_t channels_of(const fc_conv_call *j, int64_t range) {
-  return range == j->pieces_m - 1 ? j->p->d.groups - range * j->piece_m : j->piece_m;
-}
-
-/* Where the sums of a range's channels over a part of the images are kept. */
-static char *kept_sums(const fc_conv_call *j, int64_t range, int64_t part) {
-  return j->workspace + (range * j->pieces_n + part) * sums_bytes(j->p, channels_of(j, j->pieces_m - 1));
-}
-
-static void weight_piece(void *ctx, int64_t index, int worker) {
-  const fc_conv_call *j = ctx;
-  const fc_conv_plan *p = j->p;
-  const fc_conv_desc *d = &p->d;
-  const int64_t es = p->es, range = index % j->pieces_m, part = index / j->pieces_m, c = range * j->piece_m;
-  const int64_t channels = channels_of(j, range), lines = lines_at_once(p);
-  char *memory = j->workspace + j->shared + worker * j->scratch;
-  sums s = place_sums(p, memory, channels);
-  char *copy = memory + 2 * s.bytes;
-  fc_depth t = block_scratch(p, copy + copy_bytes(p, lines, channels), lines, p->pixel ? channels : d->x_stride[4], channels);
-  t.sums = s.now;
-  t.out_step = d->y_stride[4];
-  t.out_line = d->y_stride[3];
-  for (int64_t b = d->n * part / j->pieces_n; b < d->n * (part + 1) / j->pieces_n; b++)
-    for (int64_t z = 0; z < d->y_size[0]; z++)
-      for (int64_t h = 0; h < d->y_size[1]; h += lines) {
-        const int64_t h1 = fc_min(d->y_size[1], h + lines);
-        const source src = take_rows(p, j->first + (b * d->x_stride[0] + c) * es, channels, z, h, h1, copy);
-        place_block(&t, p, &p->phases[0], &src, s.now, z, h, h1);
-        t.out = (char *)j->second + (b * d->y_stride[0] + c + z * d->y_stride[2] + h * d->y_stride[3]) * es;
-        p->kn->depth_weight(&t);
-        count_pixels(p, &s, (h1 - h) * d->y_size[2]);
-      }
-  add_sums(es, s.all, s.now, s.bytes);
-  memcpy(kept_sums(j, range, part), s.all, (size_t)s.bytes);
-}
-
-/* The pieces, then the parts of each range together. */
-static int sum_weights(fc_conv_call *j, int nthreads) {
-  const fc_conv_plan *p = j->p;
-  const int64_t vl = p->kn->vl, es = p->es;
-  const int status = fc_parallel_for(nthreads, weight_pieces(j, nthreads), weight_piece, j);
-  if (status) return status;
-  for (int64_t range = 0; range < j->pieces_m; range++) {
-    const int64_t channels = channels_of(j, range), bytes = sums_bytes(p, channels);
-    char *all = kept_sums(j, range, 0);
-    for (int64_t part = 1; part < j->pieces_n; part++) fc_add(all, kept_sums(j, range, part), bytes / es, es);
-    for (int64_t i = 0; i < channels; i += vl) {
-      const int64_t fresh = fc_min(vl, channels - i);
-      put_sums(j, all + i * fc_product3(p->d.ker) * es, i ? vl - fresh : 0, range * j->piece_m + i, fresh);
-    }
-  }
-  return FC_OK;
-}
-
-/* By strips, a piece is a vector of channels. */
-static int64_t strip_weight_pieces(fc_conv_call *j, int nthreads) {
-  const fc_conv_plan *p = j->p;
-  const int64_t vl = p->kn->vl;
-  (void)nthreads;
-  j->pieces_m = strip_blocks(p, &j->piece_m);
-  j->scratch = strip_bytes(p, source_rows(p, j->piece_m), p->src[2]) + strip_bytes(p, j->piece_m, p->dst[2]) +
-               2 * sums_bytes(p, vl) + block_bytes(p, j->piece_m, vl, vl);
-  return blocks(p, p->d.groups);
-}
-
-static void strip_weight_piece(void *ctx, int64_t index, int worker) {
-  const fc_conv_call *j = ctx;
-  const fc_conv_plan *p = j->p;
-  const fc_conv_desc *d = &p->d;
-  const int64_t es = p->es, vl = p->kn->vl, c = block_channel(p, index), step = d->stride[1];
-  char *strip = j->workspace + worker * j->scratch;
-  char *dy = strip + strip_bytes(p, source_rows(p, j->piece_m), p->src[2]);
-  sums s = place_sums(p, dy + strip_bytes(p, j->piece_m, p->dst[2]), vl);
-  fc_depth t = block_scratch(p, s.now + 2 * s.bytes, j->piece_m, vl, vl);
-  t.sums = s.now;
-  t.out = dy;
-  t.out_step = vl;
-  t.out_line = d->y_size[2] * vl;
-  for (int64_t b = 0; b < d->n; b++)
-    for (int64_t m = 0; m < j->pieces_m; m++) {
-      const int64_t h0 = d->y_size[1] * m / j->pieces_m, h1 = d->y_size[1] * (m + 1) / j->pieces_m;
-      const int64_t top = h0 * step + p->low[1], rows = source_rows(p, h1 - h0);
-      const source src = {strip, 0, top, top + rows, 0, d->x_size[2] * vl, 0, d->x_size[2]};
-      fill_strip(p, strip, j->first + (b * d->x_stride[0] + c * d->x_stride[1]) * es, d->x_stride, d->x_size[1], d->x_size[2],
-                 top, rows);
-      fill_strip(p, dy, j->second + (b * d->y_stride[0] + c * d->y_stride[1]) * es, d->y_stride, d->y_size[1], d->y_size[2], h0,
-                 h1 - h0);
-      place_block(&t, p, &p->phases[0], &src, s.now, 0, h0, h1);
-      p->kn->depth_weight(&t);
-      count_pixels(p, &s, (h1 - h0) * d->y_size[2]);
-    }
-  add_sums(es, s.all, s.now, s.bytes);
-  put_sums(j, s.all, index * vl - c, index * vl, fc_min(vl, d->groups - index * vl));
-}
-
 /* ---- */
 
-static const char *shape(const fc_conv_plan *p) {
+const char *fc_depth_refuse(const fc_conv_plan *p) {
   return p->d.icg != 1 || p->d.ocg != 1 || p->d.groups == 1 ? "the layer is not depthwise" : 0;
 }
 
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : shape(p); }
-
-static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? shape(p) : ""; }
-
 const fc_algorithm fc_conv_depthwise = {
     .name = "depthwise_channels",
-    .refuse = refuse,
+    .state = sizeof(fc_depth_fields),
+    .directions = FC_OF_IMAGES,
+    .refuse = fc_depth_refuse,
     .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_ADD_CHANNELS | FC_SOURCE_AHEAD,
-    .prepare = prepare,
+    .prepare = fc_depth_prepare,
     .packed = packed_elements,
     .pack = pack,
     .pieces = pieces,
     .run = piece,
 };
-const fc_algorithm fc_conv_weight_depthwise = {
-    .name = "depthwise_channels",
-    .refuse = refuse_weight,
-    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS | FC_SOURCE_AHEAD,
-    .prepare = prepare,
-    .pieces = weight_pieces,
-    .run = weight_piece,
-    .execute = sum_weights,
-};
 
 /* ---- */
 
-static void prepare_strips(fc_conv_plan *p) {
+void fc_depth_prepare_strips(fc_conv_plan *p) {
   int64_t most[3];
-  fc_reach(p, most);
+  fc_reach(p, fc_depth_own(p)->low, fc_depth_own(p)->span, most);
 }
 
-static const char *strip_shape(const fc_conv_plan *p) {
+const char *fc_depth_refuse_strips(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
   if (d->x_size[0] != 1 || d->y_size[0] != 1 || d->ker[0] != 1) return "there are slices";
-  return shape(p);
+  return fc_depth_refuse(p);
 }
 
-static const char *refuse_strips(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : strip_shape(p); }
-
-static const char *refuse_weight_strips(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? strip_shape(p) : ""; }
-
-static const char *slow_strips(const fc_conv_plan *p) {
+const char *fc_depth_slow_strips(const fc_conv_plan *p) {
   return 4 * p->d.groups < FC_CHOOSE_STRIPS_QUARTERS * p->kn->vl ? "the channels do not fill three quarters of a vector" : 0;
 }
 
 const fc_algorithm fc_conv_depthwise_strips = {
     .name = "depthwise_strips",
-    .refuse = refuse_strips,
+    .state = sizeof(fc_depth_fields),
+    .directions = FC_OF_IMAGES,
+    .refuse = fc_depth_refuse_strips,
     .strides = FC_RESULT_PIXELS,
-    .prepare = prepare_strips,
+    .prepare = fc_depth_prepare_strips,
     .packed = packed_elements,
     .pack = pack,
     .pieces = strip_pieces,
     .run = strip_piece,
-    .slow = slow_strips,
-};
-const fc_algorithm fc_conv_weight_depthwise_strips = {
-    .name = "depthwise_strips",
-    .refuse = refuse_weight_strips,
-    .strides = FC_RESULT_PIXELS,
-    .prepare = prepare_strips,
-    .pieces = strip_weight_pieces,
-    .run = strip_weight_piece,
-    .slow = slow_strips,
+    .slow = fc_depth_slow_strips,
 };

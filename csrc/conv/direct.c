@@ -2,52 +2,41 @@
  * Sources are copied into padded rows, split by the stride, so that the kernels have no edges. */
 #include "conv/conv.h"
 
+/* What a plan of these algorithms knows: how far taps reach, rows and slices of the result in a piece, the row of the padded
+ * source that it copies, columns of one of the result with what fills its last vector, and pieces along d and h. */
+typedef struct fields {
+  int64_t low[3], span[3], rows, slices, pitch, columns, chunks_d, chunks_h;
+} fields;
+
+static fields *own(const fc_conv_plan *p) { return p->state; }
+
 /* Source planes of one piece stay within this. */
 #define FC_PLANE_BYTES (192 * 1024)
-
-void fc_reach(fc_conv_plan *p, int64_t most[3]) {
-  for (int i = 0; i < 3; i++) {
-    int64_t lo = 0, hi = 0;
-    int any = 0;
-    most[i] = 0;
-    for (int f = 0; f < p->nphase; f++) {
-      const fc_axis *a = &p->phases[f].ax[i];
-      for (int t = 0; t < a->ntap; t++) {
-        lo = any ? fc_min(lo, a->off[t]) : a->off[t];
-        hi = any ? fc_max(hi, a->off[t]) : a->off[t];
-        any = 1;
-      }
-      most[i] = fc_max(most[i], a->count);
-    }
-    p->low[i] = lo;
-    p->span[i] = hi - lo + 1;
-  }
-}
 
 /* The padded copy of a source plane: the pitch of its phase-split rows, and how many of them a piece has. */
 static void size_planes(fc_conv_plan *p, int64_t channels) {
   int64_t most[3], step[3];
-  fc_reach(p, most);
+  fc_reach(p, own(p)->low, own(p)->span, most);
   for (int i = 0; i < 3; i++) step[i] = p->phases[0].ax[i].src_step;
-  p->columns = fc_round_up(most[2], p->kn->vl);
-  const int64_t per_phase = p->columns + fc_div_up(p->span[2], step[2]) + p->kn->vl;
-  p->pitch = step[2] * per_phase;
-  p->slices = most[0];
-  p->rows = most[1];
+  own(p)->columns = fc_round_up(most[2], p->kn->vl);
+  const int64_t per_phase = own(p)->columns + fc_div_up(own(p)->span[2], step[2]) + p->kn->vl;
+  own(p)->pitch = step[2] * per_phase;
+  own(p)->slices = most[0];
+  own(p)->rows = most[1];
   /* Fewer rows a piece until its planes fit. */
   for (;;) {
-    const int64_t bytes = channels * ((p->slices - 1) * step[0] + p->span[0]) * ((p->rows - 1) * step[1] + p->span[1]) *
-                          p->pitch * p->es;
+    const int64_t bytes = channels * ((own(p)->slices - 1) * step[0] + own(p)->span[0]) *
+                          ((own(p)->rows - 1) * step[1] + own(p)->span[1]) * own(p)->pitch * p->es;
     if (bytes <= FC_PLANE_BYTES) break;
-    if (p->slices > 1)
-      p->slices = fc_div_up(p->slices, 2);
-    else if (p->rows > 1)
-      p->rows = fc_div_up(p->rows, 2);
+    if (own(p)->slices > 1)
+      own(p)->slices = fc_div_up(own(p)->slices, 2);
+    else if (own(p)->rows > 1)
+      own(p)->rows = fc_div_up(own(p)->rows, 2);
     else
       break;
   }
-  p->chunks_d = fc_div_up(most[0], p->slices);
-  p->chunks_h = fc_div_up(most[1], p->rows);
+  own(p)->chunks_d = fc_div_up(most[0], own(p)->slices);
+  own(p)->chunks_h = fc_div_up(most[1], own(p)->rows);
 }
 
 typedef struct direct_sizes {
@@ -59,14 +48,14 @@ typedef struct direct_sizes {
 static direct_sizes direct_scratch(const fc_conv_plan *p, int64_t channels) {
   const fc_axis *ax = p->phases[0].ax;
   direct_sizes s;
-  s.depth = (p->slices - 1) * ax[0].src_step + p->span[0];
-  s.height = (p->rows - 1) * ax[1].src_step + p->span[1];
-  s.plane = s.depth * s.height * p->pitch;
+  s.depth = (own(p)->slices - 1) * ax[0].src_step + own(p)->span[0];
+  s.height = (own(p)->rows - 1) * ax[1].src_step + own(p)->span[1];
+  s.plane = s.depth * s.height * own(p)->pitch;
   s.planes = fc_round_up(channels * s.plane * p->es + FC_ALIGN, FC_ALIGN);
   s.ntap = channels * fc_product3(p->d.ker);
-  s.out = fc_round_up(FC_PLANES * p->slices * p->rows * p->columns * p->es, FC_ALIGN);
+  s.out = fc_round_up(FC_PLANES * own(p)->slices * own(p)->rows * own(p)->columns * p->es, FC_ALIGN);
   s.taps = fc_round_up(s.ntap * (FC_PLANES * p->es + 2 * (int64_t)sizeof(int64_t)), FC_ALIGN);
-  s.bias = fc_round_up(p->rows * p->es, FC_ALIGN);
+  s.bias = fc_round_up(own(p)->rows * p->es, FC_ALIGN);
   s.total = s.planes + s.out + s.taps + s.bias + FC_ALIGN;
   return s;
 }
@@ -85,23 +74,24 @@ static void copy_strided(int64_t es, void *dst, const void *src, int64_t ss, int
 static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char *src, int64_t channels, int64_t d0, int64_t h0,
                         char *dst) {
   const fc_axis *ax = p->phases[0].ax;
-  const int64_t es = p->es, step = ax[2].src_step, per = p->pitch / step, low = p->low[2];
+  const int64_t es = p->es, step = ax[2].src_step, per = own(p)->pitch / step, low = own(p)->low[2];
   memset(dst, 0, (size_t)(channels * s->plane * es));
-  const int64_t first = fc_max(0, low), last = fc_min(p->src[2], low + per * step);
+  const int64_t first = fc_max(0, low), last = fc_min(p->src_size[2], low + per * step);
   for (int64_t c = 0; c < channels; c++)
     for (int64_t d = 0; d < s->depth; d++) {
-      const int64_t sd = d0 * ax[0].src_step + p->low[0] + d;
-      if (sd < 0 || sd >= p->src[0]) continue;
+      const int64_t sd = d0 * ax[0].src_step + own(p)->low[0] + d;
+      if (sd < 0 || sd >= p->src_size[0]) continue;
       for (int64_t h = 0; h < s->height; h++) {
-        const int64_t sh = h0 * ax[1].src_step + p->low[1] + h;
-        if (sh < 0 || sh >= p->src[1] || first >= last) continue;
-        const char *from = src + (c * p->ss[1] + sd * p->ss[2] + sh * p->ss[3]) * es;
-        char *to = dst + (c * s->plane + (d * s->height + h) * p->pitch) * es;
+        const int64_t sh = h0 * ax[1].src_step + own(p)->low[1] + h;
+        if (sh < 0 || sh >= p->src_size[1] || first >= last) continue;
+        const char *from = src + (c * p->src_stride[1] + sd * p->src_stride[2] + sh * p->src_stride[3]) * es;
+        char *to = dst + (c * s->plane + (d * s->height + h) * own(p)->pitch) * es;
         for (int64_t r = 0; r < step; r++) {
           /* Column low + r + step i of the source goes to part r of the row, place i. */
           const int64_t i = first > low + r ? fc_div_up(first - low - r, step) : 0, w = low + r + step * i;
           if (w < last)
-            copy_strided(es, to + (r * per + i) * es, from + w * p->ss[4] * es, step * p->ss[4], fc_div_up(last - w, step));
+            copy_strided(es, to + (r * per + i) * es, from + w * p->src_stride[4] * es, step * p->src_stride[4],
+                         fc_div_up(last - w, step));
         }
       }
     }
@@ -111,16 +101,16 @@ static void copy_planes(const fc_conv_plan *p, const direct_sizes *s, const char
 static int64_t place_taps(const fc_conv_plan *p, const direct_sizes *s, const fc_phase *ph, int64_t channels, int64_t *toff,
                           int64_t *woff) {
   const fc_axis *ax = ph->ax;
-  const int64_t *ws = p->d.w_stride, step = ax[2].src_step, per = p->pitch / step;
+  const int64_t *ws = p->d.w_stride, step = ax[2].src_step, per = own(p)->pitch / step;
   int64_t n = 0;
   for (int64_t c = 0; c < channels; c++)
     for (int td = 0; td < ax[0].ntap; td++)
       for (int th = 0; th < ax[1].ntap; th++)
         for (int tw = 0; tw < ax[2].ntap; tw++, n++) {
-          const int64_t column = ax[2].off[tw] - p->low[2],
-                        row = (ax[0].off[td] - p->low[0]) * s->height + ax[1].off[th] - p->low[1];
-          toff[n] = c * s->plane + row * p->pitch + column % step * per + column / step;
-          woff[n] = c * p->wk + ax[0].tap[td] * ws[2] + ax[1].tap[th] * ws[3] + ax[2].tap[tw] * ws[4];
+          const int64_t column = ax[2].off[tw] - own(p)->low[2],
+                        row = (ax[0].off[td] - own(p)->low[0]) * s->height + ax[1].off[th] - own(p)->low[1];
+          toff[n] = c * s->plane + row * own(p)->pitch + column % step * per + column / step;
+          woff[n] = c * p->w_src + ax[0].tap[td] * ws[2] + ax[1].tap[th] * ws[3] + ax[2].tap[tw] * ws[4];
         }
   return n;
 }
@@ -137,47 +127,49 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_conv_desc *d = &p->d;
-  const int64_t es = p->es, chunks = p->chunks_d * p->chunks_h, out_plane = p->slices * p->rows * p->columns;
+  const int64_t es = p->es, chunks = own(p)->chunks_d * own(p)->chunks_h,
+                out_plane = own(p)->slices * own(p)->rows * own(p)->columns;
   const int64_t b = index / chunks / d->groups, g = index / chunks % d->groups;
-  const int64_t d0 = index % chunks / p->chunks_h * p->slices, h0 = index % chunks % p->chunks_h * p->rows;
-  const direct_sizes s = direct_scratch(p, p->sc);
+  const int64_t d0 = index % chunks / own(p)->chunks_h * own(p)->slices, h0 = index % chunks % own(p)->chunks_h * own(p)->rows;
+  const direct_sizes s = direct_scratch(p, p->src_channels);
   char *planes = j->workspace + worker * j->scratch, *out = planes + s.planes;
   int64_t *toff = (int64_t *)(out + s.out), *woff = toff + s.ntap;
   char *wei = (char *)(woff + s.ntap), *bias = out + s.out + s.taps;
-  copy_planes(p, &s, j->first + (b * p->ss[0] + g * p->sc * p->ss[1]) * es, p->sc, d0, h0, planes);
+  copy_planes(p, &s, j->first + (b * p->src_stride[0] + g * p->src_channels * p->src_stride[1]) * es, p->src_channels, d0, h0,
+              planes);
   for (int f = 0; f < p->nphase; f++) {
     const fc_phase *ph = &p->phases[f];
     const fc_axis *ax = ph->ax;
-    const int64_t d1 = fc_min(ax[0].count, d0 + p->slices), h1 = fc_min(ax[1].count, h0 + p->rows);
+    const int64_t d1 = fc_min(ax[0].count, d0 + own(p)->slices), h1 = fc_min(ax[1].count, h0 + own(p)->rows);
     if (d0 >= d1 || h0 >= h1) continue;
-    const int64_t ntap = place_taps(p, &s, ph, p->sc, toff, woff);
-    for (int64_t m0 = 0; m0 < p->dc; m0 += FC_PLANES) {
-      const int64_t m1 = fc_min(p->dc, m0 + FC_PLANES);
+    const int64_t ntap = place_taps(p, &s, ph, p->src_channels, toff, woff);
+    for (int64_t m0 = 0; m0 < p->dst_channels; m0 += FC_PLANES) {
+      const int64_t m1 = fc_min(p->dst_channels, m0 + FC_PLANES);
       for (int64_t m = m0; m < m1; m++)
-        gather(es, wei + (m - m0) * ntap * es, j->second + (g * d->ocg * d->w_stride[0] + m * p->wm) * es, woff, ntap);
+        gather(es, wei + (m - m0) * ntap * es, j->second + (g * d->ocg * d->w_stride[0] + m * p->w_dst) * es, woff, ntap);
       for (int64_t z = d0; z < d1; z++) {
         const fc_plane t = {
-            .src = planes + (z - d0) * ax[0].src_step * s.height * p->pitch * es,
+            .src = planes + (z - d0) * ax[0].src_step * s.height * own(p)->pitch * es,
             .toff = toff,
             .ntap = ntap,
             .wei = wei,
             .rows = h1 - h0,
             .cols = ax[2].count,
-            .src_row = ax[1].src_step * p->pitch,
-            .out = out + (z - d0) * p->rows * p->columns * es,
-            .out_row = p->columns,
+            .src_row = ax[1].src_step * own(p)->pitch,
+            .out = out + (z - d0) * own(p)->rows * own(p)->columns * es,
+            .out_row = own(p)->columns,
             .out_plane = out_plane,
             .planes = (int)(m1 - m0),
         };
         p->kn->plane(&t);
       }
       for (int64_t m = m0; m < m1; m++) {
-        const int64_t channel = g * p->dc + m;
+        const int64_t channel = g * p->dst_channels + m;
         for (int64_t h = 0; j->bias && h < h1 - h0; h++) memcpy(bias + h * es, j->bias + channel * es, (size_t)es);
         const fc_epilogue ep = {1, 1, j->bias ? bias : 0, 0, d->act.kind, d->act.p0, d->act.p1};
         for (int64_t z = d0; z < d1; z++) {
           const int64_t od = ax[0].dst_base + z * ax[0].dst_step, oh = ax[1].dst_base + h0 * ax[1].dst_step, ow = ax[2].dst_base;
-          const int64_t *ds = p->ds, *as = d->add_stride;
+          const int64_t *ds = p->dst_stride, *as = d->add_stride;
           const fc_block t = {
               .m = h1 - h0,
               .n = ax[2].count,
@@ -192,7 +184,7 @@ static void piece(void *ctx, int64_t index, int worker) {
                       .rs = ax[1].dst_step * as[3],
                       .cs = ax[2].dst_step * as[4]},
           };
-          p->kn->write(out + ((m - m0) * out_plane + (z - d0) * p->rows * p->columns) * es, p->columns, &t);
+          p->kn->write(out + ((m - m0) * out_plane + (z - d0) * own(p)->rows * own(p)->columns) * es, own(p)->columns, &t);
         }
       }
     }
@@ -216,30 +208,30 @@ static void weight_piece(void *ctx, int64_t g, int worker) {
   memset(sums, 0, (size_t)(d->ocg * d->icg * ntap * es));
   place_taps(p, &s, &p->phases[0], 1, toff, toff + s.ntap);
   for (int64_t b = 0; b < d->n; b++)
-    for (int64_t d0 = 0; d0 < d->y_size[0]; d0 += p->slices)
-      for (int64_t h0 = 0; h0 < d->y_size[1]; h0 += p->rows) {
-        const int64_t d1 = fc_min(d->y_size[0], d0 + p->slices), h1 = fc_min(d->y_size[1], h0 + p->rows);
+    for (int64_t d0 = 0; d0 < d->y_size[0]; d0 += own(p)->slices)
+      for (int64_t h0 = 0; h0 < d->y_size[1]; h0 += own(p)->rows) {
+        const int64_t d1 = fc_min(d->y_size[0], d0 + own(p)->slices), h1 = fc_min(d->y_size[1], h0 + own(p)->rows);
         copy_planes(p, &s, j->first + (b * d->x_stride[0] + g * d->icg * d->x_stride[1]) * es, d->icg, d0, h0, planes);
         for (int64_t m = 0; m < d->ocg; m++)
           for (int64_t z = d0; z < d1; z++) {
-            memset(rows, 0, (size_t)(p->rows * p->columns * es));
+            memset(rows, 0, (size_t)(own(p)->rows * own(p)->columns * es));
             for (int64_t h = h0; h < h1; h++) {
               const char *from = j->second + (b * d->y_stride[0] + (g * d->ocg + m) * d->y_stride[1] + z * d->y_stride[2] +
                                               h * d->y_stride[3]) *
                                                  es;
-              copy_strided(es, rows + (h - h0) * p->columns * es, from, d->y_stride[4], d->y_size[2]);
+              copy_strided(es, rows + (h - h0) * own(p)->columns * es, from, d->y_stride[4], d->y_size[2]);
             }
             for (int64_t c = 0; c < d->icg; c++) {
               fc_plane t = {
-                  .src = planes + (c * s.plane + (z - d0) * ax[0].src_step * s.height * p->pitch) * es,
+                  .src = planes + (c * s.plane + (z - d0) * ax[0].src_step * s.height * own(p)->pitch) * es,
                   .toff = toff,
                   .ntap = ntap,
                   .wei = sums + (m * d->icg + c) * ntap * es,
                   .rows = h1 - h0,
                   .cols = d->y_size[2],
-                  .src_row = ax[1].src_step * p->pitch,
+                  .src_row = ax[1].src_step * own(p)->pitch,
                   .out = rows,
-                  .out_row = p->columns,
+                  .out_row = own(p)->columns,
               };
               p->kn->plane_weight(&t);
             }
@@ -254,8 +246,8 @@ static void weight_piece(void *ctx, int64_t g, int worker) {
 
 static int64_t pieces(fc_conv_call *j, int nthreads) {
   (void)nthreads;
-  j->scratch = direct_scratch(j->p, j->p->sc).total;
-  return j->p->d.n * j->p->d.groups * j->p->chunks_d * j->p->chunks_h;
+  j->scratch = direct_scratch(j->p, j->p->src_channels).total;
+  return j->p->d.n * j->p->d.groups * own(j->p)->chunks_d * own(j->p)->chunks_h;
 }
 
 static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
@@ -264,21 +256,17 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
   return j->p->d.groups;
 }
 
-static void prepare(fc_conv_plan *p) { size_planes(p, p->sc); }
-
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : 0; }
+static void prepare(fc_conv_plan *p) { size_planes(p, p->src_channels); }
 
 static const char *slow(const fc_conv_plan *p) {
-  if (p->d.groups == 1 && fc_product3(p->dst) < p->kn->vl) return "a plane of the result does not fill a vector";
-  if (p->dc <= FC_CHOOSE_DIRECT_RESULTS && (p->d.groups > 1 || p->dc < p->kn->mr)) return 0;
-  if (p->dc <= FC_CHOOSE_DIRECT_RESULTS) return "the result's channels fill register tiles";
+  if (p->d.groups == 1 && fc_product3(p->dst_size) < p->kn->vl) return "a plane of the result does not fill a vector";
+  if (p->dst_channels <= FC_CHOOSE_DIRECT_RESULTS && (p->d.groups > 1 || p->dst_channels < p->kn->mr)) return 0;
+  if (p->dst_channels <= FC_CHOOSE_DIRECT_RESULTS) return "the result's channels fill register tiles";
   /* A stem: the planes of its source are used for every channel of the result, without packing. */
-  if (p->sc > FC_CHOOSE_DIRECT_CHANNELS || fc_product3(p->d.ker) < FC_CHOOSE_DIRECT_TAPS)
+  if (p->src_channels > FC_CHOOSE_DIRECT_CHANNELS || fc_product3(p->d.ker) < FC_CHOOSE_DIRECT_TAPS)
     return "there are more than a few channels";
-  return p->ds[4] == 1 ? 0 : "the channels of the result are contiguous";
+  return p->dst_stride[4] == 1 ? 0 : "the channels of the result are contiguous";
 }
-
-static const char *refuse_weight(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
 
 static const char *slow_weight(const fc_conv_plan *p) {
   const int few = fc_max(p->d.icg, p->d.ocg) <= FC_CHOOSE_DIRECT_CHANNELS;
@@ -287,7 +275,8 @@ static const char *slow_weight(const fc_conv_plan *p) {
 
 const fc_algorithm fc_conv_direct = {
     .name = "direct",
-    .refuse = refuse,
+    .state = sizeof(fields),
+    .directions = FC_OF_IMAGES,
     .prepare = prepare,
     .pieces = pieces,
     .run = piece,
@@ -295,7 +284,8 @@ const fc_algorithm fc_conv_direct = {
 };
 const fc_algorithm fc_conv_weight_direct = {
     .name = "direct",
-    .refuse = refuse_weight,
+    .state = sizeof(fields),
+    .directions = FC_OF_WEIGHTS,
     .prepare = prepare,
     .pieces = weight_pieces,
     .run = weight_piece,

@@ -28,7 +28,7 @@ void fc_pixels_decode(fc_pixels *t, const fc_conv_plan *p, const fc_phase *ph, c
   const fc_axis *ax = ph->ax;
   int64_t w, h, d, b;
   place(ax, list ? list[p0] : p0, &w, &h, &d, &b);
-  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.add_stride;
+  const int64_t *ss = p->src_stride, *ds = p->dst_stride, *as = p->d.add_stride;
   for (int64_t i = 0; i < n; i++) {
     const int64_t sd = d * ax[0].src_step, sh = h * ax[1].src_step, sw = w * ax[2].src_step;
     const int64_t od = ax[0].dst_base + d * ax[0].dst_step, oh = ax[1].dst_base + h * ax[1].dst_step,
@@ -66,7 +66,7 @@ int64_t fc_pixels_rows_bytes(const fc_conv_plan *p, int64_t n, int64_t channels)
 void fc_pixels_rows(const fc_pixels *t, int64_t n, int64_t channels, void *memory, fc_rows *rows) {
   const fc_conv_plan *p = t->p;
   const fc_axis *ax = t->ph->ax;
-  const int64_t es = p->es, width = ax[2].count, step = ax[2].src_step, bytes = step * p->ss[4] * es;
+  const int64_t es = p->es, width = ax[2].count, step = ax[2].src_step, bytes = step * p->src_stride[4] * es;
   const char *zeros = memset(memory, 0, (size_t)(channels * es));
   const char **at = (const char **)fc_aligned((char *)memory + channels * es);
   *rows = (fc_rows){(const void *const *)at, channels, n};
@@ -74,15 +74,15 @@ void fc_pixels_rows(const fc_pixels *t, int64_t n, int64_t channels, void *memor
     for (int th = 0; th < ax[1].ntap; th++)
       for (int tw = 0; tw < ax[2].ntap; tw++, at += n) {
         const int64_t od = ax[0].off[td], oh = ax[1].off[th], ow = ax[2].off[tw];
-        const int64_t shift = (od * p->ss[2] + oh * p->ss[3] + ow * p->ss[4]) * es;
+        const int64_t shift = (od * p->src_stride[2] + oh * p->src_stride[3] + ow * p->src_stride[4]) * es;
         /* Row by row of the result: within one, addresses go up in steps, but for the padding at both ends. */
         for (int64_t i = 0, end; i < n; i = end) {
           const int32_t *pos = t->pos + 3 * i;
           end = fc_min(n, i + width - pos[2] / step);
-          const int64_t first = pos[2] + ow, last = p->src[2] - 1 - first;
+          const int64_t first = pos[2] + ow, last = p->src_size[2] - 1 - first;
           int64_t from = first < 0 ? fc_min(end, i + fc_div_up(-first, step)) : i,
                   to = last < 0 ? i : fc_min(end, i + last / step + 1);
-          if ((uint64_t)(pos[0] + od) >= (uint64_t)p->src[0] || (uint64_t)(pos[1] + oh) >= (uint64_t)p->src[1]) to = i;
+          if ((uint64_t)(pos[0] + od) >= (uint64_t)p->src_size[0] || (uint64_t)(pos[1] + oh) >= (uint64_t)p->src_size[1]) to = i;
           from = fc_min(from, fc_max(i, to));
           const char *src = t->src + t->base[i] * es + shift;
           for (int64_t x = i; x < from; x++) at[x] = zeros;

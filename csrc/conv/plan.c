@@ -3,6 +3,7 @@
  * Forward and backward-input are one computation, dst[j] = sum over taps of wei[tap] src[j step + offset(tap)], after a
  * strided backward-input is split into its phases: the positions that have the same remainder by the stride see the
  * same taps, and among themselves form a dense convolution. A transposed convolution is backward-input. */
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "core/check.h"
@@ -93,7 +94,7 @@ static int make_phases(fc_conv_plan *p) {
     fc_phase *ph = &p->phases[p->nphase];
     *ph = (fc_phase){
         .ax = {axes[p->nphase / wide / high], axes[deep + p->nphase / wide % high], axes[deep + high + p->nphase % wide]},
-        .k = p->sc,
+        .k = p->src_channels,
         .pixels = d->n};
     for (int i = 0; i < 3; i++) {
       ph->pixels *= ph->ax[i].count;
@@ -102,6 +103,25 @@ static int make_phases(fc_conv_plan *p) {
   }
   free(axes);
   return FC_OK;
+}
+
+void fc_reach(const fc_conv_plan *p, int64_t low[3], int64_t span[3], int64_t most[3]) {
+  for (int i = 0; i < 3; i++) {
+    int64_t lo = 0, hi = 0;
+    int any = 0;
+    most[i] = 0;
+    for (int f = 0; f < p->nphase; f++) {
+      const fc_axis *a = &p->phases[f].ax[i];
+      for (int t = 0; t < a->ntap; t++) {
+        lo = any ? fc_min(lo, a->off[t]) : a->off[t];
+        hi = any ? fc_max(hi, a->off[t]) : a->off[t];
+        any = 1;
+      }
+      most[i] = fc_max(most[i], a->count);
+    }
+    low[i] = lo;
+    span[i] = hi - lo + 1;
+  }
 }
 
 static double macs(const fc_conv_desc *d) {
@@ -118,9 +138,35 @@ static int number_of(const fc_algorithm *a) {
 
 enum { ALGORITHMS = sizeof candidates / sizeof candidates[0] };
 
+/* Why a plan is as it is, as far as somebody asks and it fits. */
+typedef struct sentences {
+  char *at;
+  size_t left;
+} sentences;
+
+static void say(sentences *to, const char *format, ...) {
+  if (!to || to->left == 0) return;
+  va_list arguments;
+  va_start(arguments, format);
+  const int n = vsnprintf(to->at, to->left, format, arguments);
+  va_end(arguments);
+  const size_t wrote = n < 0 ? 0 : (size_t)n < to->left ? (size_t)n : to->left - 1;
+  to->at += wrote;
+  to->left -= wrote;
+}
+
+static void free_plan(fc_conv_plan *p) {
+  if (!p) return;
+  free_plan(p->direct);
+  free(p->state);
+  free(p->phases);
+  free(p->taps);
+  free(p);
+}
+
 /* Whether the arrays' strides are such as an algorithm asks for: why not, or NULL. */
 static const char *refuse_strides(const fc_conv_plan *p, int asked) {
-  const int64_t *ss = p->ss, *ds = p->ds, *as = p->d.has_add ? p->d.add_stride : ds;
+  const int64_t *ss = p->src_stride, *ds = p->dst_stride, *as = p->d.has_add ? p->d.add_stride : ds;
   if (asked & FC_SOURCE_CHANNELS && ss[1] != 1) return "the channels are not contiguous";
   if (asked & FC_RESULT_CHANNELS && ds[1] != 1) return "the channels are not contiguous";
   if (asked & FC_ADD_CHANNELS && as[1] != 1) return "the channels are not contiguous";
@@ -129,57 +175,71 @@ static const char *refuse_strides(const fc_conv_plan *p, int asked) {
   return 0;
 }
 
-/* Why an algorithm cannot compute this plan, or NULL. */
-static const char *refusal(const fc_algorithm *a, const fc_conv_plan *p) {
-  const char *reason = a->refuse(p);
+/* Why an algorithm, which the plan has from here on, cannot compute it, or NULL. */
+static const char *refusal(fc_conv_plan *p, const fc_algorithm *a) {
+  p->algorithm = a;
+  if (!(a->directions & FC_BIT(p->d.direction))) return "";
+  const char *reason = a->refuse ? a->refuse(p) : 0;
   return reason ? reason : refuse_strides(p, a->strides);
 }
+
+static int make_plan(const fc_conv_desc *d, fc_conv_plan **plan, sentences *why);
 
 /* The plan that a tile's results are computed by where its values are too far apart. Its form of the weights must not depend
  * on strides, as they may come packed. */
 static int make_direct(const fc_conv_desc *d, fc_conv_plan **direct) {
   fc_conv_desc to = *d;
   to.algorithm = number_of(d->direction == FC_BWD_WEIGHT ? &fc_conv_weight_pixels : &fc_conv_pixels);
-  return fc_conv_plan_create(&to, direct);
+  return make_plan(&to, direct, 0);
+}
+
+static int64_t workspace(const fc_plan *plan, int nthreads, int packed) {
+  const fc_conv_plan *p = (const fc_conv_plan *)plan;
+  const int64_t own = fc_conv_own_workspace(p, nthreads, packed);
+  if (!p->direct) return own;
+  return fc_range_workspace(p, nthreads) + fc_max(own, fc_conv_own_workspace(p->direct, nthreads, packed));
 }
 
 /* Gives the plan its algorithm: the one asked for by name, or the first that can, should, and keeps within the limit; if
  * none does, the last that can and should. */
-static int choose(fc_conv_plan *p) {
+static int choose(fc_conv_plan *p, sentences *why) {
   const fc_conv_desc *d = &p->d;
+  const fc_algorithm *last = 0;
+  int status = FC_OK;
   fc_conv_plan *direct = 0;
-  char *why = p->reason;
-  size_t left = sizeof p->reason;
   for (int i = 0; i < ALGORITHMS; i++) {
     const fc_algorithm *a = candidates[i];
     if (d->algorithm && d->algorithm != i + 1) continue;
-    const char *reason = refusal(a, p);
+    const char *reason = refusal(p, a);
     if (!reason && a->slow && !d->algorithm) reason = a->slow(p);
-    int n = 0;
-    if (!reason) {
-      p->algorithm = a;
-      p->direct = 0;
-      if (a->prepare) a->prepare(p);
-      if (a->tile) {
-        const int status = direct ? FC_OK : make_direct(d, &direct);
-        if (status) return status;
-        p->direct = direct;
-        fc_range_prepare(p);
-      }
-      const int64_t bytes = fc_conv_plan_workspace(p, 1, d->packed);
-      if (d->algorithm || !d->limit || bytes <= d->limit) break;
-      n = snprintf(why, left, "%s: refused, it takes %lld bytes of scratch and the limit is %lld\n", a->name, (long long)bytes,
-                   (long long)d->limit);
-    } else if (*reason) {
-      n = snprintf(why, left, "%s: refused, %s\n", a->name, reason);
+    if (reason) {
+      if (*reason) say(why, "%s: refused, %s\n", a->name, reason);
+      continue;
     }
-    const size_t wrote = (size_t)n < left ? (size_t)n : left - 1;
-    why += wrote;
-    left -= wrote;
+    last = a;
+    p->direct = 0;
+    free(p->state);
+    p->state = a->state ? calloc(1, a->state) : 0;
+    if (a->state && !p->state) {
+      status = FC_ERROR_MEMORY;
+      break;
+    }
+    if (a->prepare) a->prepare(p);
+    if (a->tile) {
+      status = direct ? FC_OK : make_direct(d, &direct);
+      if (status) break;
+      p->direct = direct;
+      fc_range_prepare(p);
+    }
+    const int64_t bytes = workspace(&p->head, 1, d->packed);
+    if (d->algorithm || !d->limit || bytes <= d->limit) break;
+    say(why, "%s: refused, it takes %lld bytes of scratch and the limit is %lld\n", a->name, (long long)bytes,
+        (long long)d->limit);
   }
-  if (p->direct != direct) fc_conv_plan_destroy(direct);
-  if (!p->algorithm) return FC_ERROR_REFUSED;
-  snprintf(why, left, "%s%s", p->algorithm->name, d->algorithm ? ": asked for by name" : "");
+  if (p->direct != direct) free_plan(direct);
+  p->algorithm = last;
+  if (status || !last) return status ? status : FC_ERROR_REFUSED;
+  say(why, "%s%s", p->algorithm->name, d->algorithm ? ": asked for by name" : "");
   return FC_OK;
 }
 
@@ -243,14 +303,14 @@ static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
     return FC_ERROR_REFUSED;
   p->kn = kn;
   p->es = d->dtype == FC_F32 ? 4 : 8;
-  p->sc = back ? d->ocg : d->icg;
-  p->dc = back ? d->icg : d->ocg;
-  p->wm = d->w_stride[back ? 1 : 0];
-  p->wk = d->w_stride[back ? 0 : 1];
-  memcpy(p->src, back ? d->y_size : d->x_size, sizeof p->src);
-  memcpy(p->dst, back ? d->x_size : d->y_size, sizeof p->dst);
-  memcpy(p->ss, back ? d->y_stride : d->x_stride, sizeof p->ss);
-  memcpy(p->ds, back ? d->x_stride : d->y_stride, sizeof p->ds);
+  p->src_channels = back ? d->ocg : d->icg;
+  p->dst_channels = back ? d->icg : d->ocg;
+  p->w_dst = d->w_stride[back ? 1 : 0];
+  p->w_src = d->w_stride[back ? 0 : 1];
+  memcpy(p->src_size, back ? d->y_size : d->x_size, sizeof p->src_size);
+  memcpy(p->dst_size, back ? d->x_size : d->y_size, sizeof p->dst_size);
+  memcpy(p->src_stride, back ? d->y_stride : d->x_stride, sizeof p->src_stride);
+  memcpy(p->dst_stride, back ? d->x_stride : d->y_stride, sizeof p->dst_stride);
   return FC_OK;
 }
 
@@ -263,68 +323,29 @@ const char *fc_conv_algorithm_name(int algorithm) {
 const char *fc_conv_algorithm_refusal(const fc_conv_desc *d, int algorithm) {
   fc_conv_plan p;
   if (!fc_between(algorithm, 0, ALGORITHMS - 1)) return "there is no such algorithm";
-  return describe(&p, d) ? "the description is not one" : refusal(candidates[algorithm], &p);
+  return describe(&p, d) ? "the description is not one" : refusal(&p, candidates[algorithm]);
 }
-
-int fc_conv_plan_create(const fc_conv_desc *d, fc_conv_plan **out) {
-  *out = 0;
-  fc_conv_plan *p = malloc(sizeof *p);
-  if (!p) return FC_ERROR_MEMORY;
-  int status = describe(p, d);
-  if (!status) status = make_phases(p);
-  if (!status) status = choose(p);
-  if (status)
-    fc_conv_plan_destroy(p);
-  else
-    *out = p;
-  return status;
-}
-
-void fc_conv_plan_destroy(fc_conv_plan *p) {
-  if (!p) return;
-  fc_conv_plan_destroy(p->direct);
-  free(p->phases);
-  free(p->taps);
-  free(p);
-}
-
-const char *fc_conv_plan_algorithm(const fc_conv_plan *p) { return p->algorithm->name; }
-
-const char *fc_conv_plan_reason(const fc_conv_plan *p) { return p->reason; }
 
 int64_t fc_conv_own_packed_bytes(const fc_conv_plan *p) {
   if (!p->algorithm->packed) return 0;
   return fc_round_up(p->algorithm->packed(p) * p->es, FC_ALIGN) + (p->direct ? fc_range_parts_bytes(p) : 0) + FC_ALIGN;
 }
 
-int64_t fc_conv_plan_packed_bytes(const fc_conv_plan *p) {
-  return fc_conv_own_packed_bytes(p) + (p->direct ? fc_conv_own_packed_bytes(p->direct) : 0);
-}
-
-int fc_conv_plan_threads(const fc_conv_plan *p, int nthreads) {
-  return macs(&p->d) < FC_SERIAL_MACS ? 1 : fc_usable_threads(nthreads);
-}
-
 int64_t fc_conv_own_workspace(const fc_conv_plan *p, int nthreads, int packed) {
   fc_conv_call call = {.p = p};
-  nthreads = fc_usable_threads(nthreads);
   p->algorithm->pieces(&call, nthreads);
   const int64_t weights = packed || p->algorithm->execute ? 0 : fc_round_up(fc_conv_own_packed_bytes(p), FC_ALIGN);
   return weights + call.shared + nthreads * call.scratch + 2 * FC_ALIGN;
 }
 
-int64_t fc_conv_plan_workspace(const fc_conv_plan *p, int nthreads, int packed) {
-  const int64_t own = fc_conv_own_workspace(p, nthreads, packed);
-  if (!p->direct) return own;
-  return fc_range_workspace(p, nthreads) + fc_max(own, fc_conv_own_workspace(p->direct, nthreads, packed));
+static int own_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
+  return p->algorithm->pack ? p->algorithm->pack(p, w, fc_aligned(packed), nthreads) : FC_OK;
 }
 
-int fc_conv_pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
-  if (!p->algorithm->pack) return FC_OK;
-  if (!w || !packed) return FC_ERROR_ARGUMENT;
-  nthreads = fc_usable_threads(nthreads);
-  const int status = p->algorithm->pack(p, w, fc_aligned(packed), nthreads);
-  return status || !p->direct ? status : fc_conv_pack(p->direct, w, (char *)packed + fc_conv_own_packed_bytes(p), nthreads);
+static int pack(const fc_plan *plan, const void *w, void *packed, int nthreads) {
+  const fc_conv_plan *p = (const fc_conv_plan *)plan;
+  const int status = own_pack(p, w, packed, nthreads);
+  return status || !p->direct ? status : own_pack(p->direct, w, (char *)packed + fc_conv_own_packed_bytes(p), nthreads);
 }
 
 int fc_conv_own_run(fc_conv_call *call, const void *packed, int nthreads) {
@@ -347,13 +368,61 @@ int fc_conv_own_run(fc_conv_call *call, const void *packed, int nthreads) {
   return fc_parallel_for(nthreads, p->algorithm->pieces(call, nthreads), p->algorithm->run, call);
 }
 
-int fc_conv_run(const fc_conv_plan *p, const void *first, const void *second, const void *packed, const void *bias,
-                const void *add, void *result, void *workspace, int nthreads) {
-  if (!first || !(second || (packed && p->algorithm->packed)) || (p->d.has_bias && !bias) || (p->d.has_add && !add) || !result ||
-      !workspace)
-    return FC_ERROR_ARGUMENT;
-  nthreads = fc_usable_threads(nthreads);
-  fc_conv_call call = {
-      .p = p, .first = first, .second = second, .bias = bias, .add = add, .result = result, .workspace = fc_aligned(workspace)};
-  return (p->direct ? fc_range_run : fc_conv_own_run)(&call, packed, nthreads);
+/* Of each direction the slots of its two operands and of its result. */
+static const int slots[][3] = {{FC_X, FC_W, FC_Y}, {FC_Y, FC_W, FC_X}, {FC_X, FC_Y, FC_W}};
+
+static int run(const fc_plan *plan, void *const *arrays, void *workspace, int nthreads) {
+  const fc_conv_plan *p = (const fc_conv_plan *)plan;
+  const int *slot = slots[p->d.direction];
+  fc_conv_call call = {.p = p,
+                       .first = arrays[slot[0]],
+                       .second = arrays[slot[1]],
+                       .bias = p->d.has_bias ? arrays[FC_BIAS] : 0,
+                       .add = p->d.has_add ? arrays[FC_ADD] : 0,
+                       .result = arrays[slot[2]],
+                       .workspace = workspace};
+  return (p->direct ? fc_range_run : fc_conv_own_run)(&call, plan->packed_bytes ? arrays[FC_PACKED] : 0, nthreads);
+}
+
+static void destroy(fc_plan *plan) { free_plan((fc_conv_plan *)plan); }
+
+static const fc_operator conv = {.destroy = destroy, .run = run, .workspace = workspace, .pack = pack};
+
+static int make_plan(const fc_conv_desc *d, fc_conv_plan **out, sentences *why) {
+  fc_conv_plan *p = malloc(sizeof *p);
+  if (!p) return FC_ERROR_MEMORY;
+  int status = describe(p, d);
+  if (!status) status = make_phases(p);
+  if (!status) status = choose(p, why);
+  if (status) {
+    free_plan(p);
+    return status;
+  }
+  p->head = (fc_plan){.does = &conv,
+                      .algorithm = p->algorithm->name,
+                      .needs = FC_BIT(FC_X) | FC_BIT(FC_W) | FC_BIT(FC_Y) | (d->has_bias ? FC_BIT(FC_BIAS) : 0) |
+                               (d->has_add ? FC_BIT(FC_ADD) : 0),
+                      .serial = macs(d) < FC_SERIAL_MACS,
+                      .packed_bytes = fc_conv_own_packed_bytes(p) + (p->direct ? fc_conv_own_packed_bytes(p->direct) : 0),
+                      .limit = d->limit};
+  *out = p;
+  return FC_OK;
+}
+
+int fc_plan_conv(const fc_conv_desc *d, fc_plan **plan) {
+  if (!plan) return FC_ERROR_ARGUMENT;
+  fc_conv_plan *p = 0;
+  const int status = make_plan(d, &p, 0);
+  *plan = p ? &p->head : 0;
+  return status;
+}
+
+int fc_conv_explain(const fc_conv_desc *d, char *text, int64_t size) {
+  fc_conv_plan *p = 0;
+  sentences why = {text, (size_t)size};
+  if (!text || size < 1) return FC_ERROR_ARGUMENT;
+  *text = 0;
+  const int status = make_plan(d, &p, &why);
+  free_plan(p);
+  return status;
 }

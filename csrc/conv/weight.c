@@ -1,6 +1,16 @@
 /* Backward-weight as a GEMM whose reduction runs over pixels. */
 #include "conv/conv.h"
 
+/* What a plan of this algorithm knows: the output's size, with rows that lie one after another in dy (for x only where
+ * pointwise) merged. */
+typedef struct fields {
+  int64_t dy_rows[3], x_rows[3];
+  int pointwise;              /* one tap, stride 1, no padding */
+  int transposed;             /* the product's rows are input channels instead of output channels */
+} fields;
+
+static fields *own(const fc_conv_plan *p) { return p->state; }
+
 typedef struct weight_work {
   const fc_conv_plan *p;
   const char *x, *dy;
@@ -53,14 +63,14 @@ static void pack_channels(const fc_conv_plan *p, const char *from, const int64_t
 static void pack_dy(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const weight_work *t = work;
   const fc_conv_plan *p = t->p;
-  pack_channels(p, t->dy, p->dy_rows, p->d.y_stride, p->turned ? p->kn->nr : p->kn->mr, dst, l0, l1, k0, k1);
+  pack_channels(p, t->dy, own(p)->dy_rows, p->d.y_stride, own(p)->transposed ? p->kn->nr : p->kn->mr, dst, l0, l1, k0, k1);
 }
 
 /* Of a layer that is a matrix product. */
 static void pack_x(void *work, void *dst, int64_t l0, int64_t l1, int64_t k0, int64_t k1) {
   const weight_work *t = work;
   const fc_conv_plan *p = t->p;
-  pack_channels(p, t->x, p->x_rows, p->d.x_stride, p->kn->nr, dst, l0, l1, k0, k1);
+  pack_channels(p, t->x, own(p)->x_rows, p->d.x_stride, p->kn->nr, dst, l0, l1, k0, k1);
 }
 
 /* A panel; lanes are (tap, input channel). A row is cut where a tap enters or leaves the padding, so that each part of it
@@ -124,7 +134,7 @@ enum { PIXELS_IN_PLACE = 96, BYTES_IN_PLACE = 2048, ROW_IN_PLACE = 1024 };
 
 static int in_place(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  return p->pointwise && pixels_in_row(p, p->x_rows, d->x_stride) && pixels_in_row(p, p->dy_rows, d->y_stride) &&
+  return own(p)->pointwise && pixels_in_row(p, own(p)->x_rows, d->x_stride) && pixels_in_row(p, own(p)->dy_rows, d->y_stride) &&
          fc_whole_vectors(p->kn, d->icg) && d->x_stride[4] * p->es < ROW_IN_PLACE &&
          (d->x_stride[4] + d->y_stride[4]) * p->es <= BYTES_IN_PLACE;
 }
@@ -134,12 +144,12 @@ static int planes(const int64_t rows[3], const int64_t strides[5]) {
   return strides[4] == 1 && rows[0] * rows[1] == 1 && rows[2] >= 96;
 }
 
-/* The product's rows are output channels or, turned, input channels: where their pixels are contiguous they are read where
+/* The product's rows are output channels or, transposed, input channels: where their pixels are contiguous they are read where
  * they are, so that only the fewer channels are packed. A block of the reduction then is a part of an image, or whole ones:
  * the end of a run costs each tile about 30 cycles. */
 enum { BLOCK_OF_ROWS = 800 };
 
-static int in_rows(const fc_conv_plan *p) { return p->turned || planes(p->dy_rows, p->d.y_stride); }
+static int in_rows(const fc_conv_plan *p) { return own(p)->transposed || planes(own(p)->dy_rows, p->d.y_stride); }
 
 /* Images that the product takes at a time. */
 static int64_t images(const fc_conv_plan *p) {
@@ -152,16 +162,16 @@ static fc_product weight_product(const fc_conv_plan *p) {
   const int64_t k = images(p) * fc_product3(d->y_size), n = d->icg * fc_product3(d->ker);
   return (fc_product){.kn = p->kn,
                       .es = p->es,
-                      .m = p->turned ? n : d->ocg,
-                      .n = p->turned ? d->ocg : n,
+                      .m = own(p)->transposed ? n : d->ocg,
+                      .n = own(p)->transposed ? d->ocg : n,
                       .k = k,
                       .kstep = in_rows(p)    ? fc_div_up(k, fc_div_up(k, BLOCK_OF_ROWS))
                                : in_place(p) ? PIXELS_IN_PLACE
                                              : fc_product_kstep(p->kn, k)};
 }
 
-/* Sums of one tap are the weights; those of more, or turned, are moved to their places in the end. */
-static int moved(const fc_conv_plan *p) { return p->turned || fc_product3(p->d.ker) > 1; }
+/* Sums of one tap are the weights; those of more, or transposed, are moved to their places in the end. */
+static int moved(const fc_conv_plan *p) { return own(p)->transposed || fc_product3(p->d.ker) > 1; }
 
 /* Bytes: addresses of rows; sums; what the product or the move takes. */
 typedef struct weight_sizes {
@@ -198,9 +208,9 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t n0 = index % per / j->pieces_m * j->piece_n, n1 = fc_min(prod.n, n0 + j->piece_n);
   const weight_sizes s = sizes(j, &prod);
   char *at = j->workspace + worker * j->scratch, *sums = at + s.rows, *scratch = sums + s.sums;
-  char *result = j->result +
-                 (g * d->ocg * d->w_stride[0] + (p->turned ? n0 * d->w_stride[0] + m0 * d->w_stride[1] : m0 * d->w_stride[0])) *
-                     es;
+  char *result = j->result + (g * d->ocg * d->w_stride[0] +
+                              (own(p)->transposed ? n0 * d->w_stride[0] + m0 * d->w_stride[1] : m0 * d->w_stride[0])) *
+                                 es;
   const int64_t ld = j->piece_n;
   const fc_view out = moved(p) ? (fc_view){.p = sums, .rs = ld, .cs = 1}
                                : (fc_view){.p = result + n0 * d->w_stride[1] * es, .rs = d->w_stride[0], .cs = d->w_stride[1]},
@@ -210,22 +220,22 @@ static void piece(void *ctx, int64_t index, int worker) {
     const int64_t n = fc_min(step, d->n - i);
     weight_work t = {p, j->first + (i * d->x_stride[0] + g * d->icg * d->x_stride[1]) * es,
                      j->second + (i * d->y_stride[0] + g * d->ocg * d->y_stride[1]) * es};
-    const fc_pack_fn pack_columns = p->turned ? pack_dy : p->pointwise ? pack_x : pack_patches;
+    const fc_pack_fn pack_columns = own(p)->transposed ? pack_dy : own(p)->pointwise ? pack_x : pack_patches;
     fc_operand a = {.pack = pack_dy, .work = &t, .in_place = in_place(p)};
     fc_operand b = {.pack = pack_columns, .work = &t, .in_place = a.in_place};
     const fc_rows rows = {(const void **)at, pixels, m1 - m0};
     if (in_rows(p)) {
-      const int64_t *strides = p->turned ? d->x_stride : d->y_stride;
+      const int64_t *strides = own(p)->transposed ? d->x_stride : d->y_stride;
       const void **row = (const void **)at;
       for (int64_t x = 0; x < n; x++)
-        for (int64_t m = m0; m < m1; m++) *row++ = (p->turned ? t.x : t.dy) + (x * strides[0] + m * strides[1]) * es;
+        for (int64_t m = m0; m < m1; m++) *row++ = (own(p)->transposed ? t.x : t.dy) + (x * strides[0] + m * strides[1]) * es;
       a.rows = &rows;
     }
-    if (pixels_in_row(p, p->dy_rows, d->y_stride)) {
+    if (pixels_in_row(p, own(p)->dy_rows, d->y_stride)) {
       a.at = t.dy;
       a.step = d->y_stride[4];
     }
-    if (p->pointwise && pixels_in_row(p, p->x_rows, d->x_stride)) {
+    if (own(p)->pointwise && pixels_in_row(p, own(p)->x_rows, d->x_stride)) {
       b.at = t.x;
       b.step = d->x_stride[4];
     }
@@ -239,8 +249,8 @@ static void piece(void *ctx, int64_t index, int worker) {
                  .ep = &plain,
                  .first = 1,
                  .last = 1,
-                 .out = {.p = result, .rs = d->w_stride[p->turned], .cs = d->w_stride[0]}};
-  if (!p->turned) {
+                 .out = {.p = result, .rs = d->w_stride[own(p)->transposed], .cs = d->w_stride[0]}};
+  if (!own(p)->transposed) {
     int64_t *coff = (int64_t *)scratch;
     int32_t *crun = (int32_t *)(coff + ld);
     for (int64_t l = n0; l < n1; l++) coff[l - n0] = l % d->icg * d->w_stride[1] + fc_tap_stride(d, l / d->icg);
@@ -253,19 +263,18 @@ static void piece(void *ctx, int64_t index, int worker) {
 
 static void prepare(fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  merge_rows(d->y_size, d->y_stride, p->dy_rows);
-  p->pointwise = 1;
+  merge_rows(d->y_size, d->y_stride, own(p)->dy_rows);
+  own(p)->pointwise = 1;
   for (int i = 0; i < 3; i++)
-    p->pointwise &= d->ker[i] == 1 && d->stride[i] == 1 && d->x_size[i] == d->y_size[i] && d->pad[i] == 0;
-  merge_rows(d->y_size, d->x_stride, p->x_rows);
-  p->turned = p->pointwise && planes(p->x_rows, d->x_stride) && d->icg > d->ocg;
+    own(p)->pointwise &= d->ker[i] == 1 && d->stride[i] == 1 && d->x_size[i] == d->y_size[i] && d->pad[i] == 0;
+  merge_rows(d->y_size, d->x_stride, own(p)->x_rows);
+  own(p)->transposed = own(p)->pointwise && planes(own(p)->x_rows, d->x_stride) && d->icg > d->ocg;
 }
-
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? 0 : ""; }
 
 const fc_algorithm fc_conv_weight_pixels = {
     .name = "implicit_gemm_pixels",
-    .refuse = refuse,
+    .state = sizeof(fields),
+    .directions = FC_OF_WEIGHTS,
     .prepare = prepare,
     .pieces = pieces,
     .run = piece,

@@ -157,14 +157,14 @@ void fc_wino_write_filters(const fc_conv_plan *p, int64_t taps, char *vectors, i
     coff[t] = fc_tap_stride(d, t);
   }
   fc_runs(coff, crun, taps);
-  /* Filters that lie one after another are turned where they belong, unless vectors would reach beyond the last. */
+  /* Filters that lie one after another are transposed where they belong, unless vectors would reach beyond the last. */
   const int there = crun[0] == taps && d->w_stride[1] == taps && 2 * taps >= kn->vl;
-  char *turned = there ? dw : vectors + fc_round_up(channels, kn->vl) * taps * es;
+  char *transposed = there ? dw : vectors + fc_round_up(channels, kn->vl) * taps * es;
   for (int64_t c = 0; c < channels; c += kn->vl)
-    kn->pack(turned + c * taps * es, (int)taps, (int)taps, vectors + c * taps * es, off, 1, fc_min(kn->vl, channels - c));
+    kn->pack(transposed + c * taps * es, (int)taps, (int)taps, vectors + c * taps * es, off, 1, fc_min(kn->vl, channels - c));
   if (there) return;
   if (crun[0] == taps) {
-    for (int64_t c = 0; c < channels; c++) memcpy(dw + c * d->w_stride[1] * es, turned + c * taps * es, (size_t)(taps * es));
+    for (int64_t c = 0; c < channels; c++) memcpy(dw + c * d->w_stride[1] * es, transposed + c * taps * es, (size_t)(taps * es));
     return;
   }
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
@@ -174,7 +174,7 @@ void fc_wino_write_filters(const fc_conv_plan *p, int64_t taps, char *vectors, i
                        .first = 1,
                        .last = 1,
                        .out = {.p = dw, .rs = d->w_stride[1], .coff = coff, .crun = crun}};
-  kn->write(turned, taps, &to);
+  kn->write(transposed, taps, &to);
 }
 
 /* Sums, 36 of each filter, to a slice of the filters of one output channel. */
@@ -275,17 +275,11 @@ static int execute(fc_conv_call *j, int nthreads) {
   return fc_parallel_for(nthreads, j->pieces_m * j->pieces_n * fc_div_up(j->piece_m, FC_WINO_ROWS), rows, j);
 }
 
-static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }
-
-static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5, 1); }
-
-static const char *refuse_strided(const fc_conv_plan *p) {
-  return p->d.direction != FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 2);
-}
-
 const fc_algorithm fc_conv_weight_winograd_3x3 = {
     .name = "winograd_4x4_3x3",
-    .refuse = refuse_3x3,
+    .directions = FC_OF_WEIGHTS,
+    .parameter = 3,
+    .refuse = fc_wino_refuse,
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino_slow,
@@ -293,7 +287,9 @@ const fc_algorithm fc_conv_weight_winograd_3x3 = {
 };
 const fc_algorithm fc_conv_weight_winograd_5x5 = {
     .name = "winograd_2x2_5x5",
-    .refuse = refuse_5x5,
+    .directions = FC_OF_WEIGHTS,
+    .parameter = 5,
+    .refuse = fc_wino_refuse,
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino_slow,
@@ -301,7 +297,8 @@ const fc_algorithm fc_conv_weight_winograd_5x5 = {
 };
 const fc_algorithm fc_conv_weight_winograd_strided = {
     .name = "winograd_4x4_3x3_stride2",
-    .refuse = refuse_strided,
+    .directions = FC_OF_WEIGHTS,
+    .refuse = fc_wino2_refuse,
     .pieces = pieces,
     .execute = execute,
     .slow = fc_wino2_slow,

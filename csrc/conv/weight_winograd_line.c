@@ -16,10 +16,6 @@ typedef struct sizes {
   int64_t columns, v, z, strip, sums, total;
 } sizes;
 
-static int points_of(const fc_conv_plan *p) {
-  return p->algorithm == &fc_conv_weight_winograd_line_6 ? 6 : p->algorithm == &fc_conv_weight_winograd_line_8 ? 8 : 10;
-}
-
 /* Rows of taps. */
 static int64_t rows(const fc_conv_plan *p) { return fc_line_axis(&p->d) == 2 ? p->d.ker[1] : 1; }
 
@@ -32,7 +28,7 @@ static int64_t apart(const fc_conv_plan *p, int64_t lanes, int64_t tile, int64_t
 static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_kernels *kn = p->kn;
   const fc_conv_desc *d = &p->d;
-  const int points = points_of(p);
+  const int points = fc_line_points(p);
   const int64_t most_ic = fc_min(fc_round_up(d->icg, kn->nr), FC_LINE_BLOCK),
                 most_oc = fc_round_up(fc_min(d->ocg, FC_LINE_BLOCK), kn->mr);
   sizes s = {.grid = fc_line_tiles(p, points, d->y_size)};
@@ -164,26 +160,24 @@ static void piece(void *ctx, int64_t index, int worker) {
   }
 }
 
-static const char *refuse(const fc_conv_plan *p, int points) {
-  if (p->d.direction != FC_BWD_WEIGHT) return "";
-  const char *reason = fc_line_refuse(p, points);
+static const char *refuse(const fc_conv_plan *p) {
+  const char *reason = fc_line_refuse(p);
   return reason || p->d.ker[fc_line_axis(&p->d)] <= FC_CHOOSE_LINE_TAPS_WEIGHT ? reason
                                                                                : "gradients of so many taps round too much";
 }
 
 /* The same for each number of points. */
-#define FC_LINE_ALGORITHM(number)                                                                        \
-  static const char *refuse_##number(const fc_conv_plan *p) { return refuse(p, number); }                \
-  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }            \
-  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                          \
-  static fc_tile_side tile_##number(const fc_conv_plan *p, int i) { return fc_line_tile(p, i, number); } \
-  const fc_algorithm fc_conv_weight_winograd_line_##number = {.name = "winograd_line_" #number,          \
-                                                              .refuse = refuse_##number,                 \
-                                                              .prepare = prepare_##number,               \
-                                                              .pieces = pieces,                          \
-                                                              .run = piece,                              \
-                                                              .slow = slow_##number,                     \
-                                                              .tile = tile_##number};
+#define FC_LINE_ALGORITHM(points)                                                               \
+  const fc_algorithm fc_conv_weight_winograd_line_##points = {.name = "winograd_line_" #points, \
+                                                              .directions = FC_OF_WEIGHTS,      \
+                                                              .state = FC_LINE_STATE,           \
+                                                              .parameter = points,              \
+                                                              .refuse = refuse,                 \
+                                                              .prepare = fc_line_prepare,       \
+                                                              .pieces = pieces,                 \
+                                                              .run = piece,                     \
+                                                              .slow = fc_line_slow,             \
+                                                              .tile = fc_line_tile};
 FC_LINE_ALGORITHM(6)
 FC_LINE_ALGORITHM(8)
 FC_LINE_ALGORITHM(10)

@@ -76,9 +76,10 @@ typedef struct fc_wino_grid {
 
 static inline fc_wino_grid fc_wino_tiles(const fc_conv_plan *p) {
   const int64_t step = fc_wino_step(p);
-  const fc_wino_side high = fc_wino_side_of(p->dst[1], p->d.dil[1], step), wide = fc_wino_side_of(p->dst[2], p->d.dil[2], step);
+  const fc_wino_side high = fc_wino_side_of(p->dst_size[1], p->d.dil[1], step),
+                     wide = fc_wino_side_of(p->dst_size[2], p->d.dil[2], step);
   const int64_t slice = p->d.n * high.all * wide.all;
-  return (fc_wino_grid){step, p->d.n, slice, p->dst[0] * slice, high, wide};
+  return (fc_wino_grid){step, p->d.n, slice, p->dst_size[0] * slice, high, wide};
 }
 
 /* Tiles in pieces: first whole ones, as many for each thread, then what is left, shared by them all. */
@@ -122,7 +123,7 @@ static inline fc_wino_run fc_wino_run_at(const fc_wino_grid *g, int64_t tile, in
 }
 
 /* Why taps x taps filters are not applied so, by steps of stride; 0 where they can be. */
-static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps, int64_t stride) {
+static inline const char *fc_wino_refuse_filters(const fc_conv_plan *p, int64_t taps, int64_t stride) {
   const fc_conv_desc *d = &p->d;
   const int slice = d->ker[0] == 1 && d->x_size[0] == 1 && d->y_size[0] == 1 && d->pad[0] == 0;
   if (d->ker[0] > FC_WINO_DEPTH || d->ker[1] != taps || d->ker[2] != taps || (stride == 2 && !slice))
@@ -134,27 +135,31 @@ static inline const char *fc_wino_refuse(const fc_conv_plan *p, int64_t taps, in
   return 0;
 }
 
+/* The parameter of an algorithm of stride 1 is its taps. */
+static inline const char *fc_wino_refuse(const fc_conv_plan *p) { return fc_wino_refuse_filters(p, p->algorithm->parameter, 1); }
+static inline const char *fc_wino2_refuse(const fc_conv_plan *p) { return fc_wino_refuse_filters(p, 3, 2); }
+
 /* With fewer channels on either side, or tiles, the transforms cost more than they save; so do tiles that are mostly empty,
  * for which the direct algorithms would make fewer than twice as many products. */
 static inline const char *fc_wino_slow(const fc_conv_plan *p) {
   const int channels = FC_CHOOSE_WINOGRAD_CHANNELS,
             tiles = p->d.packed ? FC_CHOOSE_WINOGRAD_TILES_PACKED : FC_CHOOSE_WINOGRAD_TILES;
   const int64_t all = fc_wino_tiles(p).all;
-  if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
+  if (p->src_channels < channels || p->dst_channels < channels) return "too few channels to pay for the transforms";
   if (all < tiles) return "too few tiles to pay for transforming the filters";
-  if (p->d.n * fc_product3(p->dst) * p->d.ker[1] * p->d.ker[2] < 2 * FC_WINO_FREQUENCIES * all)
+  if (p->d.n * fc_product3(p->dst_size) * p->d.ker[1] * p->d.ker[2] < 2 * FC_WINO_FREQUENCIES * all)
     return "the tiles are mostly empty";
   return 0;
 }
 
 /* The same where the stride is 2, which saves less. Implicit GEMM is at its best with the channels of a pixel contiguous. */
 static inline const char *fc_wino2_slow(const fc_conv_plan *p) {
-  const int forward = p->d.direction == FC_FWD, last = p->ss[1] == 1 && p->ds[1] == 1;
+  const int forward = p->d.direction == FC_FWD, last = p->src_stride[1] == 1 && p->dst_stride[1] == 1;
   const int channels = !last                             ? FC_CHOOSE_STRIDED_CHANNELS
                        : p->d.direction == FC_BWD_WEIGHT ? FC_CHOOSE_STRIDED_CHANNELS_LAST_WEIGHT
                                                          : FC_CHOOSE_STRIDED_CHANNELS_LAST;
   const int tiles = forward && !p->d.packed ? FC_CHOOSE_STRIDED_TILES_FORWARD : FC_CHOOSE_STRIDED_TILES;
-  if (fc_min(p->sc, p->dc) < channels) return "too few channels to pay for the transforms";
+  if (fc_min(p->src_channels, p->dst_channels) < channels) return "too few channels to pay for the transforms";
   if (fc_wino_tiles(p).all < tiles) return "too few tiles to pay for transforming the filters";
   return 0;
 }

@@ -22,12 +22,12 @@ typedef struct sizes {
 
 static sizes size(const fc_conv_plan *p, int packed) {
   const fc_kernels *kn = p->kn;
-  sizes s = {.grid = fc_wino_tiles(p), .sc = fc_round_up(p->sc, kn->vl)};
+  sizes s = {.grid = fc_wino_tiles(p), .sc = fc_round_up(p->src_channels, kn->vl)};
   s.rounds = fc_div_up(s.grid.all, FC_WINO_ROUND);
   s.tiles = fc_div_up(s.grid.all, s.rounds);
   s.columns = fc_wino_columns(&s.grid, s.tiles, s.grid.step, FC_WINO_SIDE);
   s.patches = fc_wino_stride(fc_wino_window_most(p, &s.grid, s.tiles) * s.sc, p->es);
-  s.filters = fc_wino_stride(p->d.ker[0] * p->sc * kn->nr, p->es);
+  s.filters = fc_wino_stride(p->d.ker[0] * p->src_channels * kn->nr, p->es);
   s.products = fc_wino_stride(s.tiles * kn->nr, p->es);
   s.u = packed ? 0 : FC_WINO_FREQUENCIES * s.filters * p->es;
   s.m = FC_WINO_FREQUENCIES * s.products * p->es;
@@ -39,10 +39,12 @@ static sizes size(const fc_conv_plan *p, int packed) {
 
 /* Elements of a panel's filters. */
 static int64_t panel_elements(const fc_conv_plan *p) {
-  return FC_WINO_FREQUENCIES * fc_wino_stride(p->d.ker[0] * p->sc * p->kn->nr, p->es);
+  return FC_WINO_FREQUENCIES * fc_wino_stride(p->d.ker[0] * p->src_channels * p->kn->nr, p->es);
 }
 
-static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * fc_div_up(p->dc, p->kn->nr) * panel_elements(p); }
+static int64_t packed_elements(const fc_conv_plan *p) {
+  return p->d.groups * fc_div_up(p->dst_channels, p->kn->nr) * panel_elements(p);
+}
 
 /* The filters of the result channels from l on, to u; the sums of their magnitudes, to part. */
 static void transform_filters(const fc_conv_plan *p, const char *w, int64_t group, int64_t l, char *u, void *part) {
@@ -50,18 +52,18 @@ static void transform_filters(const fc_conv_plan *p, const char *w, int64_t grou
   fc_filter_memory rows;
   int order[FC_WINO_TAPS];
   fc_wino_order(p, order);
-  for (int64_t c = 0; c < p->sc; c += step) {
-    const int64_t c1 = fc_min(p->sc, c + step);
+  for (int64_t c = 0; c < p->src_channels; c += step) {
+    const int64_t c1 = fc_min(p->src_channels, c + step);
     fc_filter_rows(p, w + group * p->d.ocg * p->d.w_stride[0] * es, (int)nr, l, c, c1, &rows);
     fc_range_filters(p, &rows, c1 - c, part);
     for (int64_t i = 0; i < p->d.ker[0]; i++) {
       const fc_wino t = {.strip = (char *)&rows + fc_wino_tap(p, i) * p->d.ker[1] * p->d.ker[2] * nr * es,
-                         .plane = u + (i * p->sc + c) * nr * es,
+                         .plane = u + (i * p->src_channels + c) * nr * es,
                          .columns = taps,
                          .step = fc_wino_step(p),
                          .tiles = c1 - c,
                          .tile = nr,
-                         .frequency = fc_wino_stride(p->d.ker[0] * p->sc * nr, es)};
+                         .frequency = fc_wino_stride(p->d.ker[0] * p->src_channels * nr, es)};
       p->kn->wino_weights(&t, order);
     }
   }
@@ -77,14 +79,14 @@ typedef struct pack_call {
 static void pack_piece(void *ctx, int64_t index, int worker) {
   (void)worker;
   const pack_call *j = ctx;
-  const int64_t nr = j->p->kn->nr, panels = fc_div_up(j->p->dc, nr);
+  const int64_t nr = j->p->kn->nr, panels = fc_div_up(j->p->dst_channels, nr);
   transform_filters(j->p, j->w, index / panels, index % panels * nr, j->packed + index * panel_elements(j->p) * j->p->es,
                     fc_range_open(j->p, fc_range_packed(j->p, j->packed), index));
 }
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   pack_call j = {p, w, packed};
-  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->d.groups * fc_div_up(p->dc, p->kn->nr), pack_piece, &j);
+  return fc_parallel_for(fc_conv_packers(p, nthreads), p->d.groups * fc_div_up(p->dst_channels, p->kn->nr), pack_piece, &j);
 }
 
 /* Tiles t0..t1 of a group. */
@@ -122,11 +124,11 @@ static void piece(void *ctx, int64_t index, int worker) {
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
   const sizes *s = &t->s;
-  const int64_t es = p->es, nr = kn->nr, l = index * nr, lanes = fc_min(nr, p->dc - l);
+  const int64_t es = p->es, nr = kn->nr, l = index * nr, lanes = fc_min(nr, p->dst_channels - l);
   char *strip = scratch_of(t, worker), *m = strip + s->strip, *zeros = m + s->m, *tables = zeros + s->zeros,
        *u = tables + s->tables;
   if (j->packed)
-    u = (char *)j->packed + (t->group * fc_div_up(p->dc, nr) + index) * panel_elements(p) * es;
+    u = (char *)j->packed + (t->group * fc_div_up(p->dst_channels, nr) + index) * panel_elements(p) * es;
   else
     transform_filters(p, j->second, t->group, l, u, fc_range_open(p, j->filters, t->group * fc_range_parts(p) + index));
   memset(zeros, 0, (size_t)s->zeros);
@@ -165,7 +167,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   (void)nthreads;
   j->scratch = s.strip + s.u + s.m + s.zeros + s.tables;
   j->shared = FC_WINO_FREQUENCIES * s.patches * j->p->es + fc_range_parts_bytes(j->p);
-  return fc_div_up(j->p->dc, j->p->kn->nr);
+  return fc_div_up(j->p->dst_channels, j->p->kn->nr);
 }
 
 static int execute(fc_conv_call *j, int nthreads) {
@@ -184,14 +186,11 @@ static int execute(fc_conv_call *j, int nthreads) {
   return status;
 }
 
-static const char *refuse_3x3(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 1); }
-
-static const char *refuse_5x5(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 5, 1); }
-
 static const char *slow(const fc_conv_plan *p) {
   const char *why = fc_wino_slow(p);
   if (why) return why;
-  const int64_t bytes = FC_WINO_FREQUENCIES * p->d.ker[0] * p->sc * p->dc * p->es, tiles = fc_wino_tiles(p).all;
+  const int64_t bytes = FC_WINO_FREQUENCIES * p->d.ker[0] * p->src_channels * p->dst_channels * p->es,
+                tiles = fc_wino_tiles(p).all;
   const int one = tiles <= FC_WINO_ROUND;
   if (p->d.packed ? !one || tiles < FC_WINO_SOME || bytes < FC_WINO_FEW : bytes < (one ? FC_WINO_FEW : FC_WINO_MANY))
     return "the transformed filters stay in cache, or are read too often";
@@ -200,7 +199,9 @@ static const char *slow(const fc_conv_plan *p) {
 
 const fc_algorithm fc_conv_winograd_filters_3x3 = {
     .name = "winograd_4x4_3x3_filters",
-    .refuse = refuse_3x3,
+    .directions = FC_OF_IMAGES,
+    .parameter = 3,
+    .refuse = fc_wino_refuse,
     .packed = packed_elements,
     .pack = pack,
     .pieces = pieces,
@@ -210,7 +211,9 @@ const fc_algorithm fc_conv_winograd_filters_3x3 = {
 };
 const fc_algorithm fc_conv_winograd_filters_5x5 = {
     .name = "winograd_2x2_5x5_filters",
-    .refuse = refuse_5x5,
+    .directions = FC_OF_IMAGES,
+    .parameter = 5,
+    .refuse = fc_wino_refuse,
     .packed = packed_elements,
     .pack = pack,
     .pieces = pieces,

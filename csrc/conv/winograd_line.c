@@ -1,7 +1,7 @@
 /* Layers of stride 1 whose kernel is long along one axis alone (1x3, 7x1, 3x1x1, conv1d), or along h and w and
  * larger than 3x3 (5x5, 7x7), by one-dimensional Winograd: 6, 8 or 10 products of transformed patches and
  * filters make 7, 9 or 11 less taps results. A piece is a number of tiles, or a rectangle of them where kernels have rows;
- * backward-input is the same with the filters turned. */
+ * backward-input is the same with the filters flipped. */
 #include "conv/winograd_line.h"
 
 /* Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters. */
@@ -12,9 +12,9 @@
 
 /* ---- what all directions share ---- */
 
-const char *fc_line_refuse(const fc_conv_plan *p, int points) {
+const char *fc_line_refuse(const fc_conv_plan *p) {
   const fc_conv_desc *d = &p->d;
-  const int axis = fc_line_axis(d);
+  const int axis = fc_line_axis(d), points = fc_line_points(p);
   if (axis < 0 || d->ker[axis] > points - 1) return "";
   if (fc_product3(d->ker) > FC_FILTER_ROWS) return "its transform takes kernels of at most 128 taps"; /* see fc_filter_memory */
   for (int i = 0; i < 3; i++) {
@@ -32,23 +32,23 @@ static double cost(const fc_conv_plan *p, int points) {
   const int axis = fc_line_axis(&p->d);
   if (axis < 0 || points <= p->d.ker[axis]) return 1e300;
   const int filters = p->d.packed ? FC_CHOOSE_LINE_FILTERS_PACKED : FC_CHOOSE_LINE_FILTERS;
-  return points * (double)(fc_line_tiles(p, points, p->dst).all + filters) *
+  return points * (double)(fc_line_tiles(p, points, p->dst_size).all + filters) *
          (points == FC_LINE_POINTS ? FC_CHOOSE_LINE_POINTS_COST / 100.0 : 1);
 }
 
-const char *fc_line_slow(const fc_conv_plan *p, int points) {
+const char *fc_line_slow(const fc_conv_plan *p) {
   /* Direct ones that read channels where they are have no patches to make. */
-  const int weight = p->d.direction == FC_BWD_WEIGHT, axis = fc_line_axis(&p->d);
+  const int weight = p->d.direction == FC_BWD_WEIGHT, axis = fc_line_axis(&p->d), points = fc_line_points(p);
   const int64_t taps = fc_product3(p->d.ker), along = axis < 0 ? 1 : p->d.ker[axis];
   const int64_t last = (weight ? FC_CHOOSE_LINE_CHANNELS_TAPS_WEIGHT : FC_CHOOSE_LINE_CHANNELS_TAPS) / taps;
-  const int64_t channels = p->ds[1] == 1 ? fc_max(FC_CHOOSE_LINE_CHANNELS, last) : FC_CHOOSE_LINE_CHANNELS;
+  const int64_t channels = p->dst_stride[1] == 1 ? fc_max(FC_CHOOSE_LINE_CHANNELS, last) : FC_CHOOSE_LINE_CHANNELS;
   const int64_t results = weight        ? FC_CHOOSE_LINE_RESULTS_TAPS_WEIGHT / (along * along)
                           : p->d.packed ? FC_CHOOSE_LINE_RESULTS_TAPS_PACKED / taps
                                         : FC_CHOOSE_LINE_RESULTS_TAPS / taps;
   if (p->d.ker[1] == 3 && p->d.ker[2] == 3) return "two-dimensional Winograd takes fewer products";
-  if (p->sc < channels || p->dc < channels) return "too few channels to pay for the transforms";
-  if (p->d.n * fc_product3(p->dst) < results) return "too few results to pay for transforming the filters";
-  if (axis >= 0 && points * fc_line_tiles(p, points, p->dst).all >= along * p->d.n * fc_product3(p->dst))
+  if (p->src_channels < channels || p->dst_channels < channels) return "too few channels to pay for the transforms";
+  if (p->d.n * fc_product3(p->dst_size) < results) return "too few results to pay for transforming the filters";
+  if (axis >= 0 && points * fc_line_tiles(p, points, p->dst_size).all >= along * p->d.n * fc_product3(p->dst_size))
     return "its tiles take no fewer products";
   for (int i = 6; i <= FC_LINE_POINTS; i += 2)
     if (cost(p, i) < cost(p, points) || (i < points && cost(p, i) == cost(p, points)))
@@ -73,7 +73,8 @@ static void polynomial(const double *pair, int n, int but, double coefficient[FC
 /* Patches: the polynomials that have all points but one as roots. Results and filters: powers of the points, those for
  * filters divided by the values of the polynomials there. Pairs and their reciprocals keep the error small: relative to the
  * result, 0.5, 0.7 and 1.6 millionths in float32 at 64 channels. */
-void fc_line_prepare(fc_conv_plan *p, int points) {
+void fc_line_prepare(fc_conv_plan *p) {
+  const int points = fc_line_points(p);
   static const double pairs[3][4] = {{0.70710678118654752440, 1.41421356237309504880}, {0.5, 1, 2}, {0.4, 0.8, 1.25, 2.5}};
   const int n = points / 2 - 1, last = points - 1, taps = (int)p->d.ker[fc_line_axis(&p->d)], step = points + 1 - taps;
   const double *pair = pairs[n - 2];
@@ -104,13 +105,13 @@ void fc_line_prepare(fc_conv_plan *p, int points) {
   const double *from = m[0][0];
   for (size_t i = 0; i < sizeof m / sizeof *from; i++)
     if (p->es == 4)
-      ((float *)p->line)[i] = (float)from[i];
+      ((float *)p->state)[i] = (float)from[i];
     else
-      p->line[i] = from[i];
+      ((double *)p->state)[i] = from[i];
 }
 
 const void *fc_line_matrix(const fc_conv_plan *p, int which) {
-  return (const char *)p->line + which * FC_LINE_POINTS * FC_LINE_POINTS * p->es;
+  return (const char *)p->state + which * FC_LINE_POINTS * FC_LINE_POINTS * p->es;
 }
 
 fc_strip fc_line_read(const fc_line_grid *g, const fc_line_run *r, int64_t low, int count, int64_t columns, const int64_t size[3],
@@ -139,8 +140,6 @@ typedef struct sizes {
   int64_t v, m, strip, tables, total;
 } sizes;
 
-static int points_of(const fc_conv_plan *p);
-
 /* The rows of the kernel: those along h if the axis is w, else one, as along w. */
 static const fc_axis *rows_of(const fc_conv_plan *p) { return &p->phases[0].ax[fc_line_axis(&p->d) == 2 ? 1 : 2]; }
 
@@ -148,9 +147,11 @@ static int64_t least(const fc_axis *a) { return fc_min(a->off[0], a->off[a->ntap
 
 static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_kernels *kn = p->kn;
-  const int points = points_of(p);
+  const int points = fc_line_points(p);
   const fc_axis *rows = rows_of(p);
-  sizes s = {.sc = fc_round_up(p->sc, kn->vl), .dc = fc_round_up(p->dc, kn->nr), .grid = fc_line_tiles(p, points, p->dst)};
+  sizes s = {.sc = fc_round_up(p->src_channels, kn->vl),
+             .dc = fc_round_up(p->dst_channels, kn->nr),
+             .grid = fc_line_tiles(p, points, p->dst_size)};
   int64_t most = FC_LINE_BYTES / (points * (s.sc + s.dc) * p->es) / kn->mr * kn->mr;
   most = fc_max(most, fc_round_up(36, kn->mr));
   const int64_t share = fc_div_up(s.grid.all * p->d.groups, nthreads > 1 ? 3 * nthreads : 1);
@@ -158,7 +159,7 @@ static sizes size(const fc_conv_plan *p, int nthreads) {
   s.wide = fc_max(kn->mr, fc_min(most, fc_round_up(share, kn->mr)));
   s.reach = llabs(rows->off[rows->ntap - 1] - rows->off[0]);
   if (rows->ntap > 1) {
-    s.high = fc_min(p->dst[1], fc_max(1, s.wide / fc_min(s.grid.wide, FC_LINE_WIDE)));
+    s.high = fc_min(p->dst_size[1], fc_max(1, s.wide / fc_min(s.grid.wide, FC_LINE_WIDE)));
     s.wide = fc_min(s.grid.wide, FC_LINE_WIDE);
   }
   const int64_t tiles = s.high * s.wide;
@@ -179,10 +180,10 @@ typedef struct filter_call {
 
 /* Elements of a point's filters. */
 static int64_t point_elements(const fc_conv_plan *p) {
-  return fc_wino_stride(fc_packed_elements(p->dc, p->kn->nr, p->phases[0].k / p->d.ker[fc_line_axis(&p->d)]), p->es);
+  return fc_wino_stride(fc_packed_elements(p->dst_channels, p->kn->nr, p->phases[0].k / p->d.ker[fc_line_axis(&p->d)]), p->es);
 }
 
-static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * points_of(p) * point_elements(p); }
+static int64_t packed_elements(const fc_conv_plan *p) { return p->d.groups * fc_line_points(p) * point_elements(p); }
 
 /* Some source channels' filters, for all lanes. The reduction goes over the rows of the kernel, then channels. */
 static void filter_piece(void *ctx, int64_t index, int worker) {
@@ -190,28 +191,28 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
   const filter_call *j = ctx;
   const fc_conv_plan *p = j->p;
   const fc_kernels *kn = p->kn;
-  const int nr = kn->nr, points = points_of(p), axis = fc_line_axis(&p->d), taps = (int)p->d.ker[axis];
-  const int64_t es = p->es, step = fc_filter_step(p), parts = fc_div_up(p->sc, step), whole = fc_product3(p->d.ker);
-  const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->sc, c0 + step);
+  const int nr = kn->nr, points = fc_line_points(p), axis = fc_line_axis(&p->d), taps = (int)p->d.ker[axis];
+  const int64_t es = p->es, step = fc_filter_step(p), parts = fc_div_up(p->src_channels, step), whole = fc_product3(p->d.ker);
+  const int64_t g = index / parts, c0 = index % parts * step, c1 = fc_min(p->src_channels, c0 + step);
   const int64_t all = p->phases[0].k / taps, kstep = fc_product_kstep(kn, all);
   const fc_axis *a = &p->phases[0].ax[axis], *rows = rows_of(p);
-  const int turned = a->off[0] > a->off[1];
+  const int flipped = a->off[0] > a->off[1];
   fc_filter_memory filters;
   void *part = fc_range_open(p, fc_range_packed(p, j->packed), index);
-  for (int64_t l = 0; l < p->dc; l += nr) {
+  for (int64_t l = 0; l < p->dst_channels; l += nr) {
     fc_filter_rows(p, j->w + g * p->d.ocg * p->d.w_stride[0] * es, nr, l, c0, c1, &filters);
     fc_range_filters(p, &filters, c1 - c0, part);
     for (int y = 0; y < rows->ntap; y++)
       for (int64_t c = c0, run; c < c1; c += run) {
-        const int64_t k = y * p->sc + c, k0 = k / kstep * kstep, k1 = fc_min(all, k0 + kstep);
+        const int64_t k = y * p->src_channels + c, k0 = k / kstep * kstep, k1 = fc_min(all, k0 + kstep);
         run = fc_min(c1 - c, k1 - k);
-        const int64_t at = g * points * point_elements(p) + fc_packed_at(p->dc, nr, l, k0, k1 - k0) + (k - k0) * nr;
-        const int64_t first = ((c - c0) * whole + rows->tap[y] * taps + (turned ? taps - 1 : 0)) * nr;
+        const int64_t at = g * points * point_elements(p) + fc_packed_at(p->dst_channels, nr, l, k0, k1 - k0) + (k - k0) * nr;
+        const int64_t first = ((c - c0) * whole + rows->tap[y] * taps + (flipped ? taps - 1 : 0)) * nr;
         for (int64_t v = 0; v < nr; v += kn->vl) {
           const fc_line t = {.from = (char *)&filters + (first + v) * es,
                              .matrix = fc_line_matrix(p, FC_LINE_FILTERS),
                              .to = j->packed + (at + v) * es,
-                             .from_element = turned ? -nr : nr,
+                             .from_element = flipped ? -nr : nr,
                              .from_tile = whole * nr,
                              .to_element = point_elements(p),
                              .to_tile = nr,
@@ -227,19 +228,22 @@ static void filter_piece(void *ctx, int64_t index, int worker) {
 
 static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
   filter_call j = {p, w, packed};
-  return fc_parallel_for(fc_conv_plan_threads(p, nthreads), p->d.groups * fc_div_up(p->sc, fc_filter_step(p)), filter_piece, &j);
+  return fc_parallel_for(fc_conv_packers(p, nthreads), p->d.groups * fc_div_up(p->src_channels, fc_filter_step(p)), filter_piece,
+                         &j);
 }
 
 /* A run's patches, VL channels from one of a group's on, to v: zeros if its line is none of the image's. */
 static void patches(const fc_conv_call *j, const sizes *s, const fc_line_run *r, int64_t group, int64_t channel, char *v,
                     int64_t apart, char *strip) {
   const fc_conv_plan *p = j->p;
-  const int inside = r->line[1] >= 0 && r->line[1] < p->src[1];
-  const int64_t vl = p->kn->vl, at = inside ? fc_line_at(&s->grid, r, p->ss) + (group * p->sc + channel) * p->ss[1] : 0;
-  fc_strip f = fc_line_read(&s->grid, r, least(&p->phases[0].ax[s->grid.axis]), s->grid.points, s->columns, p->src, p->ss);
+  const int inside = r->line[1] >= 0 && r->line[1] < p->src_size[1];
+  const int64_t vl = p->kn->vl,
+                at = inside ? fc_line_at(&s->grid, r, p->src_stride) + (group * p->src_channels + channel) * p->src_stride[1] : 0;
+  fc_strip f = fc_line_read(&s->grid, r, least(&p->phases[0].ax[s->grid.axis]), s->grid.points, s->columns, p->src_size,
+                            p->src_stride);
   f.strip = strip;
   f.src = j->first + at * p->es;
-  f.channels = inside ? (int)fc_min(vl, p->sc - channel) : 0;
+  f.channels = inside ? (int)fc_min(vl, p->src_channels - channel) : 0;
   p->kn->wino_strip(&f);
   const fc_line t = {.from = strip,
                      .matrix = fc_line_matrix(p, FC_LINE_PATCHES),
@@ -259,7 +263,7 @@ static void results(const fc_conv_call *j, const sizes *s, const fc_line_run *r,
                     int64_t apart, char *strip) {
   const fc_conv_plan *p = j->p;
   const fc_line_grid *g = &s->grid;
-  const int64_t es = p->es, vl = p->kn->vl, c = group * p->dc + channel, *ds = p->ds, *as = p->d.add_stride;
+  const int64_t es = p->es, vl = p->kn->vl, c = group * p->dst_channels + channel, *ds = p->dst_stride, *as = p->d.add_stride;
   const fc_line t = {.from = m,
                      .matrix = fc_line_matrix(p, FC_LINE_RESULTS),
                      .to = strip,
@@ -273,11 +277,11 @@ static void results(const fc_conv_call *j, const sizes *s, const fc_line_run *r,
   p->kn->line_from(&t);
   const fc_epilogue ep = {1, 1, 0, j->bias ? j->bias + c * es : 0, p->d.act.kind, p->d.act.p0, p->d.act.p1};
   /* Along w one row of pixels; else a row for each position of a tile. */
-  const int64_t first = g->step * (g->axis == 2 ? r->column : r->row), left = p->dst[g->axis] - first;
+  const int64_t first = g->step * (g->axis == 2 ? r->column : r->row), left = p->dst_size[g->axis] - first;
   const int64_t rows = g->axis == 2 ? 1 : fc_min(g->step, left), pixels = g->axis == 2 ? fc_min(g->step * r->n, left) : r->n;
   for (int64_t i = 0; i < rows; i++) {
     const int64_t x = g->axis == 2 ? first : r->column, y = first + i;
-    fc_block b = {.m = pixels, .n = fc_min(vl, p->dc - channel), .ep = &ep, .first = 1, .last = 1};
+    fc_block b = {.m = pixels, .n = fc_min(vl, p->dst_channels - channel), .ep = &ep, .first = 1, .last = 1};
     const int64_t to = fc_line_at(g, r, ds) + c * ds[1] + x * ds[4] + (g->axis == 2 ? 0 : y * ds[2 + g->axis]);
     b.out = (fc_view){.p = j->result + to * es, .rs = ds[4], .cs = ds[1]};
     if (j->add) {
@@ -305,18 +309,18 @@ static fc_line_run run_at(const sizes *s, const region *q, int64_t i) {
 
 static int64_t regions(const sizes *s, const fc_conv_plan *p) {
   if (rows_of(p)->ntap == 1) return fc_div_up(s->grid.all, s->wide);
-  return p->d.n * p->dst[0] * fc_div_up(p->dst[1], s->high) * fc_div_up(s->grid.wide, s->wide);
+  return p->d.n * p->dst_size[0] * fc_div_up(p->dst_size[1], s->high) * fc_div_up(s->grid.wide, s->wide);
 }
 
 static region region_at(const sizes *s, const fc_conv_plan *p, int64_t i) {
   if (rows_of(p)->ntap == 1) return (region){.first = i * s->wide, .count = fc_min(s->grid.all - i * s->wide, s->wide)};
-  const int64_t across = fc_div_up(s->grid.wide, s->wide), down = fc_div_up(p->dst[1], s->high), plane = i / across / down;
-  region q = {.image = plane / p->dst[0],
-              .depth = plane % p->dst[0],
+  const int64_t across = fc_div_up(s->grid.wide, s->wide), down = fc_div_up(p->dst_size[1], s->high), plane = i / across / down;
+  region q = {.image = plane / p->dst_size[0],
+              .depth = plane % p->dst_size[0],
               .line = i / across % down * s->high,
               .column = i % across * s->wide};
   q.wide = fc_min(s->wide, s->grid.wide - q.column);
-  q.count = q.wide * fc_min(s->high, p->dst[1] - q.line);
+  q.count = q.wide * fc_min(s->high, p->dst_size[1] - q.line);
   return q;
 }
 
@@ -337,16 +341,16 @@ static void piece(void *ctx, int64_t index, int worker) {
   fc_line_run r;
   for (int64_t i = 0; i < from.count; i += r.n) {
     r = run_at(&s, &from, i);
-    for (int64_t c = 0; c < p->sc; c += kn->vl) patches(j, &s, &r, g, c, v + (i * s.sc + c) * es, patch, strip);
+    for (int64_t c = 0; c < p->src_channels; c += kn->vl) patches(j, &s, &r, g, c, v + (i * s.sc + c) * es, patch, strip);
   }
-  const int64_t k = taps->ntap * p->sc;
-  const fc_product prod = {kn, es, n, fc_round_up(p->dc, kn->vl), k, fc_product_kstep(kn, k), 0};
+  const int64_t k = taps->ntap * p->src_channels;
+  const fc_product prod = {kn, es, n, fc_round_up(p->dst_channels, kn->vl), k, fc_product_kstep(kn, k), 0};
   const fc_epilogue plain = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   const fc_view none = {0};
   for (int64_t f = 0; f < s.grid.points; f++) {
     for (int y = 0; y < taps->ntap; y++)
       for (int64_t i = 0; i < n; i++) at[y * n + i] = v + (f * patch + (i + (taps->off[y] - least(taps)) * to.wide) * s.sc) * es;
-    const fc_rows rows = {at, p->sc, n};
+    const fc_rows rows = {at, p->src_channels, n};
     const fc_view out = {.p = m + f * result * es, .rs = s.dc, .cs = 1};
     const char *filters = j->packed + (g * s.grid.points + f) * point_elements(p) * es;
     fc_product_piece(&prod, (fc_operand){.rows = &rows}, (fc_operand){.packed = filters}, 0, n, 0, prod.n, &out, &none, &plain,
@@ -354,7 +358,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   }
   for (int64_t i = 0; i < n; i += r.n) {
     r = run_at(&s, &to, i);
-    for (int64_t c = 0; c < p->dc; c += kn->vl) results(j, &s, &r, g, c, m + (i * s.dc + c) * es, result, strip);
+    for (int64_t c = 0; c < p->dst_channels; c += kn->vl) results(j, &s, &r, g, c, m + (i * s.dc + c) * es, result, strip);
   }
 }
 
@@ -366,26 +370,19 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
 }
 
 /* The same for each number of points. */
-#define FC_LINE_ALGORITHM(number)                                                                        \
-  static const char *refuse_##number(const fc_conv_plan *p) {                                            \
-    return p->d.direction == FC_BWD_WEIGHT ? "" : fc_line_refuse(p, number);                             \
-  }                                                                                                      \
-  static const char *slow_##number(const fc_conv_plan *p) { return fc_line_slow(p, number); }            \
-  static void prepare_##number(fc_conv_plan *p) { fc_line_prepare(p, number); }                          \
-  static fc_tile_side tile_##number(const fc_conv_plan *p, int i) { return fc_line_tile(p, i, number); } \
-  const fc_algorithm fc_conv_winograd_line_##number = {.name = "winograd_line_" #number,                 \
-                                                       .refuse = refuse_##number,                        \
-                                                       .prepare = prepare_##number,                      \
-                                                       .packed = packed_elements,                        \
-                                                       .pack = pack,                                     \
-                                                       .pieces = pieces,                                 \
-                                                       .run = piece,                                     \
-                                                       .slow = slow_##number,                            \
-                                                       .tile = tile_##number};
+#define FC_LINE_ALGORITHM(points)                                                        \
+  const fc_algorithm fc_conv_winograd_line_##points = {.name = "winograd_line_" #points, \
+                                                       .directions = FC_OF_IMAGES,       \
+                                                       .state = FC_LINE_STATE,           \
+                                                       .parameter = points,              \
+                                                       .refuse = fc_line_refuse,         \
+                                                       .prepare = fc_line_prepare,       \
+                                                       .packed = packed_elements,        \
+                                                       .pack = pack,                     \
+                                                       .pieces = pieces,                 \
+                                                       .run = piece,                     \
+                                                       .slow = fc_line_slow,             \
+                                                       .tile = fc_line_tile};
 FC_LINE_ALGORITHM(6)
 FC_LINE_ALGORITHM(8)
 FC_LINE_ALGORITHM(10)
-
-static int points_of(const fc_conv_plan *p) {
-  return p->algorithm == &fc_conv_winograd_line_6 ? 6 : p->algorithm == &fc_conv_winograd_line_8 ? 8 : 10;
-}

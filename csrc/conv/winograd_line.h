@@ -5,8 +5,9 @@
 
 #include "conv/winograd.h"
 
-/* Matrices of a plan: of patches, of results, of filters. */
-enum { FC_LINE_PATCHES, FC_LINE_RESULTS, FC_LINE_FILTERS };
+/* Matrices, which are all that a plan knows besides, in elements of its dtype: of patches, of results, of filters. */
+enum { FC_LINE_PATCHES, FC_LINE_RESULTS, FC_LINE_FILTERS, FC_LINE_MATRICES };
+#define FC_LINE_STATE (FC_LINE_MATRICES * FC_LINE_POINTS * FC_LINE_POINTS * sizeof(double))
 
 /* Tiles of a result, in the order of their numbers: images, lines, tiles along the axis; where that is not w, the positions
  * along w are innermost, and what is one tile of a line is so of all lines beside it. */
@@ -34,8 +35,11 @@ static inline fc_line_grid fc_line_tiles(const fc_conv_plan *p, int points, cons
   return g;
 }
 
-/* Along a dimension, of an algorithm of so many points. */
-static inline fc_tile_side fc_line_tile(const fc_conv_plan *p, int dimension, int points) {
+/* The parameter of the algorithms. */
+static inline int fc_line_points(const fc_conv_plan *p) { return p->algorithm->parameter; }
+
+static inline fc_tile_side fc_line_tile(const fc_conv_plan *p, int dimension) {
+  const int points = fc_line_points(p);
   const int64_t taps = p->d.ker[dimension];
   return dimension == fc_line_axis(&p->d) ? (fc_tile_side){points + 1 - taps, points} : (fc_tile_side){1, taps};
 }
@@ -75,13 +79,13 @@ fc_strip fc_line_read(const fc_line_grid *g, const fc_line_run *r, int64_t low, 
                       const int64_t strides[5]);
 
 /* Why an algorithm of so many points is not applied; 0 where it can be. */
-const char *fc_line_refuse(const fc_conv_plan *p, int points);
+const char *fc_line_refuse(const fc_conv_plan *p);
 
 /* Why it should not: another is faster. */
-const char *fc_line_slow(const fc_conv_plan *p, int points);
+const char *fc_line_slow(const fc_conv_plan *p);
 
 /* The plan's matrices. */
-void fc_line_prepare(fc_conv_plan *p, int points);
+void fc_line_prepare(fc_conv_plan *p);
 const void *fc_line_matrix(const fc_conv_plan *p, int which);
 
 #endif

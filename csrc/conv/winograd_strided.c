@@ -26,7 +26,7 @@ typedef struct sizes {
 
 static sizes size(const fc_conv_plan *p, int nthreads) {
   const fc_kernels *kn = p->kn;
-  sizes s = {.sc = fc_round_up(p->sc, kn->vl), .dc = fc_round_up(p->dc, kn->nr), .grid = fc_wino_tiles(p)};
+  sizes s = {.sc = fc_round_up(p->src_channels, kn->vl), .dc = fc_round_up(p->dst_channels, kn->nr), .grid = fc_wino_tiles(p)};
   int64_t most = FC_WINO2_BYTES / (FC_WINO2_VALUES * (s.sc + s.dc) * p->es) / kn->mr * kn->mr;
   most = fc_max(most, fc_round_up(FC_WINO2_TILES, kn->mr));
   const int64_t share = fc_div_up(s.grid.all * p->d.groups, nthreads > 1 ? 3 * nthreads : 1);
@@ -68,7 +68,7 @@ static void piece(void *ctx, int64_t index, int worker) {
     const fc_wino_run from = {r.slice, r.image, fc_wino2_source(p, 1, r.row), fc_wino2_source(p, 2, r.column), r.n};
     w.from = (t - t0) * s.sc;
     w.tiles = r.n;
-    for (int64_t c = 0; c < p->sc; c += kn->vl) {
+    for (int64_t c = 0; c < p->src_channels; c += kn->vl) {
       w.plane = v + c * es;
       fc_wino_read(j, &w, (int)s.step + 1, &from, g, c);
       kn->wino2_input(&w);
@@ -77,7 +77,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   for (int64_t t = t0; t < t1; t++) {
     r = fc_wino_run_at(&s.grid, t, t + 1);
     for (int i = 0; i < 2; i++) {
-      const int64_t results = fc_min(s.grid.step, p->dst[1 + i] - (i ? r.column : r.row));
+      const int64_t results = fc_min(s.grid.step, p->dst_size[1 + i] - (i ? r.column : r.row));
       const int64_t single = back ? (results + !w.single[i]) / 2 : results;
       (i ? wide : high)[t - t0] = wanted(back ? results - single : results, single);
     }
@@ -96,8 +96,9 @@ static void piece(void *ctx, int64_t index, int worker) {
             to[count++] = of.first * products + k * s.dc;
           }
     if (!count) continue;
-    const fc_product prod = {kn, es, count, fc_round_up(p->dc, kn->vl), p->sc, fc_product_kstep(kn, p->sc), 0};
-    const fc_rows rows = {at, p->sc, count};
+    const fc_product prod = {
+        kn, es, count, fc_round_up(p->dst_channels, kn->vl), p->src_channels, fc_product_kstep(kn, p->src_channels), 0};
+    const fc_rows rows = {at, p->src_channels, count};
     const fc_operand filters = {.packed = fc_wino_filters(p, j->packed, g, f)};
     fc_product_piece(&prod, (fc_operand){.rows = &rows}, filters, 0, count, 0, prod.n, &out, &none, &plain, strip);
   }
@@ -108,7 +109,7 @@ static void piece(void *ctx, int64_t index, int worker) {
     r = fc_wino_run_at(&s.grid, t, t1);
     w.from = (t - t0) * s.dc;
     w.tiles = r.n;
-    for (int64_t c = 0; c < p->dc; c += kn->vl) {
+    for (int64_t c = 0; c < p->dst_channels; c += kn->vl) {
       w.plane = m + c * es;
       kn->wino2_output(&w);
       fc_wino_write(j, &w, &r, g, c);
@@ -123,11 +124,10 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   return j->p->d.groups * s.cut.count;
 }
 
-static const char *refuse(const fc_conv_plan *p) { return p->d.direction == FC_BWD_WEIGHT ? "" : fc_wino_refuse(p, 3, 2); }
-
 const fc_algorithm fc_conv_winograd_strided = {
     .name = "winograd_4x4_3x3_stride2",
-    .refuse = refuse,
+    .directions = FC_OF_IMAGES,
+    .refuse = fc_wino2_refuse,
     .packed = fc_wino_packed,
     .pack = fc_wino_pack,
     .pieces = pieces,

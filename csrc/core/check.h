@@ -47,6 +47,6 @@ static inline int fc_apart(const int64_t *strides, const int64_t *sizes, int n) 
   return 1;
 }
 
-static inline int fc_act_known(const fc_act *act) { return fc_between(act->kind, FC_ACT_NONE, FC_ACT_SOFTSIGN); }
+static inline int fc_act_known(const fc_act *act) { return fc_between(act->kind, FC_ACT_NONE, FC_ACT_ERF); }
 
 #endif

@@ -314,8 +314,8 @@ static int grow(int wanted) {
   return atomic_load(&pool.workers);
 }
 
-/* The one symbol that the library exports: threadpoolctl knows it by this. */
-__attribute__((visibility("default"))) int fc_worker_count(void) { return atomic_load(&pool.workers); }
+/* threadpoolctl knows the library by this. */
+int fc_worker_count(void) { return atomic_load(&pool.workers); }
 
 /* A slot of one's own, or NULL. */
 static job_slot *take_slot(void) {

@@ -11,6 +11,7 @@
 
 #include "../kernels/math.inc"
 #include "../kernels/map.inc"
+#include "../kernels/pack.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/depthwise.inc"
 #include "../kernels/peak.inc"
@@ -22,6 +23,8 @@
 #include "../kernels/winograd_strided.inc"
 #include "../kernels/range.inc"
 #include "../kernels/pool_rows.inc"
+#include "../kernels/pool_columns.inc"
+#include "../kernels/pool_tile.inc"
 #include "../kernels/pool_strip.inc"
 #include "../kernels/pool_box.inc"
 #include "../kernels/pool.inc"

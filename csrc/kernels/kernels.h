@@ -219,6 +219,17 @@ typedef struct fc_line {
   int points, count;
 } fc_line;
 
+/* Rows of an elementwise function: so many numbers each, step apart (1: neighbours, 0: one and the same). */
+typedef struct fc_map {
+  int op, operands;
+  fc_act act;
+  int64_t rows, count;
+  const void *from[3];
+  int64_t row[3], step[3];
+  void *out;
+  int64_t out_row, out_step;
+} fc_map;
+
 /* One ISA's kernels for one dtype. kernels.def is the list; this struct, the tables and the tests come from it. */
 typedef struct fc_kernels {
   const char *isa;

@@ -28,9 +28,9 @@ static const double fc_log2_f64 = 6.93147180369123816490e-1, fc_log2_rest_f64 = 
 static const float fc_exp_least_f32 = -87.33654f, fc_exp_most_f32 = 89, fc_exp_half_least_f32 = -86;
 static const double fc_exp_least_f64 = -708.3964185322641, fc_exp_most_f64 = 710, fc_exp_half_least_f64 = -707;
 
-/* Beyond these: tanh(softplus(x)) and erf(x) are 1, exp(-x^2 / 2) is 0. */
-static const float fc_mish_most_f32 = 20, fc_erf_most_f32 = 5, fc_tail_most_f32 = 13.3f;
-static const double fc_mish_most_f64 = 40, fc_erf_most_f64 = 7, fc_tail_most_f64 = 37.7;
+/* Beyond these: tanh(softplus(x)) and erf(x) are 1, exp(-x^2 / 2) is 0, gelu_tanh(x) is x or 0. */
+static const float fc_mish_most_f32 = 20, fc_erf_most_f32 = 5, fc_tail_most_f32 = 13.3f, fc_gelu_tanh_most_f32 = 11;
+static const double fc_mish_most_f64 = 40, fc_erf_most_f64 = 7, fc_tail_most_f64 = 37.7, fc_gelu_tanh_most_f64 = 22;
 
 /* (exp(x) - 1 - x) / x^2 between -log(2) / 2 and log(2) / 2. */
 static const float fc_exp_f32[] = {0.5f, 0.16666576f, 0.041666552f, 0.008363247f, 0.0013926268f};

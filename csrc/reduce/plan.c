@@ -4,6 +4,7 @@
  * there are few. Blocks of what a unit reduces go through a kernel one after the other; what they give is merged in their order,
  * and what slices give in theirs: both are cut by the sizes and strides alone, so bits do not depend on the threads. */
 #include "core/check.h"
+#include "core/plan.h"
 #include "core/threads.h"
 
 /* Below this many elements a second thread costs more than it brings. */
@@ -12,10 +13,11 @@
 #endif
 
 enum {
-  ARRAYS = 10,
+  ARRAYS = 11,                 /* slots */
   AXES = 8,
-  RESULT = 6,                  /* the array that has all axes; those after it have the ones that are kept */
-  PLACES = 8,
+  RESULT = 6,                  /* the array that has all axes */
+  KEPT = 8,                    /* the first of those that have the axes that are kept */
+  PLACES = 9,
   BLOCK_BYTES = 32 * 1024,     /* of an operand in a block */
   SHORT = 24, /* elements that are reduced side by side with those of other results, though these are not near */
   MOST_LANES = 256, /* results side by side */
@@ -28,7 +30,8 @@ typedef struct axis {
   int64_t stride[ARRAYS];
 } axis;
 
-struct fc_reduce_plan {
+typedef struct reduce_plan {
+  fc_plan head;
   fc_reduce_desc d;
   const fc_kernels *kn;
   int64_t es;
@@ -42,10 +45,10 @@ struct fc_reduce_plan {
   int64_t units, total; /* elements that each result reduces */
   int64_t block, rows; /* elements of leaf in a block; rows of all of them, of the axis around leaf */
   int64_t slices, slice, units_per_piece, pieces;
-};
+} reduce_plan;
 
 typedef struct reduce_job {
-  const fc_reduce_plan *plan;
+  const reduce_plan *plan;
   char *arrays[ARRAYS];
   double *pairs; /* of each unit and slice: lanes numbers, twice */
   char *workspace; /* of the threads */
@@ -58,14 +61,14 @@ typedef struct reduce_job {
 static const struct {
   int needed, any, allowed, each;
 } kinds[] = {
-    [FC_SUM_OVER] = {0x081, 0x080, 0x081, -1},
-    [FC_MOMENTS_OVER] = {0x001, 0x180, 0x181, -1},
-    [FC_MAX_OVER] = {0x001, 0x180, 0x181, -1},
-    [FC_MIN_OVER] = {0x001, 0x180, 0x181, -1},
+    [FC_SUM_OVER] = {0x101, 0x100, 0x101, -1},
+    [FC_MOMENTS_OVER] = {0x001, 0x300, 0x301, -1},
+    [FC_MAX_OVER] = {0x001, 0x300, 0x301, -1},
+    [FC_MIN_OVER] = {0x001, 0x300, 0x301, -1},
     [FC_AFFINE] = {0x041, 0x040, 0x07d, FC_EACH_AFFINE},
-    [FC_NORMALIZE] = {0x041, 0x040, 0x3f1, FC_EACH_NORMAL},
-    [FC_NORMALIZE_BACKWARD] = {0x043, 0x040, 0x1ff, FC_EACH_NORMAL_GRADIENT},
-    [FC_NORMALIZE_SUMS] = {0x003, 0x180, 0x19f, -1},
+    [FC_NORMALIZE] = {0x041, 0x040, 0x771, FC_EACH_NORMAL},
+    [FC_NORMALIZE_BACKWARD] = {0x043, 0x040, 0x37f, FC_EACH_NORMAL_GRADIENT},
+    [FC_NORMALIZE_SUMS] = {0x003, 0x300, 0x31f, -1},
     [FC_SOFTMAX] = {0x041, 0x040, 0x041, FC_EACH_SOFTMAX},
     [FC_LOG_SOFTMAX] = {0x041, 0x040, 0x041, FC_EACH_LOG_SOFTMAX},
     [FC_SOFTMAX_BACKWARD] = {0x043, 0x040, 0x043, FC_EACH_SOFTMAX_GRADIENT},
@@ -106,7 +109,7 @@ static void insert(axis *axes, int *n, const axis *a) {
 }
 
 /* Makes one axis of two neighbours wherever every array has the elements of both at one distance. */
-static void merge_axes(const fc_reduce_plan *p, axis *axes, int *n) {
+static void merge_axes(const reduce_plan *p, axis *axes, int *n) {
   int last = 0;
   for (int i = 1; i < *n; i++) {
     int one = axes[last].weight == axes[i].weight * axes[i].size;
@@ -122,7 +125,7 @@ static void merge_axes(const fc_reduce_plan *p, axis *axes, int *n) {
   if (*n) *n = last + 1;
 }
 
-static void take_axes(fc_reduce_plan *p) {
+static void take_axes(reduce_plan *p) {
   const fc_reduce_desc *d = &p->d;
   int64_t weight = 1;
   for (int i = d->rank - 1; i >= 0; i--) {
@@ -142,7 +145,7 @@ static void take_axes(fc_reduce_plan *p) {
   if (p->across) p->lane = p->kept[--p->nkept];
 }
 
-static void cut(fc_reduce_plan *p) {
+static void cut(reduce_plan *p) {
   p->chunks = fc_div_up(p->lane.size, MOST_LANES);
   p->lanes = fc_min(p->lane.size, fc_round_up(fc_div_up(p->lane.size, p->chunks), 16));
   p->chunks = fc_div_up(p->lane.size, p->lanes);
@@ -165,45 +168,14 @@ static void cut(fc_reduce_plan *p) {
   }
 }
 
-int fc_reduce_plan_create(const fc_reduce_desc *d, fc_reduce_plan **plan) {
-  *plan = 0;
-  if (!d) return FC_ERROR_ARGUMENT;
-  fc_reduce_plan *p = calloc(1, sizeof *p);
-  if (!p) return FC_ERROR_MEMORY;
-  p->d = *d;
-  if (!settle(&p->d)) {
-    free(p);
-    return FC_ERROR_ARGUMENT;
-  }
-  p->kn = fc_kernels_of(d->isa, d->dtype);
-  p->es = d->dtype == FC_F32 ? 4 : 8;
-  for (int a = 0; a < ARRAYS; a++)
-    if (d->present >> a & 1) p->array[p->arrays++] = a;
-  take_axes(p);
-  cut(p);
-  *plan = p;
-  return FC_OK;
-}
-
-void fc_reduce_plan_destroy(fc_reduce_plan *p) { free(p); }
-
-int fc_reduce_plan_threads(const fc_reduce_plan *p, int nthreads) {
-  if (!p || p->units * p->total * p->lanes < FC_SERIAL_REDUCE) return 1;
-  return (int)fc_min(fc_usable_threads(nthreads), p->pieces);
-}
-
-static int64_t pairs_bytes(const fc_reduce_plan *p) {
+static int64_t pairs_bytes(const reduce_plan *p) {
   const int64_t pairs = p->slices > 1 && p->d.kind != FC_AFFINE ? p->units * p->slices : 0;
   return fc_round_up(pairs * 2 * p->pitch * (int64_t)sizeof(double), FC_ALIGN);
 }
 
 /* Of a thread: three pairs of numbers, and copies of operands. */
-static int64_t scratch_bytes(const fc_reduce_plan *p) {
+static int64_t scratch_bytes(const reduce_plan *p) {
   return fc_round_up(6 * p->pitch * (int64_t)sizeof(double), FC_ALIGN) + __builtin_popcount((unsigned)p->copied) * BLOCK_BYTES;
-}
-
-int64_t fc_reduce_plan_workspace(const fc_reduce_plan *p, int nthreads) {
-  return p ? pairs_bytes(p) + fc_usable_threads(nthreads) * scratch_bytes(p) + FC_ALIGN : -1;
 }
 
 /* ------------------------------------------------------------------------------------------------- merging */
@@ -215,7 +187,7 @@ static int adds_up(const fc_reduce_desc *d) {
 }
 
 /* What na elements gave and what nb later ones gave, as what all of them give. */
-static void merge(const fc_reduce_plan *p, double na, double *a1, double *a2, double nb, const double *b1, const double *b2,
+static void merge(const reduce_plan *p, double na, double *a1, double *a2, double nb, const double *b1, const double *b2,
                   int64_t lanes) {
   const int kind = p->d.kind;
   if (na == 0) {
@@ -245,7 +217,7 @@ static void merge(const fc_reduce_plan *p, double na, double *a1, double *a2, do
 }
 
 /* The pair of a block of n elements for each result. */
-static void reduce_block(const fc_reduce_plan *p, fc_reduce_block *t, double n, double weight, double from, double *first,
+static void reduce_block(const reduce_plan *p, fc_reduce_block *t, double n, double weight, double from, double *first,
                          double *second, double *unused, int64_t lanes) {
   const int kind = p->d.kind;
   if (kind == FC_MOMENTS_OVER || kind == FC_NORMALIZE) {
@@ -274,7 +246,7 @@ static void reduce_block(const fc_reduce_plan *p, fc_reduce_block *t, double n, 
   }
 }
 
-static void put(const fc_reduce_plan *p, char *to, int64_t i, double v) {
+static void put(const reduce_plan *p, char *to, int64_t i, double v) {
   if (p->es == 4)
     ((float *)to)[i] = (float)v;
   else
@@ -283,42 +255,42 @@ static void put(const fc_reduce_plan *p, char *to, int64_t i, double v) {
 
 /* Writes the results of a unit, whose elements are at at[] in the arrays, and makes of their numbers what elements need. */
 static void finish(const reduce_job *j, const int64_t *at, double *first, double *second, int64_t lanes) {
-  const fc_reduce_plan *p = j->plan;
+  const reduce_plan *p = j->plan;
   const double n = (double)p->total;
   const int kind = p->d.kind;
   for (int64_t l = 0; l < lanes; l++) {
     const double a = first[l], b = second[l];
-    double results[ARRAYS - RESULT] = {0};
+    double results[ARRAYS - KEPT] = {0};
     switch (kind) {
-    case FC_SUM_OVER: results[1] = a / p->d.p0; break;
+    case FC_SUM_OVER: results[0] = a / p->d.p0; break;
     case FC_MOMENTS_OVER:
-      results[1] = a;
-      results[2] = b / fmax(n - p->d.p0, 0);
+      results[0] = a;
+      results[1] = b / fmax(n - p->d.p0, 0);
       break;
     case FC_MAX_OVER:
-    case FC_MIN_OVER: results[1] = kind == FC_MAX_OVER ? a : -a; break;
+    case FC_MIN_OVER: results[0] = kind == FC_MAX_OVER ? a : -a; break;
     case FC_NORMALIZE:
-      results[1] = a;
-      results[3] = b / n;
-      results[2] = second[l] = 1 / sqrt(b / n + p->d.p0);
+      results[0] = a;
+      results[2] = b / n;
+      results[1] = second[l] = 1 / sqrt(b / n + p->d.p0);
       break;
     case FC_SOFTMAX: second[l] = 1 / b; break;
     case FC_LOG_SOFTMAX: second[l] = log(b); break;
     default:
-      results[1] = a;
-      results[2] = b;
+      results[0] = a;
+      results[1] = b;
       if (kind == FC_NORMALIZE_BACKWARD) {
         first[l] = p->d.root_mean_square ? 0 : a / n;
         second[l] = b / n;
       }
     }
-    for (int a = RESULT + 1; a < ARRAYS; a++) {
+    for (int a = KEPT; a < ARRAYS; a++) {
       if (!(p->d.present >> a & 1)) continue;
       const int64_t place = at[a] + l * p->lane.stride[a];
       if (a == PLACES && locates(&p->d))
         ((int64_t *)j->arrays[a])[place] = (int64_t)b;
       else
-        put(p, j->arrays[a], place, results[a - RESULT]);
+        put(p, j->arrays[a], place, results[a - KEPT]);
     }
   }
 }
@@ -326,7 +298,7 @@ static void finish(const reduce_job *j, const int64_t *at, double *first, double
 /* ------------------------------------------------------------------------------------------------- walking */
 
 /* Adds to at[] where position `index` of some axes is in the arrays; what it adds to the place of a maximum comes back. */
-static int64_t step_to(const fc_reduce_plan *p, const axis *axes, int n, int64_t index, int64_t *at) {
+static int64_t step_to(const reduce_plan *p, const axis *axes, int n, int64_t index, int64_t *at) {
   int64_t weight = 0;
   for (int i = n - 1; i >= 0; i--) {
     const int64_t k = index % axes[i].size;
@@ -337,7 +309,7 @@ static int64_t step_to(const fc_reduce_plan *p, const axis *axes, int n, int64_t
   return weight;
 }
 
-static int64_t unit_at(const fc_reduce_plan *p, int64_t unit, int64_t *at) {
+static int64_t unit_at(const reduce_plan *p, int64_t unit, int64_t *at) {
   const int64_t lane = unit % p->chunks * p->lanes;
   for (int j = 0; j < p->arrays; j++) at[p->array[j]] = lane * p->lane.stride[p->array[j]];
   step_to(p, p->kept, p->nkept, unit / p->chunks, at);
@@ -361,13 +333,13 @@ static const double constants64[] = {0, 1};
 
 /* rows of count elements that begin at at[], as kernels take them: whole rows of the axes that vectors do not run along. */
 static fc_reduce_block block_of(const reduce_job *j, const int64_t *at, int64_t rows, int64_t count, char *copies) {
-  const fc_reduce_plan *p = j->plan;
+  const reduce_plan *p = j->plan;
   const axis *inner = p->across ? &p->lane : &p->leaf,
              *outer = p->across || !p->nreduced ? &p->leaf : &p->reduced[p->nreduced - 1];
   fc_reduce_block t = {.across = p->across, .rows = rows, .count = count};
   for (int a = 0; a <= RESULT; a++) {
     if (!(p->d.present >> a & 1)) {
-      const int one = a == FC_S || a == FC_W || (a == FC_B && p->d.kind == FC_NORMALIZE_BACKWARD);
+      const int one = a == FC_RSTD || a == FC_WEIGHT || (a == FC_SHIFT && p->d.kind == FC_NORMALIZE_BACKWARD);
       if (a < RESULT) t.in[a] = p->es == 4 ? (const void *)&constants32[one] : &constants64[one];
       continue;
     }
@@ -395,7 +367,7 @@ static fc_reduce_block block_of(const reduce_job *j, const int64_t *at, int64_t 
 /* Elements from to end of a unit: into the pair at first, second, or with what finish made of it. */
 static void walk(const reduce_job *j, const int64_t *unit, int64_t lanes, int64_t from, int64_t end, int each, double *first,
                  double *second, char *scratch) {
-  const fc_reduce_plan *p = j->plan;
+  const reduce_plan *p = j->plan;
   double *block = (double *)scratch + 2 * p->pitch;
   char *copies = scratch + fc_round_up(6 * p->pitch * (int64_t)sizeof(double), FC_ALIGN);
   for (int64_t i = from, n; i < end; i += n) {
@@ -440,7 +412,7 @@ static double *pair_of(const reduce_job *j, int64_t unit, int64_t slice) {
 /* A piece that has all of its units' elements. */
 static void whole_piece(void *ctx, int64_t index, int worker) {
   const reduce_job *j = ctx;
-  const fc_reduce_plan *p = j->plan;
+  const reduce_plan *p = j->plan;
   char *scratch = j->workspace + worker * j->scratch;
   double *first = (double *)scratch, *second = first + p->pitch;
   const int64_t end = fc_min(p->units, (index + 1) * p->units_per_piece);
@@ -456,7 +428,7 @@ static void whole_piece(void *ctx, int64_t index, int worker) {
 }
 
 static void slice_piece(const reduce_job *j, int64_t index, int worker, int each) {
-  const fc_reduce_plan *p = j->plan;
+  const reduce_plan *p = j->plan;
   const int64_t unit = index / p->slices, slice = index % p->slices, from = slice * p->slice;
   int64_t at[ARRAYS] = {0};
   const int64_t lanes = unit_at(p, unit, at);
@@ -467,29 +439,67 @@ static void slice_piece(const reduce_job *j, int64_t index, int worker, int each
 
 static void reduce_slice(void *ctx, int64_t index, int worker) { slice_piece(ctx, index, worker, 0); }
 
+/* What the slices of a unit gave, as what all of its elements give. */
+static void merge_slices(const reduce_job *j, int64_t unit) {
+  const reduce_plan *p = j->plan;
+  int64_t at[ARRAYS] = {0};
+  const int64_t lanes = unit_at(p, unit, at);
+  double *sum = pair_of(j, unit, 0);
+  for (int64_t s = 1; s < p->slices; s++) {
+    const double *other = pair_of(j, unit, s);
+    const int64_t n = fc_min(p->slice, p->total - s * p->slice);
+    merge(p, (double)(s * p->slice), sum, sum + p->pitch, (double)n, other, other + p->pitch, lanes);
+  }
+  finish(j, at, sum, sum + p->pitch, lanes);
+}
+
 static void each_slice(void *ctx, int64_t index, int worker) { slice_piece(ctx, index, worker, 1); }
 
-int fc_reduce_run(const fc_reduce_plan *p, void *const *arrays, void *workspace, int nthreads) {
-  if (!p || !arrays || !workspace) return FC_ERROR_ARGUMENT;
-  reduce_job j = {.plan = p, .pairs = fc_aligned(workspace), .scratch = scratch_bytes(p)};
-  j.workspace = (char *)j.pairs + pairs_bytes(p);
-  for (int i = 0; i < p->arrays; i++)
-    if (!(j.arrays[p->array[i]] = arrays[p->array[i]])) return FC_ERROR_ARGUMENT;
+static int run(const fc_plan *plan, void *const *arrays, void *workspace, int nthreads) {
+  const reduce_plan *p = (const reduce_plan *)plan;
+  reduce_job j = {.plan = p, .pairs = workspace, .scratch = scratch_bytes(p)};
+  j.workspace = (char *)workspace + pairs_bytes(p);
+  for (int i = 0; i < p->arrays; i++) j.arrays[p->array[i]] = arrays[p->array[i]];
   if (p->slices == 1) return fc_parallel_for(nthreads, p->pieces, whole_piece, &j);
   if (p->d.kind != FC_AFFINE) {
     fc_parallel_for(nthreads, p->pieces, reduce_slice, &j);
-    for (int64_t unit = 0; unit < p->units; unit++) {
-      int64_t at[ARRAYS] = {0};
-      const int64_t lanes = unit_at(p, unit, at);
-      double *sum = pair_of(&j, unit, 0);
-      for (int64_t s = 1; s < p->slices; s++) {
-        const int64_t n = fc_min(p->slice, p->total - s * p->slice);
-        merge(p, (double)(s * p->slice), sum, sum + p->pitch, (double)n, pair_of(&j, unit, s), pair_of(&j, unit, s) + p->pitch,
-              lanes);
-      }
-      finish(&j, at, sum, sum + p->pitch, lanes);
-    }
+    for (int64_t unit = 0; unit < p->units; unit++) merge_slices(&j, unit);
   }
   if (kinds[p->d.kind].each >= 0) fc_parallel_for(nthreads, p->pieces, each_slice, &j);
+  return FC_OK;
+}
+
+static int64_t workspace_bytes(const fc_plan *plan, int nthreads, int packed) {
+  (void)packed;
+  const reduce_plan *p = (const reduce_plan *)plan;
+  return pairs_bytes(p) + nthreads * scratch_bytes(p) + FC_ALIGN;
+}
+
+static void destroy(fc_plan *plan) { free(plan); }
+
+static const fc_operator reduction = {.destroy = destroy, .run = run, .workspace = workspace_bytes};
+
+int fc_plan_reduce(const fc_reduce_desc *d, fc_plan **plan) {
+  if (!plan) return FC_ERROR_ARGUMENT;
+  *plan = 0;
+  if (!d) return FC_ERROR_ARGUMENT;
+  reduce_plan *p = calloc(1, sizeof *p);
+  if (!p) return FC_ERROR_MEMORY;
+  p->d = *d;
+  if (!settle(&p->d)) {
+    free(p);
+    return FC_ERROR_ARGUMENT;
+  }
+  p->kn = fc_kernels_of(d->isa, d->dtype);
+  p->es = d->dtype == FC_F32 ? 4 : 8;
+  for (int a = 0; a < ARRAYS; a++)
+    if (d->present >> a & 1) p->array[p->arrays++] = a;
+  take_axes(p);
+  cut(p);
+  p->head = (fc_plan){.does = &reduction,
+                      .algorithm = "blocks",
+                      .needs = (unsigned)d->present,
+                      .serial = fc_elements(d->size, d->rank) < FC_SERIAL_REDUCE};
+  *plan = &p->head;
   return FC_OK;
 }

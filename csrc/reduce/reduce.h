@@ -31,7 +31,7 @@ enum {
 };
 
 /* Names of operands. */
-enum { FC_M = 2, FC_S = 3, FC_W = 4, FC_B = 5, FC_OPERANDS = 6 };
+enum { FC_MEAN = 2, FC_RSTD = 3, FC_WEIGHT = 4, FC_SHIFT = 5, FC_OPERANDS = 6 };
 
 /* rows rows of count elements. across: the elements of a row belong to results of their own, and rows are reduced; else all rows
  * become one result (of a place: there is one row). */

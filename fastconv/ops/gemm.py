@@ -14,6 +14,7 @@ from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
 from ..dispatch import chooser
 from ..spec import MAX_ELEMENTS, Activation, ActivationLike, GemmSpec, activation_of, check_elements
 from .activation import activate_backward
+from .elementwise import summed_to
 from .reduce import sums
 
 __all__ = ["gemm", "gemm_backward", "linear", "linear_backward", "matmul", "matmul_backward"]
@@ -156,14 +157,6 @@ def _rows(x: np.ndarray) -> np.ndarray:
     return x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
-def _unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """``gradient`` summed over the axes along which an array of ``shape`` was broadcast."""
-    extra = gradient.ndim - len(shape)
-    stretched = tuple(i + extra for i, size in enumerate(shape) if size == 1 and gradient.shape[i + extra] != 1)
-    axes = (*range(extra), *stretched)
-    return sums(gradient, axes).reshape(shape) if axes else gradient
-
-
 def _dy_of_product(
     dy: Any, a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, activation: Any, names: tuple[str, str, str]
 ) -> np.ndarray:
@@ -194,7 +187,7 @@ def _matmul_backward(
         db = _matmul(flat.T, _rows(dy), None, None, None, names).reshape(columns.shape)
     else:
         db = _matmul(rows.swapaxes(-1, -2), dy, None, None, None, names)
-    da, db = _unbroadcast(da, rows.shape).reshape(a.shape), _unbroadcast(db, columns.shape).reshape(b.shape)
+    da, db = summed_to(da, rows.shape).reshape(a.shape), summed_to(db, columns.shape).reshape(b.shape)
     return da, db, None if bias is None else sums(_rows(dy), (0,))
 
 
@@ -361,5 +354,5 @@ def gemm_backward(
         raise ValueError(f"dy has shape {dy.shape}: allowed is {(left.shape[0], right.shape[1])}")
     da = gemm(right, dy, None, alpha, trans_b=True) if trans_a else gemm(dy, right, None, alpha, trans_b=True)
     db = gemm(dy, left, None, alpha, trans_a=True) if trans_b else gemm(left, dy, None, alpha, trans_a=True)
-    dc = None if c is None else dy.dtype.type(beta) * _unbroadcast(dy, c.shape)
+    dc = None if c is None else dy.dtype.type(beta) * summed_to(dy, c.shape)
     return da, db, dc

@@ -11,6 +11,7 @@ from .activation import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation, Activat
 from .common import DTYPES, INTEGERS, MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
 from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_transpose_spec
 from .gemm import GemmSpec
+from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis
 
@@ -18,6 +19,7 @@ __all__ = [
     "ACTIVATIONS",
     "DTYPES",
     "INTEGERS",
+    "MAPS",
     "MAX_ELEMENTS",
     "REDUCTIONS",
     "SELU_ALPHA",
@@ -27,6 +29,7 @@ __all__ = [
     "ConvSpec",
     "GemmSpec",
     "Ints",
+    "MapSpec",
     "Padding",
     "PoolSpec",
     "ReduceSpec",

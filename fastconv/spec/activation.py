@@ -43,6 +43,10 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "hardsigmoid": (),
     "exp": (),
     "softsign": (),
+    "abs": (),
+    "sqrt": (),
+    "log": (),
+    "erf": (),
 }
 
 #: Klambauer et al., Self-Normalizing Neural Networks, 2017: with these, activations keep mean 0 and variance 1.

@@ -30,11 +30,19 @@ from .helpers import backends_here, isas_here
 
 __all__ = ["FUNCTIONS", "Draws", "Problem", "problem", "problems", "settings_here"]
 
+#: Elementwise functions of two or three arrays that are broadcast, and all of one.
+BROADCAST = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift")
+UNARY = (
+    *("activate", "relu", "relu6", "leaky_relu", "hardtanh", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
+    *("softsign", "hardswish", "hardsigmoid", "sigmoid", "tanh", "logsigmoid", "exp", "log", "sqrt", "abs", "erf"),
+)
+
 #: Every public function that computes.
 FUNCTIONS = tuple(
     name
     for name in fc.__all__
-    if re.match(r"(plan_)?conv|(max|avg|sum)_pool|global_|adaptive_|gemm|matmul|linear|activate|empty", name)
+    if re.match(r"(plan_)?conv|(max|avg|sum)_pool|global_|adaptive_|gemm|matmul|linear|empty", name)
+    or name.removesuffix("_backward") in (*BROADCAST, *UNARY, "prelu")
     or re.match(reductions.NAMES, name)
 )
 
@@ -46,6 +54,9 @@ _BORDERS = sorted(
     {n + d for n in (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 144, 192, 256, 384, 512) for d in (-1, 0, 1)} | {1, 2, 6}
 )
 
+
+#: Which of them are fused: the others' slopes know no bounds, so neither do errors.
+_FUSED = tuple(name for name in ACTIVATIONS if name not in ("abs", "sqrt", "log", "erf"))
 
 #: What activations that have parameters are given.
 _PARAMETERS_OF: dict[str, tuple[tuple[float, ...], ...]] = {
@@ -239,7 +250,9 @@ def _call(d: Draws, functions: Sequence[str]) -> Problem | None:
 
 def _weight(name: str) -> int:
     """How many times as often as others a function is drawn: those with many kernels more often."""
-    return 3 if "conv" in name or name.startswith(("matmul", "linear", "gemm")) else 2 if "_pool" in name[:8] else 1
+    if "conv" in name or name.startswith(("matmul", "linear", "gemm")):
+        return 6
+    return 4 if "_pool" in name[:8] else 2 if name.startswith(("activate", "empty", "multiply")) else 1
 
 
 def _under(call: Problem, d: Draws, settings: Sequence[dict[str, Any]] | None) -> Problem:
@@ -385,7 +398,8 @@ class _Call:
     def activation(self) -> Any:
         if not self.d.chance("activation", 0.4):
             return None
-        name = self.d.pick("which activation", ("relu", *ACTIVATIONS, "relu6"))
+        names = ACTIVATIONS if self.name.startswith("activate") else _FUSED
+        name = self.d.pick("which activation", ("relu", *names, "relu6"))
         if name in _PARAMETERS_OF and self.d.chance("its parameters", 0.8):
             return (name, *self.d.pick(name, _PARAMETERS_OF[name]))
         return name
@@ -765,8 +779,50 @@ def _elementwise(c: _Call) -> Problem:
     if c.name == "empty":
         given = shape[0] if ndim == 1 and c.d.chance("as an int", 0.5) else tuple(shape)
         return Problem("empty", {"shape": given} | ({} if c.dtype == "float32" else {"dtype": c.dtype}))
-    dy = {"dy": c.array("dy", shape)} if "backward" in c.name else {}
-    return Problem(c.name, dy | {"x": c.array("x", shape), "activation": c.activation()})
+    arguments = {"dy": c.array("dy", shape)} if "backward" in c.name else {}
+    arguments["x"] = c.array("x", shape)
+    if c.name.startswith("activate"):
+        arguments["activation"] = c.activation()
+    name = {"hardtanh": "clip"}.get(stem := c.name.removesuffix("_backward"), stem)
+    parameters = [
+        p for p in inspect.signature(getattr(fc, c.name)).parameters if p not in ("dy", "x", "activation", "out")
+    ]
+    if name in _PARAMETERS_OF and c.d.chance("parameters", 0.7):
+        arguments |= dict(zip(parameters, c.d.pick(name, _PARAMETERS_OF[name]), strict=False))
+    if stem == "gelu" and c.d.chance("approximate", 0.5):
+        arguments["approximate"] = "tanh"
+    return Problem(c.name, arguments | c.out(shape))
+
+
+def _broadcast(c: _Call) -> Problem:
+    """Operands of one shape, of which each may lack axes, or have ones instead."""
+    ndim = c.d.pick("rank", range(7), 0.1)
+    shape = [c.d.size(f"size {i}", most) for i, most in enumerate(c.d.shares(c.d.budget() / 30, *(1.0,) * ndim))]
+    if ndim and c.d.chance("empty", 0.02):
+        shape[0] = 0
+    names = ["a", "b"] if c.name.removesuffix("_backward") != "scale_shift" else ["x", "s", "t"]
+    shapes = []
+    for name in names:
+        less = c.d.pick(f"axes that {name} lacks", range(ndim + 1)) if c.d.chance(f"{name} lacks axes", 0.3) else 0
+        ones = [c.d.chance(f"{name} has one at {i}", 0.3) for i in range(ndim)]
+        shapes.append([1 if one else size for one, size in zip(ones, shape, strict=True)][less:])
+    whole = np.broadcast_shapes(*map(tuple, shapes))
+    backward = "backward" in c.name
+    arguments = {"dy": c.array("dy", whole)} if backward else {}
+    arguments |= {name: c.array(name, own) for name, own in zip(names, shapes, strict=True)}
+    length = max(prod(whole) // max(prod(own), 1) for own in shapes) if backward else 1
+    return Problem(c.name, arguments | ({} if backward else c.out(whole)), None, c.bounded(length))
+
+
+def _prelu(c: _Call) -> Problem:
+    ndim = c.d.pick("rank", range(6), 0.1)
+    shape = [c.d.size(f"size {i}", most) for i, most in enumerate(c.d.shares(c.d.budget() / 30, *(1.0,) * ndim))]
+    each = ndim > 1 and c.d.chance("a slope for each channel", 0.7)
+    length = prod(shape) // (shape[1] if each else 1)
+    backward = "backward" in c.name
+    arguments = {"dy": c.array("dy", shape)} if backward else {}
+    arguments |= {"x": c.array("x", shape), "weight": c.array("weight", [shape[1] if each else 1])}
+    return Problem(c.name, arguments | ({} if backward else c.out(shape)), None, c.bounded(length) if backward else 1)
 
 
 _FAMILIES: dict[str, Callable[[_Call], Problem | None]] = {
@@ -774,8 +830,10 @@ _FAMILIES: dict[str, Callable[[_Call], Problem | None]] = {
     "(plan_)?conv": _convolution,
     ".*_pool": _pooling,
     "matmul|linear|gemm": _matrix_product,
-    "activate|empty": _elementwise,
     **reductions.FAMILIES,
+    "|".join(f"{name}(_backward)?$" for name in BROADCAST): _broadcast,
+    "prelu": _prelu,
+    "": _elementwise,
 }
 
 

@@ -21,7 +21,7 @@ from .. import dispatch
 from ..spec import ACTIVATIONS
 from . import reductions
 from .arrays import Array, Laid
-from .drawing import Alias, Problem
+from .drawing import BROADCAST, UNARY, Alias, Problem
 from .helpers import adjoint_gap
 
 __all__ = ["Verdict", "verdict"]
@@ -272,7 +272,7 @@ def _difference_of(
     rounded = rounded or "avg" in problem.function or problem.arguments.get("divisor_override") is not None
     if "max_pool" in problem.function and "backward" not in problem.function:
         rounded = False
-    if problem.function == "activate_backward" or problem.function == "activate":
+    if _elementwise(problem.function):
         rounded = True
     if re.match(reductions.NAMES, problem.function):
         rounded |= reductions.rounded(problem)
@@ -300,14 +300,35 @@ def _difference_of(
         raise _Differs("values", f"{wrong.sum()} of {wrong.size} values{result} are wrong: {whole}")
 
 
+def _elementwise(function: str) -> str:
+    """What kind of one it is, if any."""
+    stem = function.removesuffix("_backward")
+    return "unary" if stem in UNARY else "broadcast" if stem in (*BROADCAST, "prelu") else ""
+
+
+def _largest(problem: Problem) -> float:
+    """The largest product of the operands, divided where they are."""
+    product = 1.0
+    for name, array in problem.arrays().items():
+        if array.values != "empty" and prod(array.shape):
+            values = np.abs(array.plain().astype(np.float64))
+            values = values[np.isfinite(values) & (values > 0)]
+            product *= max(1, values.max(initial=1))
+            if name == "b" and problem.function.startswith("divide"):
+                product *= max(1, 1 / values.min(initial=1)) ** 2
+    return product
+
+
 def _magnitude(problem: Problem, number: int, winograd: bool, expected: np.ndarray) -> Any:
     """Of each element of a result the sum of the absolute values of what is added up.
 
     Winograd's algorithms multiply all of a window by all of a filter: where values lie far apart, as if every weight
     was the largest.
     """
-    if problem.function.startswith("activate"):
+    if _elementwise(problem.function) == "unary":
         return np.abs(_first(problem, "x"))
+    if _elementwise(problem.function):
+        return _largest(problem)
     if re.match(reductions.NAMES, problem.function):
         return reductions.magnitude(problem, expected)
     arguments = {k: v for k, v in problem.arguments.items() if k != "activation"}
@@ -332,11 +353,13 @@ def _magnitude(problem: Problem, number: int, winograd: bool, expected: np.ndarr
 def _bound(problem: Problem, a: np.ndarray, magnitude: np.ndarray, winograd: bool) -> Any:
     """How far results may be off, by the length of the sums and the size of what is added."""
     eps = float(np.finfo(a.dtype).eps)
-    if problem.function == "activate":
-        return 8 * eps * np.maximum(magnitude, 1)
-    if problem.function == "activate_backward":
-        return 16 * eps * np.abs(_first(problem, "dy").astype(np.float64)) * np.maximum(magnitude, 1)
     length = problem.length
+    if _elementwise(problem.function) == "unary":
+        if problem.function.endswith("_backward"):
+            magnitude = np.abs(_first(problem, "dy").astype(np.float64)) * np.maximum(magnitude, 1)
+        return 16 * eps * np.maximum(np.maximum(magnitude, 1), np.abs(a.astype(np.float64)))
+    if _elementwise(problem.function):
+        return 8 * eps * (length * magnitude + np.abs(a.astype(np.float64)))
     if problem.function == "conv_backward_bias" and a.dtype == np.float32:
         return 2 * eps * magnitude  # added in float64, and rounded once
     if winograd:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, GemmSpec, PoolSpec, ReduceSpec
+from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec
 from ..base import Kernel, Spec, isa_of
 
 
@@ -41,6 +41,10 @@ class _C:
             from .pool import refuse
 
             return refuse(spec)
+        if isinstance(spec, MapSpec):
+            from .map import refuse as refuse_map
+
+            return refuse_map(spec)
         if isinstance(spec, ReduceSpec):
             from .reduce import refuse as refuse_reduction
 
@@ -62,6 +66,8 @@ class _C:
         kind: Any
         if isinstance(spec, GemmSpec):
             from .gemm import GemmKernel as kind
+        elif isinstance(spec, MapSpec):
+            from .map import MapKernel as kind
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as kind
         else:

@@ -33,34 +33,43 @@ def isa_number(name: str) -> int:
     return list(isas()).index(name)
 
 
-#: ``address`` of an array that is C-contiguous.
+#: ``address`` of an array that is C-contiguous; ValueError if it is not.
 address_of_contiguous = ffi.from_buffer
 
 NULL = ffi.NULL
-_POINTER = ffi.typeof("void *")
 
 
-def address(array: np.ndarray | None) -> Any:
-    """A pointer to the first element (NULL for None). The caller keeps the array alive."""
-    if array is None:
-        return NULL
-    flags = array.flags
-    if flags.c_contiguous:
-        return address_of_contiguous(array)
-    if flags.f_contiguous:
-        return address_of_contiguous(array.T)
-    return ffi.cast(_POINTER, array.__array_interface__["data"][0])
-
-
-def address_like(array: np.ndarray) -> Callable[[np.ndarray], Any]:
-    """``address`` for arrays of this one's shape and strides, which need not be asked for their order then."""
-    if array.flags.c_contiguous:
-        return address_of_contiguous
-    return _address_of_transposed if array.flags.f_contiguous else address
+#: The first element of an array of so many dimensions, as one of its kind.
+_FIRST = tuple((slice(0, 1),) * ndim for ndim in range(65))
 
 
 def _address_of_transposed(array: np.ndarray) -> Any:
     return address_of_contiguous(array.T)
+
+
+def _address_of_strided(array: np.ndarray) -> Any:
+    return address_of_contiguous(array[_FIRST[array.ndim]])
+
+
+def address_of_copy(array: np.ndarray) -> Any:
+    return address_of_contiguous(array.copy())
+
+
+def _address_of_nothing(array: None) -> Any:
+    return NULL
+
+
+def address_like(array: np.ndarray | None) -> Callable[[Any], Any]:
+    """What gives a pointer to the first element of any array of the shape and the strides of this one.
+
+    The pointer keeps the array alive.
+    """
+    if array is None:
+        return _address_of_nothing
+    flags = array.flags
+    if flags.c_contiguous:
+        return address_of_contiguous
+    return _address_of_transposed if flags.f_contiguous else _address_of_strided
 
 
 def spatial(values: tuple[int, ...]) -> list[int]:
@@ -68,13 +77,16 @@ def spatial(values: tuple[int, ...]) -> list[int]:
     return [1] * (3 - len(values)) + list(values)
 
 
-def contiguous(shape: tuple[int, ...]) -> list[int]:
-    """The strides, in elements, of an array of this shape whose elements lie in order."""
-    strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= size
-    return strides[::-1]
+def steps(strides: tuple[int, ...] | None, shape: tuple[int, ...], size: int) -> list[int]:
+    """Byte strides of elements of ``size`` bytes, in elements; None are those of an array whose elements lie in order.
+
+    Of an axis with one position NumPy may say anything: it has the step of a contiguous array here.
+    """
+    steps, step = [0] * len(shape), 1
+    for i in reversed(range(len(shape))):
+        steps[i] = step if strides is None or shape[i] == 1 else strides[i] // size
+        step *= shape[i]
+    return steps
 
 
 def five(strides: Any, channels_last: bool) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from ..._c import ffi, lib
 from ..._threads import get_num_threads
 from ...spec import ReduceSpec
+from .kernel import Plan, made
 from .library import DTYPES, NULL, address_like, check, isa_number, scratch
 
 _KINDS = {
@@ -27,7 +28,10 @@ _KINDS = {
     "log_softmax_backward": lib.FC_LOG_SOFTMAX_BACKWARD,
 }
 
-_POINTERS = ffi.typeof("void *[10]")
+_POINTERS = ffi.typeof("void *[]")
+
+#: Of a kernel's ten arrays. The slot between is that of packed weights.
+_SLOTS = (0, 1, 2, 3, 4, 5, 6, 8, 9, 10)
 
 #: Axes that a descriptor has room for.
 _MOST_AXES = 8
@@ -46,11 +50,9 @@ def _axes(spec: ReduceSpec) -> list[int]:
 
 
 class _Call(NamedTuple):
-    """For one combination of shapes and strides: the plan, threads worth waking, their scratch, where arrays are."""
+    """For one combination of shapes and strides: its plan, and what gives the arrays' addresses."""
 
-    plan: Any
-    threads: int
-    nbytes: int
+    plan: Plan
     address: list[Callable[[np.ndarray], Any] | None]
 
 
@@ -64,24 +66,20 @@ class ReduceKernel:
         self.isa = isa
         self._calls: dict[Any, _Call] = {}
 
-    def _make(self, arrays: tuple[Any, ...], nthreads: int) -> _Call:
+    def _make(self, arrays: tuple[Any, ...]) -> _Call:
         spec, axes = self.spec, _axes(self.spec)
         d = ffi.new("fc_reduce_desc *")
         d.kind, d.dtype, d.isa, d.rank = _KINDS[spec.kind], DTYPES[spec.dtype], isa_number(self.isa), len(axes)
         d.reduced = sum([1 << i for i, axis in enumerate(axes) if axis in spec.axes])
-        d.present = sum([1 << i for i, array in enumerate(arrays) if array is not None])
         d.root_mean_square, d.p0 = spec.root_mean_square, spec.parameter
         d.size = [spec.shape[axis] for axis in axes]
-        for i, a in enumerate(arrays):
+        for slot, a in zip(_SLOTS, arrays, strict=True):
             if a is not None:
-                d.stride[i] = [0 if a.shape[axis] == 1 else a.strides[axis] // a.itemsize for axis in axes]
-        pointer = ffi.new("fc_reduce_plan **")
-        check(lib.fc_reduce_plan_create(d, pointer))
-        plan = ffi.gc(pointer[0], lib.fc_reduce_plan_destroy)
-        n = lib.fc_reduce_plan_threads(plan, nthreads)
-        return _Call(
-            plan, n, lib.fc_reduce_plan_workspace(plan, n), [None if a is None else address_like(a) for a in arrays]
-        )
+                d.present |= 1 << slot
+                d.stride[slot] = [0 if a.shape[axis] == 1 else a.strides[axis] // a.itemsize for axis in axes]
+        plan = made(lib.fc_plan_reduce, d)
+        assert plan is not None  # the library refuses no reduction
+        return _Call(plan, [None if a is None else address_like(a) for a in arrays])
 
     @property
     def workspace_bytes(self) -> int:
@@ -92,14 +90,15 @@ class ReduceKernel:
         return w.copy()
 
     def __call__(self, *arrays: Any) -> None:
-        nthreads = get_num_threads()
-        key = (nthreads, *[None if a is None else (a.shape, a.strides) for a in arrays])
+        key = tuple([None if a is None else (a.shape, a.strides) for a in arrays])
         call = self._calls.get(key)
         if call is None:
             if len(self._calls) >= _MOST_CALLS:
                 self._calls.clear()
-            call = self._calls[key] = self._make(arrays, nthreads)
+            call = self._calls[key] = self._make(arrays)
         places = [NULL if of is None else of(a) for of, a in zip(call.address, arrays, strict=True)]
-        status = lib.fc_reduce_run(call.plan, ffi.new(_POINTERS, places), scratch(call.nbytes), call.threads)
+        n, nbytes = call.plan.alone[0] or call.plan.size(get_num_threads(), False)
+        table = ffi.new(_POINTERS, [*places[:7], NULL, *places[7:], NULL])
+        status = lib.fc_run(call.plan.pointer, table, scratch(nbytes), n)
         if status:
             check(status)

@@ -15,19 +15,53 @@ def _log1p_exp(x):
 
 
 @part
+def _sigmoid(x):
+    e = math.exp(-abs(x))
+    return (1 if x >= 0 else e) / (1 + e) if x == x else x
+
+
+@part
+def _sigmoid_slope(x):
+    e = math.exp(-abs(x))
+    return e / ((1 + e) * (1 + e))
+
+
+@part
+def _gelu_argument(x):
+    return 2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+
+
+@part
 def activated(kind, number, alpha, beta):
-    """The activation number ``kind`` of ``spec.ACTIVATIONS``, from 8 on, in float64."""
+    """The activation number ``kind`` of ``spec.ACTIVATIONS``, in float64. NaN stays NaN."""
     x = float(number)
+    if kind == 0:
+        return x
+    if kind == 1:
+        return 0.0 if x < 0 else x
+    if kind == 2:
+        return x if x > 0 else alpha * x
+    if kind == 3:
+        low = alpha if x < alpha else x
+        return beta if low > beta else low
+    if kind == 4:
+        return _sigmoid(x)
+    if kind == 5:
+        return math.tanh(x)
+    if kind == 6:
+        return x * _sigmoid(x)
+    if kind == 7:
+        return x * (0.0 if x < -3 else 6.0 if x > 3 else x + 3) / 6
     if kind == 8:
         return x * math.erfc(-x * math.sqrt(0.5)) / 2
     if kind == 9:
-        return x / (1 + math.exp(-2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        return x / (1 + math.exp(-_gelu_argument(x)))
     if kind == 10:
         e = math.exp(min(x, 40.0)) if x == x else x
         return x * (e * (e + 2) / (e * (e + 2) + 2))
     if kind == 11:
         v = x * alpha
-        return x if v > beta else (max(v, 0.0) + _log1p_exp(v)) / alpha
+        return x if v > beta else ((0.0 if v < 0 else v) + _log1p_exp(v)) / alpha
     if kind == 12:
         return (x if x < 0 else 0.0) - _log1p_exp(x)
     if kind == 13:
@@ -40,4 +74,68 @@ def activated(kind, number, alpha, beta):
         return (0.0 if x < -3 else 6.0 if x > 3 else x + 3) / 6
     if kind == 17:
         return math.exp(x)
-    return x / (1 + abs(x))
+    if kind == 18:
+        return x / (1 + abs(x))
+    if kind == 19:
+        return abs(x)
+    if kind == 20:
+        return math.sqrt(x) if not x < 0 else math.nan
+    if kind == 21:
+        return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
+    return math.erf(x)
+
+
+@part
+def slope(kind, number, alpha, beta):
+    """Its derivative; where there is none, that from below."""
+    x = float(number)
+    near = x if abs(x) < 800 or x != x else (800.0 if x > 0 else -800.0)
+    if kind == 0:
+        return 1.0
+    if kind == 1:
+        return 1.0 if x > 0 else 0.0
+    if kind == 2:
+        return 1.0 if x > 0 else alpha
+    if kind == 3:
+        return 1.0 if x > alpha and x < beta else 0.0
+    if kind == 4:
+        return _sigmoid_slope(x)
+    if kind == 5:
+        return 4 * _sigmoid_slope(2 * x)
+    if kind == 6:
+        return _sigmoid(x) + near * _sigmoid_slope(x)
+    if kind == 7:
+        return 0.0 if x <= -3 else x / 3 + 0.5 if x < 3 else 1.0
+    if kind == 8:
+        return math.erfc(-x * math.sqrt(0.5)) / 2 + near * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    if kind == 9:
+        u = _gelu_argument(near)
+        du = 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * near * near)
+        return _sigmoid(u) + near * _sigmoid_slope(u) * du
+    if kind == 10:
+        e = math.exp(min(near, 40.0)) if x == x else x
+        n = e * (e + 2)
+        return (n * (n + 2) + 4 * min(near, 40.0) * e * (1 + e)) / ((n + 2) * (n + 2))
+    if kind == 11:
+        return 1.0 if x * alpha > beta else _sigmoid(x * alpha)
+    if kind == 12:
+        return _sigmoid(-x)
+    if kind == 13:
+        return 1.0 if x > 0 else alpha * math.exp(x)
+    if kind == 14:
+        return SELU_SCALE if x > 0 else SELU_SCALE * SELU_ALPHA * math.exp(x)
+    if kind == 15:
+        return 1.0 if x > 0 else math.exp(x / alpha)
+    if kind == 16:
+        return 1 / 6 if abs(x) < 3 else 0.0
+    if kind == 17:
+        return math.exp(x)
+    if kind == 18:
+        return 1 / ((1 + abs(x)) * (1 + abs(x)))
+    if kind == 19:
+        return 1.0 if x > 0 else -1.0 if x < 0 else 0.0
+    if kind == 20:
+        return 0.5 / math.sqrt(x) if x >= 0 else math.nan
+    if kind == 21:
+        return 1 / x
+    return 2 / math.sqrt(math.pi) * math.exp(-x * x)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import ConvSpec, PoolSpec, ReduceSpec
+from ...spec import ConvSpec, MapSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 from .conv import ConvKernel
 from .gemm import GemmKernel
+from .map import MapKernel
 from .pool import PoolKernel
 from .reduce import ReduceKernel
 
@@ -26,9 +27,13 @@ class _Reference:
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
         return {self.compile(spec, settings).algorithm: None}
 
-    def compile(self, spec: Spec, settings: Settings) -> ConvKernel | PoolKernel | GemmKernel | ReduceKernel:
+    def compile(
+        self, spec: Spec, settings: Settings
+    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
+        if isinstance(spec, MapSpec):
+            return MapKernel(spec)
         if isinstance(spec, ReduceSpec):
             return ReduceKernel(spec)
         return PoolKernel(spec) if isinstance(spec, PoolSpec) else GemmKernel(spec)

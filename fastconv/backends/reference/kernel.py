@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from math import erfc, pi, sqrt
+from math import erf, erfc, pi, sqrt
 
 import numpy as np
 
 from ...spec import SELU_ALPHA, SELU_SCALE, Activation
 
 #: One number after the other: slow, and nobody else's code.
-_erfc = np.vectorize(erfc, otypes=[np.float64])
+_erf = np.vectorize(erf, otypes=[np.float64])
+complement_of_erf = np.vectorize(erfc, otypes=[np.float64])
 
 
 class ReferenceKernel:
@@ -28,7 +29,7 @@ def activated(x: np.ndarray, activation: Activation | None) -> np.ndarray:
     if activation is None:
         return x
     alpha, beta = activation.alpha, activation.beta
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         match activation.name:
             case "relu":
                 return np.maximum(x, 0)
@@ -45,7 +46,7 @@ def activated(x: np.ndarray, activation: Activation | None) -> np.ndarray:
             case "hardswish":
                 return x * np.minimum(np.maximum(x + 3, 0), 6) / 6
             case "gelu":
-                return x * _erfc(-x / sqrt(2)) / 2
+                return x * complement_of_erf(-x / sqrt(2)) / 2
             case "gelu_tanh":
                 return x * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2
             case "mish":
@@ -66,4 +67,8 @@ def activated(x: np.ndarray, activation: Activation | None) -> np.ndarray:
                 return np.exp(x)
             case "softsign":
                 return x / (1 + np.abs(x))
+            case "abs" | "sqrt" | "log" as name:
+                return getattr(np, name)(x)
+            case "erf":
+                return _erf(x)
     raise NotImplementedError(f"activation {activation.name!r}")

@@ -1,0 +1,42 @@
+"""Elementwise functions as C plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..._c import ffi, lib
+from ...spec import MAPS, MapSpec
+from .kernel import CKernel, Plan, made
+from .library import DTYPES, isa_number, set_activation, steps
+
+#: The slots of the operands.
+_SLOTS = lib.FC_X, lib.FC_W, lib.FC_ADD
+
+#: Dimensions that a descriptor has at most.
+_MOST_AXES = 8
+
+
+def refuse(spec: MapSpec) -> str | None:
+    """None if the C kernels compute ``spec``, else the reason why not."""
+    return f"there are over {_MOST_AXES} dimensions" if len(spec.shape) > _MOST_AXES else None
+
+
+class MapKernel(CKernel):
+    reason = "runs of neighbours as vectors"
+    _has_bias = False
+
+    def __init__(self, spec: MapSpec, isa: str) -> None:
+        super().__init__(spec, isa, *_SLOTS[: MAPS[spec.operation]], lib.FC_OUT)
+
+    def _make_plan(self, strides: dict[int, Any]) -> Plan | None:
+        spec, size = self.spec, np.dtype(self.spec.dtype).itemsize
+        d = ffi.new("fc_map_desc *")
+        d.op = getattr(lib, f"FC_MAP_{spec.operation.upper()}")
+        d.dtype, d.isa, d.rank = DTYPES[spec.dtype], isa_number(self.isa), len(spec.shape)
+        d.size[0 : d.rank], d.out_stride[0 : d.rank] = spec.shape, steps(strides.get(lib.FC_OUT), spec.shape, size)
+        for k, slot in enumerate(self._order[:-1]):
+            d.stride[k][0 : d.rank] = steps(strides.get(slot), spec.shape, size)
+        set_activation(d.act, spec.activation)
+        return made(lib.fc_plan_map, d)

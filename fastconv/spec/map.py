@@ -1,0 +1,61 @@
+"""The spec of an elementwise function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from .activation import Activation
+from .common import check_elements, fields_alone, hash_of_fields
+
+#: name -> how many arrays it takes, in the order of the C library's and Numba's numbers.
+#:
+#: ``activate`` (of x) and ``activate_backward`` (of dy and x) have an activation. ``scale_shift``: x, s, t -> x s + t;
+#: ``prelu``: x and the slope below 0. The last ones are gradients: of dy, x and slope, that of x; of dy and x, that of
+#: the slope; of dy, a and b, that of b in a / b; of dy, a and b, that of a in the maximum or the minimum of both.
+MAPS: dict[str, int] = {
+    "activate": 1,
+    "activate_backward": 2,
+    "add": 2,
+    "subtract": 2,
+    "multiply": 2,
+    "divide": 2,
+    "maximum": 2,
+    "minimum": 2,
+    "scale_shift": 3,
+    "prelu": 2,
+    "prelu_backward": 3,
+    "prelu_slope": 2,
+    "divide_backward": 3,
+    "maximum_backward": 3,
+    "minimum_backward": 3,
+}
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """``out = operation(arrays)``, element by element; the arrays are broadcast to ``shape``, which out has."""
+
+    operation: str
+    dtype: str
+    shape: tuple[int, ...]
+    activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        check_elements("the result", self.shape)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash_of_fields(self)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        return fields_alone(self)
+
+    @cached_property
+    def empty(self) -> bool:
+        return prod(self.shape) == 0
