@@ -102,8 +102,8 @@ enum {
   FC_C = FC_ADD
 };
 
-/* fc_plan_conv, fc_plan_gemm, fc_plan_map and fc_plan_pool make plans: *plan is NULL where the status is not FC_OK. plan may be
- * NULL here. */
+/* fc_plan_conv, fc_plan_gemm, fc_plan_map, fc_plan_pool and fc_plan_reduce make plans: *plan is NULL where the status is not
+ * FC_OK. plan may be NULL here. */
 FC_API void fc_plan_destroy(fc_plan *plan);
 /* The name of the algorithm that was chosen. */
 FC_API const char *fc_plan_algorithm(const fc_plan *plan);
@@ -216,6 +216,54 @@ typedef struct fc_map_desc {
 } fc_map_desc;
 
 FC_API int fc_plan_map(const fc_map_desc *desc, fc_plan **plan);
+
+/* ---- reductions ---- */
+
+/* Reductions over some axes of arrays of one shape, and what is made of each element and the numbers of its reduction. With
+ * n elements to a result, in the order of desc's strides, in[] to out[]:
+ *
+ *   FC_SUM_OVER                in x                   out -, sum of x / p0
+ *   FC_MOMENTS_OVER            in x                   out -, mean, sum of (x - mean)^2 / max(n - p0, 0)
+ *   FC_MAX_OVER, FC_MIN_OVER   in x                   out -, the largest or smallest, its place (int64_t)
+ *   FC_AFFINE                  in x, -, m, s, w, b    out ((x - m) s) w + b; nothing is reduced
+ *   FC_NORMALIZE               in x, -, -, -, w, b    out ((x - mean) r) w + b, mean, r = 1 / sqrt(variance + p0), variance
+ *   FC_NORMALIZE_BACKWARD      in dy, x, m, r, w, v   out (g - sum g / n - h sum(g h) / n) r v, sum g, sum g h
+ *   FC_NORMALIZE_SUMS          in dy, x, m, r, w      out -, sum g, sum g h, where g = dy w and h = (x - m) r
+ *   FC_SOFTMAX, FC_LOG_SOFTMAX in x                   out exp(x) / sum exp(x), or its logarithm
+ *   FC_SOFTMAX_BACKWARD, FC_LOG_SOFTMAX_BACKWARD      in dy, y   out the gradient of x
+ *
+ * m and b that are absent are 0, s, r, w and v are 1; what stands first must be there, and one result. root_mean_square: of the
+ * kinds that normalize, the mean is taken for 0, and so is sum g. Of equal maxima the first counts, as reduced axes are numbered
+ * in row-major order, and that is its place; a NaN is larger, and smaller, than any number.
+ *
+ * Arrays have the strides of all axes, 0 along those where they do not change: results but the first along those that are
+ * reduced. No more than 2^31 - 1 elements. Sums are added in double precision. */
+enum {
+  FC_SUM_OVER = 0,
+  FC_MOMENTS_OVER = 1,
+  FC_MAX_OVER = 2,
+  FC_MIN_OVER = 3,
+  FC_AFFINE = 4,
+  FC_NORMALIZE = 5,
+  FC_NORMALIZE_BACKWARD = 6,
+  FC_NORMALIZE_SUMS = 7,
+  FC_SOFTMAX = 8,
+  FC_LOG_SOFTMAX = 9,
+  FC_SOFTMAX_BACKWARD = 10,
+  FC_LOG_SOFTMAX_BACKWARD = 11
+};
+
+/* Slots: in[i] is i, out[0] is 6, and those after it are 8, 9 and 10. */
+typedef struct fc_reduce_desc {
+  int kind, dtype, isa, rank;  /* rank: 0 to 8 */
+  int reduced, present;        /* bits of axes, and of slots */
+  int root_mean_square;
+  double p0;
+  int64_t size[8];
+  int64_t stride[11][8];       /* of the array in each slot */
+} fc_reduce_desc;
+
+FC_API int fc_plan_reduce(const fc_reduce_desc *desc, fc_plan **plan);
 
 /* ---- poolings ---- */
 

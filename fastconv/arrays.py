@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isqrt, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -92,34 +92,6 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     nbytes = elements * dtype.itemsize
     memory = np.empty(nbytes + _LINE, np.uint8)
     return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % _LINE)
-
-
-#: Sums that ``sums`` has side by side: a long inner loop, whose sums stay in the first caches. Numbers that are few.
-_ABREAST, _FEW = 4096, 512
-
-
-def sums(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """x summed over ``axes`` -> an array over the other ones, in the dtype of x.
-
-    Added in float64 and rounded once: added in float32 one after the other, 2^24 ones and one more are 2^24. Of many
-    rows, several are added side by side, so that rounding in float64 grows with far fewer additions than rows.
-    """
-    dtype, kept = x.dtype, [axis for axis in range(x.ndim) if axis not in axes]
-    shape = [x.shape[axis] for axis in kept]
-    if x.size <= _FEW * prod(shape):
-        return x.sum(axes, dtype=np.float64).astype(dtype)
-    inner = kept[-1] + 1 if kept else 0
-    if inner < x.ndim:
-        x = x.reshape(*x.shape[:inner], prod(x.shape[inner:])).sum(-1, dtype=np.float64)
-    columns = prod(shape)
-    rows = x.transpose(*(axis for axis in axes if axis < inner), *kept).reshape(x.size // max(columns, 1), columns)
-    abreast = min(isqrt(len(rows)), _ABREAST // max(columns, 1))
-    total = np.zeros(columns)
-    if abreast > 1:
-        whole = len(rows) // abreast * abreast
-        wide = rows[:whole].reshape(whole // abreast, abreast * columns).sum(0, dtype=np.float64)
-        total, rows = wide.reshape(abreast, columns).sum(0), rows[whole:]
-    return (total + rows.sum(0, dtype=np.float64)).reshape(shape).astype(dtype)
 
 
 def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, *inputs: np.ndarray | None) -> np.ndarray:

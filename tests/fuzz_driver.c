@@ -890,6 +890,117 @@ end:
   fc_plan_destroy(plan);
 }
 
+/* ------------------------------------------------------------------------------------------------------- reductions */
+
+enum { SLOTS = 11, OUT = 6, REDUCE_INTS = 7, REDUCE_NUMBERS = 8 + 8 * SLOTS };
+
+/* The arrays of each kind, by bits. */
+static const int slots[] = {0x101, 0x301, 0x301, 0x301, 0x07d, 0x771, 0x37f, 0x31f, 0x041, 0x041, 0x043, 0x043};
+
+static fc_reduce_desc some_reduction(void) {
+  fc_reduce_desc d = {.kind = (int)between(FC_SUM_OVER, FC_LOG_SOFTMAX_BACKWARD),
+                      .dtype = (int)between(FC_F32, FC_F64),
+                      .isa = usable_isa(),
+                      .rank = (int)between(0, DIMS),
+                      .root_mean_square = one_in(4),
+                      .p0 = 1};
+  const int64_t most = one_in(8) ? 4000 : 12;
+  for (int i = 0; i < d.rank; i++) d.size[i] = one_in(4) ? 1 : between(1, i == d.rank - 1 ? most : 9);
+  d.reduced = (int)between(0, (1 << d.rank) - 1);
+  for (int s = 0; s < SLOTS; s++) {
+    if (!(slots[d.kind] >> s & 1)) continue;
+    int64_t sizes[DIMS];
+    for (int i = 0; i < d.rank; i++) sizes[i] = s > OUT && d.reduced >> i & 1 ? 1 : d.size[i];
+    lay_out(sizes, d.rank, d.stride[s], s < OUT);
+    for (int i = 0; i < d.rank; i++)
+      if (sizes[i] < d.size[i] || (s > 0 && s < OUT && one_in(3))) d.stride[s][i] = 0;
+    /* Of those that may be absent, some are. */
+    if (s < 2 || s == OUT || !one_in(3)) d.present |= 1 << s;
+  }
+  if (!(d.present >> OUT)) d.present |= 1 << (OUT + 2);
+  return d;
+}
+
+/* Runs it; sums and largest elements are compared. */
+static void run_reduction(const fc_reduce_desc *d, const fc_plan *plan, int nthreads) {
+  array arrays[SLOTS];
+  memset(arrays, 0, sizeof arrays);
+  void *memory[FC_SLOTS] = {0};
+  double *expected = 0;
+  int made = 0, fits = d->rank <= DIMS;
+  for (; fits && made < SLOTS; made++) {
+    const int s = made, places = s == 9 && (d->kind == FC_MAX_OVER || d->kind == FC_MIN_OVER);
+    if (!(d->present >> s & 1)) continue;
+    int64_t sizes[DIMS], strides[DIMS];
+    for (int i = 0; i < DIMS; i++) {
+      sizes[i] = i >= d->rank || (s > OUT && d->reduced >> i & 1) ? 1 : d->size[i];
+      strides[i] = i < d->rank ? d->stride[s][i] : 0;
+    }
+    fits = (s < OUT ? make_numbers : make)(&arrays[s], sizes, strides, d->dtype == FC_F32 && !places ? 4 : 8);
+    memory[s] = arrays[s].first;
+  }
+  double *apart = 0;
+  for (int s = OUT; fits && s < SLOTS; s++) { /* no two elements of a result share a place */
+    if (!arrays[s].memory) continue;
+    free(apart);
+    apart = expectation(&arrays[s]);
+    fits = apart != 0;
+  }
+  if (fits && d->kind == FC_SUM_OVER && d->p0 == 1) {
+    const array *x = &arrays[0], *y = &arrays[8];
+    expected = expectation(y);
+    for (int64_t i = elements(x) - 1; i >= 0; i--) {
+      int64_t at[DIMS], rest = i;
+      for (int k = DIMS - 1; k >= 0; k--) {
+        at[k] = rest % x->sizes[k];
+        rest /= x->sizes[k];
+      }
+      const double v = get(x, place_of(x, at));
+      for (int k = 0; k < DIMS; k++) at[k] = y->sizes[k] == 1 ? 0 : at[k];
+      expected[place_of(y, at)] += v;
+    }
+  }
+  if (fits) {
+    const int64_t bytes = fc_plan_workspace(plan, nthreads, 0);
+    if (proportionate(bytes, 8 * count(d->size, d->rank), nthreads, "of scratch")) {
+      void *workspace = allocate((size_t)bytes);
+      const int missing = one_in(16);
+      if (missing) memory[0] = 0;
+      const int status = fc_run(plan, memory, workspace, nthreads);
+      if (status != (missing ? FC_ERROR_ARGUMENT : FC_OK)) fail("status %d of run", status);
+      if (expected && !missing) compare(&arrays[8], expected, 0, "sums");
+      free(workspace);
+    }
+  }
+  free(expected);
+  free(apart);
+  for (int s = 0; s < made; s++) done(&arrays[s]);
+}
+
+static void reduce_case(void) {
+  fc_reduce_desc d = some_reduction();
+  const int nthreads = threads(), spoilt = one_in(2), starved = one_in(16);
+  if (spoilt) spoil(&d.kind, REDUCE_INTS, d.size, REDUCE_NUMBERS);
+  if (spoilt && one_in(8)) d.p0 = one_in(2) ? NAN : (double)border();
+  print("reduction kind dtype isa rank reduced present root_mean_square threads",
+        (int64_t[]){d.kind, d.dtype, d.isa, d.rank, d.reduced, d.present, d.root_mean_square, nthreads}, 8);
+  print("size, strides", d.size, REDUCE_NUMBERS);
+  fc_plan *plan = (fc_plan *)&d;
+  watch(starved ? 1 : 0);
+  const int status = fc_plan_reduce(&d, &plan);
+  watching = 0;
+  if (verbose) printf("status %d\n", status);
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
+  if (status < FC_OK || status > FC_ERROR_ARGUMENT) fail("status %d", status);
+  if (!spoilt && !starved && status == FC_ERROR_MEMORY) fail("status %d", status);
+  if (!plan) return;
+  shared->accepted++;
+  const int n = fc_plan_threads(plan, nthreads, 0);
+  if (n < 1 || n > (nthreads > 1 ? nthreads : 1)) fail("%d of %d threads", n, nthreads);
+  run_reduction(&d, plan, nthreads);
+  fc_plan_destroy(plan);
+}
+
 /* ---------------------------------------------------------------------------------------------------- all the others */
 
 static void other_case(void) {
@@ -914,11 +1025,11 @@ static void other_case(void) {
   fc_plan *none = (fc_plan *)calls;
   if (fc_plan_conv(0, &none) != FC_ERROR_ARGUMENT || none || fc_plan_gemm(0, &none) != FC_ERROR_ARGUMENT ||
       fc_plan_pool(0, &none) != FC_ERROR_ARGUMENT || fc_plan_map(0, &none) != FC_ERROR_ARGUMENT ||
-      fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT ||
-      fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK || fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT ||
-      fc_steps_workspace(0, 1, n) != -1 || fc_plan_workspace(none, n, 0) != -1 ||
-      fc_plan_pack(none, calls, calls, n) != FC_ERROR_ARGUMENT || fc_plan_algorithm(none) || fc_plan_threads(none, n, 0) != 1 ||
-      fc_plan_packed_bytes(none))
+      fc_plan_reduce(0, &none) != FC_ERROR_ARGUMENT || fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT ||
+      fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK ||
+      fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT || fc_steps_workspace(0, 1, n) != -1 ||
+      fc_plan_workspace(none, n, 0) != -1 || fc_plan_pack(none, calls, calls, n) != FC_ERROR_ARGUMENT ||
+      fc_plan_algorithm(none) || fc_plan_threads(none, n, 0) != 1 || fc_plan_packed_bytes(none))
     fail("something without a plan");
   double flops = 0;
   const int isa = one_in(2) ? border_int() : usable_isa(), dtype = one_in(2) ? border_int() : (int)between(FC_F32, FC_F64);
@@ -929,8 +1040,9 @@ static void other_case(void) {
 static const struct {
   const char *name;
   void (*run)(void);
-} operations[8] = {{"others", other_case}, {"map", map_case},   {"gemm", gemm_case}, {"pool", pool_case},
-                   {"pool", pool_case},    {"conv", conv_case}, {"conv", conv_case}, {"conv", conv_case}};
+} operations[10] = {{"others", other_case},  {"map", map_case},      {"gemm", gemm_case}, {"pool", pool_case},
+                    {"pool", pool_case},     {"conv", conv_case},    {"conv", conv_case}, {"conv", conv_case},
+                    {"reduce", reduce_case}, {"reduce", reduce_case}};
 
 static void run_case(int64_t number) {
   shared->number = number;
@@ -940,7 +1052,7 @@ static void run_case(int64_t number) {
   setitimer(ITIMER_PROF, &limit, 0);
   alarm(WALL_SECONDS);
   fc_set_flush_denormals(1);
-  const int which = (int)(random64() % 8);
+  const int which = (int)(random64() % 10);
   shared->operation = operations[which].name;
   operations[which].run();
 }

@@ -579,6 +579,163 @@ static void check_pools(void) {
             check_pool(&pools[i], (int)layout, (int)kind, (int)direction, (int)indices, i % 3 + 1);
 }
 
+/* ------------------------------------------------------------------------------------------------- reductions */
+
+/* Sizes of three axes, and which are reduced. */
+typedef struct reduction {
+  const char *name;
+  int64_t size[3];
+  int reduced;
+} reduction;
+
+static const reduction reductions[] = {
+    {"one element", {1, 1, 1}, 7}, {"rows", {3, 5, 37}, 4},        {"columns", {3, 37, 21}, 2}, {"planes", {5, 4, 49}, 5},
+    {"channels", {9, 7, 19}, 3},   {"short rows", {2, 150, 3}, 4}, {"nothing", {3, 4, 20}, 0},  {"everything", {3, 7, 11}, 7},
+    {"long", {1, 2, 20011}, 4},    {"tall", {9001, 1, 9}, 1},      {"middle", {2, 700, 18}, 2},
+};
+
+enum { SLOTS = 11, OUT = 6 };
+
+/* The arrays of each kind, by bits. */
+static const int slots[] = {0x101, 0x301, 0x301, 0x301, 0x07d, 0x771, 0x37f, 0x31f, 0x041, 0x041, 0x043, 0x043};
+
+/* What one group of n elements is reduced to, whose numbers are v[slot][k]. */
+typedef struct totals {
+  double sum, mean, squares, most, place, exps, of_g, of_gh, dot;
+} totals;
+
+static totals reduce_group(const fc_reduce_desc *d, double *const v[SLOTS], int64_t n) {
+  totals t = {.most = -HUGE_VAL};
+  EACH(k, n) t.sum += v[0][k];
+  t.mean = d->root_mean_square ? 0 : t.sum / (double)n;
+  EACH(k, n) {
+    const double x = d->kind == FC_MIN_OVER ? -v[0][k] : v[0][k], g = v[0][k] * v[4][k];
+    t.squares += (v[0][k] - t.mean) * (v[0][k] - t.mean);
+    if (x > t.most) {
+      t.most = x;
+      t.place = (double)k;
+    }
+    t.of_g += g;
+    t.of_gh += g * (v[1][k] - v[2][k]) * v[3][k];
+    t.dot += v[0][k] * v[1][k];
+  }
+  EACH(k, n) t.exps += exp(v[0][k] - t.most);
+  return t;
+}
+
+/* What a result is, of the group or at its element i. */
+static double reduced_value(const fc_reduce_desc *d, double *const v[SLOTS], const totals *t, double n, int slot, int64_t i) {
+  const double x = v[0][i], rstd = 1 / sqrt(t->squares / n + d->p0), h = (v[1][i] - v[2][i]) * v[3][i];
+  switch (d->kind) {
+  case FC_SUM_OVER: return t->sum / d->p0;
+  case FC_MOMENTS_OVER: return slot == 8 ? t->mean : t->squares / fmax(n - d->p0, 0);
+  case FC_MAX_OVER: return slot == 8 ? t->most : t->place;
+  case FC_MIN_OVER: return slot == 8 ? -t->most : t->place;
+  case FC_AFFINE: return (x - v[2][i]) * v[3][i] * v[4][i] + v[5][i];
+  case FC_NORMALIZE:
+    return slot == 6 ? (x - t->mean) * rstd * v[4][i] + v[5][i] : slot == 8 ? t->mean : slot == 9 ? rstd : t->squares / n;
+  case FC_NORMALIZE_BACKWARD:
+    if (slot == 6) return (x * v[4][i] - (d->root_mean_square ? 0 : t->of_g / n) - h * t->of_gh / n) * v[3][i] * v[5][i];
+    return slot == 8 ? t->of_g : t->of_gh;
+  case FC_NORMALIZE_SUMS: return slot == 8 ? t->of_g : t->of_gh;
+  case FC_SOFTMAX: return exp(x - t->most) / t->exps;
+  case FC_LOG_SOFTMAX: return x - t->most - log(t->exps);
+  case FC_SOFTMAX_BACKWARD: return v[1][i] * (x - t->dot);
+  default: return x - exp(v[1][i]) * t->sum;
+  }
+}
+
+/* order: the axes from the outermost in memory; gap: elements from one to the next. few: operands after the second have one
+ * number for all elements of a group. */
+static void check_reduction(const reduction *r, int kind, const int order[3], int64_t gap, int few, int nthreads) {
+  fc_reduce_desc d = {.kind = kind, .dtype = dtype, .isa = isa, .rank = 3, .reduced = r->reduced, .present = slots[kind]};
+  d.p0 = kind == FC_SUM_OVER ? 2 : 0.5;
+  d.root_mean_square = few && kind >= FC_NORMALIZE && kind <= FC_NORMALIZE_BACKWARD;
+  memcpy(d.size, r->size, sizeof r->size);
+  array arrays[SLOTS] = {{0}};
+  void *memory[FC_SLOTS] = {0};
+  double *expected[SLOTS] = {0};
+  int64_t *places = 0, groups = 1, n = 1;
+  EACH(i, 3) *(r->reduced >> i & 1 ? &n : &groups) *= r->size[i];
+  EACH(s, SLOTS) {
+    if (!(d.present >> s & 1)) continue;
+    int64_t step = gap;
+    for (int i = 2; i >= 0; i--) {
+      const int axis = order[i], one = r->reduced >> axis & 1 && (s > OUT || (s > 1 && s < OUT && few));
+      d.stride[s][axis] = one ? 0 : step;
+      if (!one) step *= r->size[axis];
+    }
+    arrays[s] = s < OUT ? numbers(step) : unknown(step);
+    memory[s] = at(&arrays[s]);
+    if (s >= OUT) expected[s] = blank(step);
+  }
+  if (kind == FC_MAX_OVER || kind == FC_MIN_OVER) {
+    places = allocate((size_t)(groups * gap) * 8);
+    EACH(i, groups * gap) places[i] = -1;
+    memory[9] = places;
+  }
+  double *v[SLOTS];
+  EACH(s, SLOTS) v[s] = blank(n);
+  EACH(group, groups) {
+    totals t = {0};
+    EACH(pass, 2) {
+      EACH(k, n) {
+        int64_t from[SLOTS] = {0}, g = group, e = k;
+        for (int i = 2; i >= 0; i--) {
+          int64_t *counter = r->reduced >> i & 1 ? &e : &g;
+          EACH(s, SLOTS) from[s] += *counter % r->size[i] * d.stride[s][i];
+          *counter /= r->size[i];
+        }
+        EACH(s, SLOTS) {
+          const int neutral = s == 3 || s == 4 || (s == 5 && kind == FC_NORMALIZE_BACKWARD);
+          if (!pass && s < OUT) v[s][k] = d.present >> s & 1 ? get(&arrays[s], from[s]) : neutral;
+          if (pass && expected[s] && (s == OUT || k == 0)) expected[s][from[s]] = reduced_value(&d, v, &t, (double)n, (int)s, k);
+        }
+      }
+      t = reduce_group(&d, v, n);
+    }
+  }
+  fc_plan *plan = 0;
+  if (fc_plan_reduce(&d, &plan)) {
+    fail("kind %d over %s: no plan", kind, r->name);
+  } else {
+    void *workspace = allocate((size_t)fc_plan_workspace(plan, nthreads, 0));
+    if (fc_run(plan, memory, workspace, nthreads)) fail("kind %d over %s failed", kind, r->name);
+    char what[40];
+    snprintf(what, sizeof what, "kind %d", kind);
+    const double tolerance = kind <= FC_MIN_OVER && kind != FC_MOMENTS_OVER ? 0 : dtype == FC_F32 ? 2e-6 : 1e-11;
+    EACH(s, SLOTS) {
+      if (!expected[s]) continue;
+      if (s == 9 && places) {
+        EACH(i, groups * gap)
+          if (isnan(expected[s][i]) ? places[i] != -1 : (double)places[i] != expected[s][i]) {
+            fail("place %lld over %s is %lld, expected %g", (long long)i, r->name, (long long)places[i], expected[s][i]);
+            break;
+          }
+        continue;
+      }
+      compare(&arrays[s], expected[s], tolerance, 0, what, r->name);
+    }
+    free(workspace);
+    fc_plan_destroy(plan);
+  }
+  free(places);
+  EACH(s, SLOTS) {
+    free(v[s]);
+    free(expected[s]);
+    done(&arrays[s]);
+  }
+}
+
+static void check_reductions(void) {
+  static const int orders[][3] = {{0, 1, 2}, {2, 1, 0}, {1, 0, 2}};
+  EACH(i, (int64_t)(sizeof reductions / sizeof *reductions))
+    EACH(kind, (int64_t)(sizeof slots / sizeof *slots))
+      EACH(order, 3)
+        EACH(few, 2)
+          check_reduction(&reductions[i], (int)kind, orders[order], 1 + (i + kind + order) % 2, (int)few, (int)i % 3 + 1);
+}
+
 /* --------------------------------------------------------------------------------------------------- programs */
 
 /* A product and another one of its result, in one program: what is to come out is sums of whole numbers. */
@@ -659,6 +816,7 @@ int main(int count, char **names) {
       check_products();
       check_maps();
       check_pools();
+      check_reductions();
       check_program(1);
       check_program(3);
     }

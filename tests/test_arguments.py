@@ -451,12 +451,16 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
 
 #: What each parameter takes, by its name: a new function is covered here without a line, a new name says what it is.
 KINDS = {
-    "array": "a b bias c dy indices out residual s t w weight x",
-    "ints": "dilation groups kernel_size n nbytes output_padding output_size padding stride",
+    "array": "a b bias c dy indices out pos_weight residual running_mean running_var s t target w weight x y",
+    "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups output_padding "
+    "output_size padding size stride",
     "shape": "input_shape shape weight_shape x_shape",
-    "flag": "ceil_mode count_include_pad measure on residual return_indices trans_a trans_b",
-    "number": "alpha beta divisor_override max_val min_val negative_slope threshold",
-    "word": "approximate layout level name",
+    "flag": "ceil_mode count_include_pad keepdim log_target measure on residual return_indices return_statistics "
+    "training trans_a trans_b use_input_stats",
+    "number": "alpha beta correction delta divisor_override eps k label_smoothing max_val min_val momentum "
+    "negative_slope p threshold",
+    "word": "approximate layout level name reduction",
+    "statistics": "statistics",
     "activation": "activation",
     "dtype": "dtype",
     "function": "function",
@@ -519,7 +523,8 @@ def _right(name: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         "x": x, "w": w, "b": B, "x_shape": x.shape, "input_shape": x.shape, "weight_shape": w.shape, "kernel_size": 2,
         "output_size": 2, "n": 1, "nbytes": 2**20, "level": "strict", "shape": (2, 3), "name": "reference", "on": True,
-        "activation": "relu", "function": dict, "layout": "NCHW", "residual": np.ones((2, 8, *(4,) * ndim), "f4"),
+        "activation": "relu", "function": dict, "layout": "NCHW",
+        "residual": np.ones((2, 8, *(4,) * ndim), "f4"),
     }  # fmt: skip
     if "transpose" in name:
         values |= {"w": w.swapaxes(0, 1).copy()}
@@ -534,6 +539,14 @@ def _right(name: str) -> dict[str, Any]:
     values |= {"alpha": 0.5, "approximate": "none"} if name.startswith(("elu", "celu", "gelu")) else {}
     if name.startswith("plan_"):
         values |= {"residual": True}
+    if "softmax" in name:
+        values |= {"dim": 1}
+    if "_norm" in name or "cross_entropy" in name or "loss" in name or name.startswith("kl_div"):
+        c = np.ones(6 if name.startswith(("layer", "rms")) else 4, "f4")
+        classes = name.startswith(("cross", "nll"))
+        values |= {"weight": c[:, None, None] if name.startswith("binary") else c, "bias": c, "running_mean": c * 0}
+        values |= {"running_var": c, "normalized_shape": 6, "num_groups": 2, "size": 3, "pos_weight": c[:, None, None]}
+        values |= {"target": np.ones((2, 6, 6), int) if classes else x * np.float32(0.5)}
     if name in ("use_algorithm", "use_isa"):
         values |= {"name": "direct" if name == "use_algorithm" else next(iter(testing.isas_here("c")), "none")}
     if "dy" in names:
@@ -616,9 +629,11 @@ def test_whatever_an_argument_is_it_is_taken_or_refused_by_name(name: str, setti
             else:
                 # Algorithms are looked for where a convolution is called.
                 taken |= name == "use_algorithm" and isinstance(value, str)
+                # Classes are ints of any size.
+                taken |= parameter == "target" and getattr(value, "dtype", np.dtype("f4")).kind in "iu"
                 if kind == "array" and type(value) is np.ndarray and (arrays == 1 or value.dtype == fine.dtype):
                     # Another shape, or of the only array another dtype, may be taken: not converted.
-                    taken = _keeps_dtype(result, value.dtype)
+                    taken = name.startswith("arg") or _keeps_dtype(result, value.dtype)
                 if not taken:
                     problems.append(f"{parameter}={_quoted(value)} was taken")
     assert not problems, "\n".join(problems)

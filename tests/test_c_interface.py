@@ -306,6 +306,41 @@ def test_strides_of_a_pooling():
     assert planned(lib.fc_plan_pool, d)[0] == lib.FC_ERROR_ARGUMENT
 
 
+def test_descriptions_of_a_reduction():
+    """What is none is a status: arrays that miss or are too many, strides of results along what is reduced."""
+
+    def described(**changes):
+        d = ffi.new("fc_reduce_desc *")
+        d.kind, d.dtype, d.isa, d.rank, d.reduced = lib.FC_SUM_OVER, lib.FC_F64, lib.fc_isa_count() - 1, 2, 2
+        d.present, d.p0 = 0x101, 1
+        d.size[0:2] = [2, 3]
+        d.stride[0][0:2], d.stride[8][0:2] = [3, 1], [1, 0]
+        d.stride[3][0:2] = [INT64_MAX, INT64_MIN]  # of an array that is not there
+        for name, value in changes.items():
+            setattr(d, name, value)
+        return d
+
+    bad_result, bad_operand = described(), described()
+    bad_result.stride[8][1] = 1
+    bad_operand.stride[0][0] = INT64_MIN
+    wrong = [ffi.NULL, described(kind=12), described(kind=-1), described(rank=9), described(rank=-1)]
+    wrong += [described(present=p) for p in (0x100, 0x001, 0x103, 0x301, INT_MIN)]
+    wrong += [described(reduced=4), described(dtype=2), described(isa=99), bad_result, bad_operand]
+    wrong += [described(size=[2, 0, 1, 1, 1, 1, 1, 1])]
+    for d in wrong:
+        assert planned(lib.fc_plan_reduce, d) == (lib.FC_ERROR_ARGUMENT, ffi.NULL)
+    status, plan = planned(lib.fc_plan_reduce, described())
+    assert status == lib.FC_OK
+    x, y = np.arange(6.0), np.full(2, np.nan)
+    scratch = np.empty(lib.fc_plan_workspace(plan, INT_MAX, 0), np.uint8)
+    arrays = slots(x=x)
+    assert lib.fc_run(plan, arrays, pointer(scratch), 1) == lib.FC_ERROR_ARGUMENT
+    arrays[8] = pointer(y)
+    assert lib.fc_run(plan, arrays, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    assert lib.fc_run(plan, arrays, pointer(scratch), INT_MAX) == lib.FC_OK
+    assert y.tolist() == [3, 12]
+
+
 # ------------------------------------------------------------------------------------------------------- programs
 
 

@@ -31,8 +31,12 @@ LOADED = {
     "fastconv.ops.conv",
     "fastconv.ops.elementwise",
     "fastconv.ops.gemm",
+    "fastconv.ops.loss",
+    "fastconv.ops.norm",
     "fastconv.ops.plan",
     "fastconv.ops.pool",
+    "fastconv.ops.reduce",
+    "fastconv.ops.softmax",
     "fastconv.ops.ranks",
     "fastconv.settings",
     "fastconv.spec",
@@ -42,6 +46,7 @@ LOADED = {
     "fastconv.spec.gemm",
     "fastconv.spec.map",
     "fastconv.spec.pool",
+    "fastconv.spec.reduce",
     "fastconv.tuning",
 }
 

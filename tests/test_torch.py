@@ -268,3 +268,155 @@ def test_linear(batch: tuple[int, ...]) -> None:
     dy = rng.standard_normal((*batch, 5))
     for got, want in zip(fc.linear_backward(dy, x, w, b), _gradients(F.linear, dy, x, w, b), strict=True):
         _close(got, want, "gradient")
+
+
+# ------------------------------------------------------------------------- reductions, normalizations and losses
+
+
+def _alike(ours: Any, theirs: Callable[..., Any], backward: Any, *arrays: np.ndarray) -> None:
+    """A function of arrays, and its gradients in the first of them, or in as many as come back."""
+    dy = np.asarray(np.random.default_rng(30).standard_normal(np.shape(ours)))
+    _close(np.asarray(ours), theirs(*map(torch.from_numpy, arrays)).detach(), "y")
+    found = backward(dy)
+    found = [a for a in (found if isinstance(found, tuple) else (found,)) if a is not None]
+    for i, (got, want) in enumerate(zip(found, _gradients(theirs, dy, *arrays), strict=False)):
+        _close(got, want, f"gradient {i}")
+
+
+@pytest.mark.parametrize("dim", [None, 0, -1, (0, 2)], ids=str)
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_reductions(dim: Any, keepdim: bool) -> None:
+    x = np.random.default_rng(31).integers(-3, 4, (4, 3, 5)).astype("f8")
+    t, options = torch.from_numpy(x), {"keepdim": keepdim}
+    for name in ("sum", "mean", "var", "amax", "amin"):
+        theirs = getattr(torch, name)
+        more = {"correction": 2} if name == "var" else {}
+        everything = {"dim": (0, 1, 2) if dim is None else dim, **options, **more}
+
+        def of(x: Any, theirs: Any = theirs, everything: dict[str, Any] = everything) -> Any:
+            return theirs(x, **everything)
+
+        y = getattr(fc, name)(x, dim, **options, **more)
+        backward = getattr(fc, f"{name}_backward")
+        _alike(y, of, lambda dy, b=backward, m=more: b(dy, x, dim, **options, **m), x)
+    if not isinstance(dim, tuple):
+        # torch promises no order among equal ones.
+        x = np.random.default_rng(32).permutation(60).reshape(4, 3, 5).astype("f8")
+        t = torch.from_numpy(x)
+        testing.assert_exact(fc.argmax(x, dim, keepdim), torch.argmax(t, dim, keepdim).numpy())
+        testing.assert_exact(fc.argmin(x, dim, keepdim), torch.argmin(t, dim, keepdim).numpy())
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (3, 4, 6), (2, 4, 3, 5), (2, 4, 3, 2, 2)], ids=str)
+def test_normalizations(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(33)
+    x, w, b = rng.standard_normal(shape), rng.standard_normal(4), rng.standard_normal(4)
+    rows = [rng.standard_normal(shape[1:]) for _ in range(2)]
+    m, v = rng.standard_normal(4), rng.random(4) + 0.1
+    tm, tv = torch.from_numpy(m.copy()), torch.from_numpy(v.copy())
+    y = fc.batch_norm(x, m, v, w, b, True, 0.3)
+    _close(y, F.batch_norm(torch.from_numpy(x), tm, tv, torch.from_numpy(w), torch.from_numpy(b), True, 0.3), "y")
+    _close(m, tm, "running mean")
+    _close(v, tv, "running variance")
+    for training in (True, False):
+        _alike(
+            fc.batch_norm(x, m.copy(), v.copy(), w, b, training),
+            lambda x, w, b, t=training: F.batch_norm(x, tm.clone(), tv.clone(), w, b, t),
+            lambda dy, t=training: fc.batch_norm_backward(dy, x, m, v, w, b, t), x, w, b,
+        )  # fmt: skip
+    _alike(
+        fc.layer_norm(x, shape[1:], *rows),
+        lambda x, w, b: F.layer_norm(x, shape[1:], w, b),
+        lambda dy: fc.layer_norm_backward(dy, x, shape[1:], *rows), x, *rows,
+    )  # fmt: skip
+    _alike(
+        fc.rms_norm(x, shape[1:], rows[0]),
+        lambda x, w: F.rms_norm(x, shape[1:], w),
+        lambda dy: fc.rms_norm_backward(dy, x, shape[1:], rows[0]), x, rows[0],
+    )  # fmt: skip
+    _alike(
+        fc.group_norm(x, 2, w, b),
+        lambda x, w, b: F.group_norm(x, 2, w, b),
+        lambda dy: fc.group_norm_backward(dy, x, 2, w, b), x, w, b,
+    )  # fmt: skip
+    for p in (1, 2.0, 3.5, np.inf):
+        _alike(
+            fc.normalize(x, p),
+            lambda x, p=p: F.normalize(x, p),
+            lambda dy, p=p: fc.normalize_backward(dy, x, p), x,
+        )  # fmt: skip
+    if len(shape) > 2:
+        running = [rng.standard_normal(4), rng.random(4)]
+        theirs = [torch.from_numpy(r.copy()) for r in running]
+        fc.instance_norm(x, *running)
+        F.instance_norm(torch.from_numpy(x), *theirs)
+        for got, want in zip(running, theirs, strict=True):
+            _close(got, want, "running")
+        _alike(
+            fc.instance_norm(x, None, None, w, b),
+            lambda x, w, b: F.instance_norm(x, None, None, w, b),
+            lambda dy: fc.instance_norm_backward(dy, x, None, None, w, b), x, w, b,
+        )  # fmt: skip
+        for size in (1, 2, 3, 5):
+            _alike(
+                fc.local_response_norm(x, size, 0.5, 0.6, 2),
+                lambda x, s=size: F.local_response_norm(x, s, 0.5, 0.6, 2),
+                lambda dy, s=size: fc.local_response_norm_backward(dy, x, s, 0.5, 0.6, 2), x,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_softmax(dim: int) -> None:
+    x = np.random.default_rng(34).standard_normal((4, 5, 6)) * 3
+    for name in ("softmax", "log_softmax"):
+        backward, theirs = getattr(fc, f"{name}_backward"), getattr(F, name)
+        _alike(getattr(fc, name)(x, dim), lambda x, f=theirs: f(x, dim), lambda dy, b=backward: b(dy, x, dim), x)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("size", [(), (3, 4)], ids=str)
+def test_losses_of_classes(size: tuple[int, ...], weighted: bool, smoothing: float, reduction: str) -> None:
+    rng = np.random.default_rng(35)
+    x, weight = rng.standard_normal((6, 5, *size)), rng.random(5) if weighted else None
+    classes = rng.integers(0, 5, (6, *size))
+    shares = np.moveaxis(rng.dirichlet(np.ones(5), (6, *size)), -1, 1).copy()
+    w = None if weight is None else torch.from_numpy(weight)
+    for target, ignored in ((classes, -100), (classes, 2), (shares, -100)):
+        options = {"ignore_index": ignored, "reduction": reduction, "label_smoothing": smoothing}
+        t = torch.from_numpy(target)
+        _alike(
+            fc.cross_entropy(x, target, weight, **options),
+            lambda x, t=t, o=options: F.cross_entropy(x, t, w, **o),
+            lambda dy, t=target, o=options: fc.cross_entropy_backward(dy, x, t, weight, **o), x,
+        )  # fmt: skip
+    options = {"ignore_index": 1, "reduction": reduction}
+    _alike(
+        fc.nll_loss(x, classes, weight, **options),
+        lambda x: F.nll_loss(x, torch.from_numpy(classes), w, **options),
+        lambda dy: fc.nll_loss_backward(dy, x, classes, weight, **options), x,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")  # torch's own advice about kl_div
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_losses_of_elements(reduction: str) -> None:
+    rng = np.random.default_rng(36)
+    x, t, p, q, w = *rng.standard_normal((2, 4, 5)), *rng.random((2, 4, 5)), rng.random(5)
+    for name, a, target, options in (
+        ("mse_loss", x, t, {}), ("l1_loss", x, t, {}), ("huber_loss", x, t, {"delta": 0.7}),
+        ("smooth_l1_loss", x, t, {"beta": 0.3}), ("smooth_l1_loss", x, t, {"beta": 0.0}),
+        ("binary_cross_entropy", p, q, {"weight": w}), ("binary_cross_entropy_with_logits", x, q, {}),
+        ("binary_cross_entropy_with_logits", x, q, {"weight": w, "pos_weight": w + 1}),
+        ("kl_div", np.log(p), q, {}), ("kl_div", np.log(p), np.log(q), {"log_target": True}),
+    ):  # fmt: skip
+        theirs = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        backward, other = getattr(fc, f"{name}_backward"), getattr(F, name)
+        _alike(
+            getattr(fc, name)(a, target, reduction=reduction, **options),
+            lambda a, f=other, t=target, o=theirs: f(a, torch.from_numpy(t), reduction=reduction, **o),
+            lambda dy, b=backward, a=a, t=target, o=options: b(dy, a, t, reduction=reduction, **o), a,
+        )  # fmt: skip
+    options = {"reduction": "batchmean"}
+    _close(fc.kl_div(np.log(p), q, **options), F.kl_div(*map(torch.from_numpy, (np.log(p), q)), **options), "batchmean")

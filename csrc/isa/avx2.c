@@ -82,6 +82,22 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
   r[3] = _mm256_permute2f128_pd(b, d, 0x31);
 }
 
+#define D __m256d
+#define DM __m256d
+#define DL 4
+#define dset1(x) _mm256_set1_pd(x)
+#define dget(p) _mm256_loadu_pd(p)
+#define dput(p, v) _mm256_storeu_pd(p, v)
+#define dadd(a, b) _mm256_add_pd(a, b)
+#define dsub(a, b) _mm256_sub_pd(a, b)
+#define dmul(a, b) _mm256_mul_pd(a, b)
+#define dfma(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define dmax(a, b) _mm256_max_pd(a, b)
+#define dgt(a, b) _mm256_cmp_pd(a, b, _CMP_GT_OQ)
+#define dunordered(a, b) _mm256_cmp_pd(a, b, _CMP_UNORD_Q)
+#define dselect(m, a, b) _mm256_blendv_pd(b, a, m)
+#define dscale(v, n) _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(v), _mm256_slli_epi64(_mm256_castpd_si256(n), 52)))
+
 #define DTYPE f32
 #define T float
 #define V __m256
@@ -123,6 +139,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vstream(p, v) fc_stream32(p, v)
 #define vfence() _mm_sfence()
 #define vtranspose(r) fc_transpose32(r)
+#define dload(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define dload_some(p, n) _mm256_cvtps_pd(_mm_maskload_ps(p, _mm_cmpgt_epi32(_mm_set1_epi32(n), _mm_setr_epi32(0, 1, 2, 3))))
+#define dstore(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
 #include "bodies.h"
 
 #define DTYPE f64
@@ -166,6 +185,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vstream(p, v) fc_stream64(p, v)
 #define vfence() _mm_sfence()
 #define vtranspose(r) fc_transpose64(r)
+#define dload(p) dget(p)
+#define dload_some(p, n) _mm256_maskload_pd(p, fc_mask64(0, n))
+#define dstore(p, v) dput(p, v)
 #include "bodies.h"
 
 #if defined(__clang__)

@@ -81,6 +81,22 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
   UNROLL for (int i = 0; i < 8; i++) r[i] = t[i];
 }
 
+#define D __m512d
+#define DM __mmask8
+#define DL 8
+#define dset1(x) _mm512_set1_pd(x)
+#define dget(p) _mm512_loadu_pd(p)
+#define dput(p, v) _mm512_storeu_pd(p, v)
+#define dadd(a, b) _mm512_add_pd(a, b)
+#define dsub(a, b) _mm512_sub_pd(a, b)
+#define dmul(a, b) _mm512_mul_pd(a, b)
+#define dfma(a, b, c) _mm512_fmadd_pd(a, b, c)
+#define dmax(a, b) _mm512_max_pd(a, b)
+#define dgt(a, b) _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ)
+#define dunordered(a, b) _mm512_cmp_pd_mask(a, b, _CMP_UNORD_Q)
+#define dselect(m, a, b) _mm512_mask_blend_pd(m, b, a)
+#define dscale(v, n) _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(v), _mm512_slli_epi64(_mm512_castpd_si512(n), 52)))
+
 #define DTYPE f32
 #define T float
 #define V __m512
@@ -122,6 +138,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vstream(p, v) vstore(p, v)
 #define vfence() ((void)0)
 #define vtranspose(r) fc_transpose32(r)
+#define dload(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
+#define dload_some(p, n) _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)fc_mask(0, n, 8), p))
+#define dstore(p, v) _mm256_storeu_ps(p, _mm512_cvtpd_ps(v))
 #include "bodies.h"
 
 #define DTYPE f64
@@ -165,6 +184,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vstream(p, v) vstore(p, v)
 #define vfence() ((void)0)
 #define vtranspose(r) fc_transpose64(r)
+#define dload(p) dget(p)
+#define dload_some(p, n) _mm512_maskz_loadu_pd((__mmask8)fc_mask(0, n, 8), p)
+#define dstore(p, v) dput(p, v)
 #include "bodies.h"
 
 #if defined(__clang__)

@@ -29,6 +29,7 @@
 #include "../kernels/pool_box.inc"
 #include "../kernels/pool.inc"
 #include "../kernels/pool_gradient.inc"
+#include "../kernels/reduce.inc"
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");
 _Static_assert(NR * sizeof(T) <= FC_MAX_TILE && MR * sizeof(T) <= FC_MAX_TILE, "a panel must fit the rows of filters");
@@ -96,3 +97,6 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef vstream
 #undef vfence
 #undef vtranspose
+#undef dload
+#undef dload_some
+#undef dstore

@@ -58,6 +58,22 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
   r[0] = a;
 }
 
+#define D float64x2_t
+#define DM uint64x2_t
+#define DL 2
+#define dset1(x) vdupq_n_f64(x)
+#define dget(p) vld1q_f64(p)
+#define dput(p, v) vst1q_f64(p, v)
+#define dadd(a, b) vaddq_f64(a, b)
+#define dsub(a, b) vsubq_f64(a, b)
+#define dmul(a, b) vmulq_f64(a, b)
+#define dfma(a, b, c) vfmaq_f64(c, a, b)
+#define dmax(a, b) vmaxq_f64(a, b)
+#define dgt(a, b) vcgtq_f64(a, b)
+#define dunordered(a, b) (~(vceqq_f64(a, a) & vceqq_f64(b, b)))
+#define dselect(m, a, b) vbslq_f64(m, a, b)
+#define dscale(v, n) vreinterpretq_f64_u64(vaddq_u64(vreinterpretq_u64_f64(v), vshlq_n_u64(vreinterpretq_u64_f64(n), 52)))
+
 #define DTYPE f32
 #define T float
 #define V float32x4_t
@@ -99,6 +115,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vstream(p, v) vstore(p, v)
 #define vfence() ((void)0)
 #define vtranspose(r) fc_transpose32(r)
+#define dload(p) vcvt_f64_f32(vld1_f32(p))
+#define dload_some(p, n) vsetq_lane_f64((double)*(p), vdupq_n_f64(0), 0)
+#define dstore(p, v) vst1_f32(p, vcvt_f32_f64(v))
 #include "bodies.h"
 
 #define DTYPE f64
@@ -142,6 +161,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vstream(p, v) vstore(p, v)
 #define vfence() ((void)0)
 #define vtranspose(r) fc_transpose64(r)
+#define dload(p) dget(p)
+#define dload_some(p, n) vsetq_lane_f64(*(p), vdupq_n_f64(0), 0)
+#define dstore(p, v) dput(p, v)
 #include "bodies.h"
 #else
 typedef int fc_not_for_this_machine;

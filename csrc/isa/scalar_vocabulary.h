@@ -47,3 +47,6 @@
 #define vstream(p, v) vstore(p, v)
 #define vfence() ((void)0)
 #define vtranspose(r) ((void)(r))
+#define dload(p) ((double)*(p))
+#define dload_some(p, n) dload(p)
+#define dstore(p, v) (*(p) = (T)(v))

@@ -9,6 +9,7 @@
 
 #include "fastconv.h"
 #include "pool/pool.h"
+#include "reduce/reduce.h"
 
 /* A lane of a panel that lies in the padding: it packs as zeros. */
 #define FC_PAD INT64_MIN

@@ -12,11 +12,12 @@ import numpy as np
 
 from .. import spec as _spec
 from ..arguments import plain, shown
-from ..arrays import DTYPE_NAMES, as_array, as_output, new_array, sums
+from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
 from ..dispatch import Choice, chooser
 from ..spec import Activation, ActivationLike, ConvSpec, Ints, Padding, activation_of
 from .activation import activate_backward
 from .ranks import of_ranks
+from .reduce import sums
 
 __all__ = [
     f"{stem}{n}d{tail}"

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..arguments import shown
-from ..arrays import DTYPE_NAMES, as_array, as_output, new_array, sums
+from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
 from ..dispatch import chooser
 from ..spec import Activation, MapSpec, check_elements
+from .reduce import sums
 
 _choose = chooser(MapSpec)
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..arguments import flag, number
-from ..arrays import DTYPE_NAMES, as_array, as_output, new_array, sums
+from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
 from ..dispatch import chooser
 from ..spec import MAX_ELEMENTS, Activation, ActivationLike, GemmSpec, activation_of, check_elements
 from .activation import activate_backward
 from .elementwise import summed_to
+from .reduce import sums
 
 __all__ = ["gemm", "gemm_backward", "linear", "linear_backward", "matmul", "matmul_backward"]
 

@@ -13,6 +13,7 @@ from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_t
 from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
+from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis
 
 __all__ = [
     "ACTIVATIONS",
@@ -20,6 +21,7 @@ __all__ = [
     "INTEGERS",
     "MAPS",
     "MAX_ELEMENTS",
+    "REDUCTIONS",
     "SELU_ALPHA",
     "SELU_SCALE",
     "Activation",
@@ -30,8 +32,12 @@ __all__ = [
     "MapSpec",
     "Padding",
     "PoolSpec",
+    "ReduceSpec",
     "activation_of",
     "adaptive_pool_spec",
+    "axes_of",
+    "axis_of",
+    "channel_axis",
     "channels_last",
     "check_elements",
     "conv_out_size",

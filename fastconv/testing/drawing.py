@@ -24,6 +24,7 @@ from .. import spec
 from ..backends import backend
 from ..settings import settings as settings_that_hold
 from ..spec import ACTIVATIONS
+from . import reductions
 from .arrays import Array, Lie, extent
 from .helpers import backends_here, isas_here
 
@@ -42,6 +43,7 @@ FUNCTIONS = tuple(
     for name in fc.__all__
     if re.match(r"(plan_)?conv|(max|avg|sum)_pool|global_|adaptive_|gemm|matmul|linear|empty", name)
     or name.removesuffix("_backward") in (*BROADCAST, *UNARY, "prelu")
+    or re.match(reductions.NAMES, name)
 )
 
 #: So many problems are the same call under other settings: the reference computes it once.
@@ -831,6 +833,7 @@ _FAMILIES: dict[str, Callable[[_Call], Problem | None]] = {
     "(plan_)?conv": _convolution,
     ".*_pool": _pooling,
     "matmul|linear|gemm": _matrix_product,
+    **reductions.FAMILIES,
     "|".join(f"{name}(_backward)?$" for name in BROADCAST): _broadcast,
     "prelu": _prelu,
     "": _elementwise,

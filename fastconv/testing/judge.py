@@ -19,6 +19,7 @@ import fastconv as fc
 
 from .. import dispatch
 from ..spec import ACTIVATIONS
+from . import reductions
 from .arrays import Array, Laid
 from .drawing import BROADCAST, UNARY, Alias, Problem
 from .helpers import adjoint_gap
@@ -273,13 +274,15 @@ def _difference_of(
         rounded = False
     if _elementwise(problem.function):
         rounded = True
+    if re.match(reductions.NAMES, problem.function):
+        rounded |= reductions.rounded(problem)
     if a.dtype.kind != "f":
         rounded = False
     if "_backward" in problem.function and name is not None and (winograd or values in ("real", "positive", "spike")):
         return  # a value on the other side of a kink tells nothing
     if rounded:
         with np.errstate(all="ignore"):
-            magnitude = _once(problem, (number, winograd), lambda: _magnitude(problem, number, winograd))
+            magnitude = _once(problem, (number, winograd), lambda: _magnitude(problem, number, winograd, e))
             # What is off in an exponent is as far off, relatively, in the result.
             scale = np.maximum(np.abs(e.astype(np.float64)), 1) if name == "exp" else 1.0
             far = ~(np.abs(a.astype(np.float64) - e) <= scale * _bound(problem, a, magnitude, winograd)) & wrong
@@ -316,7 +319,7 @@ def _largest(problem: Problem) -> float:
     return product
 
 
-def _magnitude(problem: Problem, number: int, winograd: bool) -> Any:
+def _magnitude(problem: Problem, number: int, winograd: bool, expected: np.ndarray) -> Any:
     """Of each element of a result the sum of the absolute values of what is added up.
 
     Winograd's algorithms multiply all of a window by all of a filter: where values lie far apart, as if every weight
@@ -326,6 +329,8 @@ def _magnitude(problem: Problem, number: int, winograd: bool) -> Any:
         return np.abs(_first(problem, "x"))
     if _elementwise(problem.function):
         return _largest(problem)
+    if re.match(reductions.NAMES, problem.function):
+        return reductions.magnitude(problem, expected)
     arguments = {k: v for k, v in problem.arguments.items() if k != "activation"}
     for name in ("alpha", "beta", "divisor_override"):
         if isinstance(arguments.get(name), (int, float)):

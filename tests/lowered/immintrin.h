@@ -78,6 +78,36 @@ LOWERED(__m512d, double, lowered_i64, __mmask8, pd)
 
 LOWERED_OP(__m512, ps, shuffle, (__m512 a, __m512 b, int to), (i & 2 ? b : a)[i / 4 * 4 + (to >> i % 4 * 2 & 3)])
 
+/* Floats as doubles, and back. */
+typedef float __m256 __attribute__((vector_size(32)));
+typedef lowered_i64 __m512i;
+
+#define _mm512_castpd_si512(v) ((__m512i)(v))
+#define _mm512_castsi512_pd(v) ((__m512d)(v))
+#define _mm512_add_epi64(a, b) ((a) + (b))
+#define _mm512_slli_epi64(a, n) ((a) << (n))
+
+static inline __m256 _mm256_maskz_loadu_ps(__mmask8 m, const float *p) {
+  __m256 v;
+  for (int i = 0; i < 8; i++) v[i] = m >> i & 1 ? p[i] : 0;
+  return v;
+}
+
+static inline __m256 _mm256_loadu_ps(const float *p) { return _mm256_maskz_loadu_ps(255, p); }
+static inline void _mm256_storeu_ps(float *p, __m256 v) { memcpy(p, &v, sizeof v); }
+
+static inline __m512d _mm512_cvtps_pd(__m256 v) {
+  __m512d r;
+  for (int i = 0; i < 8; i++) r[i] = v[i];
+  return r;
+}
+
+static inline __m256 _mm512_cvtpd_ps(__m512d v) {
+  __m256 r;
+  for (int i = 0; i < 8; i++) r[i] = (float)v[i];
+  return r;
+}
+
 #undef LOWERED
 #undef LOWERED_OP
 #endif

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec
+from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec
 from ..base import Kernel, Spec, isa_of
 
 
@@ -45,6 +45,10 @@ class _C:
             from .map import refuse as refuse_map
 
             return refuse_map(spec)
+        if isinstance(spec, ReduceSpec):
+            from .reduce import refuse as refuse_reduction
+
+            return refuse_reduction(spec)
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
@@ -64,6 +68,8 @@ class _C:
             from .gemm import GemmKernel as kind
         elif isinstance(spec, MapSpec):
             from .map import MapKernel as kind
+        elif isinstance(spec, ReduceSpec):
+            from .reduce import ReduceKernel as kind
         else:
             from .pool import pool_kernel as kind
         return kind(spec, settings.isa)

@@ -40,7 +40,7 @@ NULL = ffi.NULL
 
 
 #: The first element of an array of so many dimensions, as one of its kind.
-_FIRST = tuple((slice(0, 1),) * ndim for ndim in range(9))
+_FIRST = tuple((slice(0, 1),) * ndim for ndim in range(65))
 
 
 def _address_of_transposed(array: np.ndarray) -> Any:

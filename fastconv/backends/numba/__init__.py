@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from ...settings import Settings
-from ...spec import DTYPES, ConvSpec, MapSpec, PoolSpec
+from ...spec import DTYPES, ConvSpec, MapSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 
 
@@ -60,6 +60,8 @@ class _Numba:
             from .pool import pool_kernel as Kernel
         elif isinstance(spec, MapSpec):
             from .map import MapKernel as Kernel
+        elif isinstance(spec, ReduceSpec):
+            from .reduce import ReduceKernel as Kernel
         else:
             from .gemm import GemmKernel as Kernel
         return Kernel(spec)

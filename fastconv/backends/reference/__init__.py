@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import ConvSpec, MapSpec, PoolSpec
+from ...spec import ConvSpec, MapSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 from .conv import ConvKernel
 from .gemm import GemmKernel
 from .map import MapKernel
 from .pool import PoolKernel
+from .reduce import ReduceKernel
 
 
 class _Reference:
@@ -26,11 +27,15 @@ class _Reference:
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
         return {self.compile(spec, settings).algorithm: None}
 
-    def compile(self, spec: Spec, settings: Settings) -> ConvKernel | PoolKernel | GemmKernel | MapKernel:
+    def compile(
+        self, spec: Spec, settings: Settings
+    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
         if isinstance(spec, MapSpec):
             return MapKernel(spec)
+        if isinstance(spec, ReduceSpec):
+            return ReduceKernel(spec)
         return PoolKernel(spec) if isinstance(spec, PoolSpec) else GemmKernel(spec)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import as_array, sums
+from ...arrays import as_array
 from ...ops import gemm as _gemm
+from ...ops.reduce import sums
 from ..init import initial, parameter_dtype
 from ..module import Module
 from ..parameter import Parameter

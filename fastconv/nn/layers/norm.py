@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import as_array, sums
+from ...arrays import as_array
+from ...ops.reduce import sums
 from ..init import parameter_dtype
 from ..module import Module
 from ..parameter import Parameter
