@@ -98,10 +98,11 @@ def _named(target: Target, algorithm: str) -> set[str]:
 
 
 def _asked_for(target: Target, algorithm: str) -> AbstractContextManager[None]:
-    """What pays where is not the question then. Numba's direct algorithms refuse what they are slow at."""
+    """What pays where is not the question then. Numba's depthwise algorithms refuse what they are slow at."""
     if target.backend == "c":
         return fc.use_algorithm(algorithm)
-    asked = [name for name in _named(target, algorithm) if name.startswith(("winograd", "implicit_gemm"))]
+    named = _named(target, algorithm)
+    asked = [name for name in named if name.startswith(("winograd", "implicit_gemm")) or named == {"direct"}]
     return fc.use_algorithm(asked[0]) if asked else nullcontext()
 
 

@@ -202,6 +202,16 @@ def conv():
     return d
 
 
+def test_a_step_that_leads_from_a_single_result_takes_no_room(conv):
+    conv.y_size, conv.ker, conv.stride, conv.groups = [1, 1, 1], [1, 3, 3], [1, 2**29 - 1, 3], 12
+    conv.has_bias = conv.has_add = 0
+    conv.x_stride, conv.y_stride = [108, 9, 9, 3, 1], [12, 1, 1, 1, 1]
+    conv.w_stride = [9, 9, 9, 3, 1]
+    status, plan = planned(lib.fc_plan_conv, conv)
+    assert status == lib.FC_OK
+    assert lib.fc_plan_workspace(plan, 1, 0) < 2**20
+
+
 def test_a_convolution_without_one_of_its_arrays_is_a_status(conv):
     _, plan = planned(lib.fc_plan_conv, conv)
     array, result = np.ones(16), np.full(4, np.nan)

@@ -289,6 +289,9 @@ static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
   const int64_t w5[] = {d->groups * d->ocg, d->icg, d->ker[0], d->ker[1], d->ker[2]};
   p->d = *d;
   if (!d->has_add) memset(p->d.add_stride, 0, sizeof p->d.add_stride);
+  /* No step is taken from a single result: a longer one than the padded source would be room for nothing. */
+  for (int i = 0; i < 3; i++)
+    if (d->y_size[i] == 1) p->d.stride[i] = fc_min(d->stride[i], d->x_size[i] + llabs(d->pad[i]) + (d->ker[i] - 1) * d->dil[i]);
   d = &p->d;
   if (!fc_settle(p->d.x_stride, x5, 5) || !fc_settle(p->d.y_stride, y5, 5) || !fc_settle(p->d.w_stride, w5, 5) ||
       !fc_settle(p->d.add_stride, back ? x5 : y5, 5) ||
