@@ -92,6 +92,16 @@ def _products(layer: Gemm) -> Iterator[tuple[str, Callable[..., Callable[[], Any
         yield f"{name}_backward", _bound(f"{name}_backward", "x", "x", "w")
     yield "activate", _bound("activate", "x", activation="gelu")
     yield "activate_backward", _bound("activate_backward", "x", "x", activation="gelu")
+    for name in ("silu", "sum"):
+        yield name, _bound(name, "x")
+    yield "silu_backward", _bound("silu_backward", "x", "x")
+    yield "multiply", _bound("multiply", "x", "w")
+    yield "multiply_backward", _bound("multiply_backward", "x", "x", "w")
+    yield "softmax", _bound("softmax", "x", dim=1)
+    yield "softmax_backward", _bound("softmax_backward", "x", "x", dim=1)
+    norm = {"running_mean": None, "running_var": None, "training": True}
+    yield "batch_norm", _bound("batch_norm", "x", **norm)
+    yield "batch_norm_backward", _bound("batch_norm_backward", "x", "x", **norm)
 
 
 def _poolings(layer: Pool) -> Iterator[tuple[str, Callable[..., Callable[[], Any]]]]:

@@ -10,7 +10,7 @@ import pytest
 import fastconv as fc
 from fastconv import testing
 from fastconv.__main__ import main
-from fastconv.testing import check, drawing, judge
+from fastconv.testing import check, drawing, draws, judge
 from fastconv.testing.arrays import Array, Lie
 from fastconv.testing.worker import Limits, Report, Task, Worker
 
@@ -35,7 +35,7 @@ def test_every_public_function_that_computes_is_drawn():
 
 def test_no_array_is_larger_than_may_be_drawn():
     drawn = testing.problems(2, 400, functions=("conv_backward_bias", "matmul", "activate"))
-    assert max(prod(a.shape) for p in drawn for a in p.arrays().values()) <= drawing._MOST
+    assert max(prod(a.shape) for p in drawn for a in p.arrays().values()) <= draws.MOST
 
 
 def test_the_same_number_is_the_same_problem_also_in_another_process():
@@ -213,7 +213,7 @@ def test_the_command_knows_no_other_backends(monkeypatch, capsys):
 def test_sums_that_all_backends_share_are_judged(monkeypatch):
     """Added in float32 one after the other, they are beyond what is promised from some hundred on."""
     dy = Array((1, 4000, 3), values="positive")
-    problem = drawing.Problem("conv_backward_bias", {"dy": dy, "layout": "NLC"})
+    problem = draws.Problem("conv_backward_bias", {"dy": dy, "layout": "NLC"})
     assert not judge.verdict(problem).failed
     monkeypatch.setattr("fastconv.ops.conv.sums", lambda x, axes: x.sum(axes))
     assert judge.verdict(problem).kind == "values"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv.testing import drawing
+from fastconv.testing import elementwise
 
 #: Every module of the package that the import alone may load.
 LOADED = {
@@ -95,7 +95,7 @@ def test_a_public_function_is_no_module() -> None:
 
 def test_every_operator_has_its_gradient() -> None:
     operators = {n for n in fastconv.__all__ if n.startswith(("conv", "max_", "avg_", "sum_", "global_", "adaptive_"))}
-    operators |= {"matmul", "gemm", "linear", *drawing.UNARY, *drawing.BROADCAST, "prelu"}
+    operators |= {"matmul", "gemm", "linear", *elementwise.UNARY, *elementwise.BROADCAST, "prelu"}
     forward = {n for n in operators if "_backward" not in n}
     assert forward >= {f"{stem}{n}d" for n in (1, 2, 3) for stem in ("conv", "conv_transpose", "max_pool", "sum_pool")}
     for name in forward:

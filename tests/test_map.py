@@ -13,7 +13,7 @@ import fastconv as fc
 from fastconv import testing
 from fastconv.spec import ACTIVATIONS, SELU_SCALE
 from fastconv.testing import Target
-from fastconv.testing.drawing import BROADCAST
+from fastconv.testing.elementwise import BROADCAST
 
 _ARITHMETIC: dict[str, Any] = {
     "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide, "maximum": np.maximum,

@@ -13,7 +13,8 @@
 from __future__ import annotations
 
 from .arrays import Array, drawn, laid
-from .drawing import FUNCTIONS, Problem, problem, problems
+from .drawing import FUNCTIONS, problem, problems
+from .draws import Problem
 from .helpers import (
     MEMORY_ORDERS,
     Target,

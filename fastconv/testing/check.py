@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._options import at_least, positive
-from .drawing import FUNCTIONS, Problem, settings_here
+from .drawing import FUNCTIONS, settings_here
+from .draws import Problem
 from .judge import Verdict
 from .worker import Limits, Report, Task, Worker
 

@@ -21,7 +21,8 @@ from .. import dispatch
 from ..spec import ACTIVATIONS
 from . import reductions
 from .arrays import Array, Laid
-from .drawing import BROADCAST, UNARY, Alias, Problem
+from .draws import Alias, Problem
+from .elementwise import BROADCAST, UNARY
 from .helpers import adjoint_gap
 
 __all__ = ["Verdict", "verdict"]

@@ -5,16 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import fastconv as fc
 
-from . import drawing
-
-if TYPE_CHECKING:
-    from .drawing import Problem, _Call
+from .draws import Call, Problem
 
 __all__ = ["FAMILIES", "NAMES", "magnitude", "rounded"]
 
@@ -27,7 +24,7 @@ _LOSSES = r".*(cross_entropy|_loss|kl_div)"
 NAMES = "|".join((_OVER_AXES, _NORMS, _SOFTMAX, _LOSSES))
 
 
-def _shape(c: _Call, most: int = 9) -> tuple[int, ...]:
+def _shape(c: Call, most: int = 9) -> tuple[int, ...]:
     d = c.d
     ndim = d.pick("rank", (1, 2, 2, 2, 3, 3, 4, 4, 5, 0, 6, 7, 9)[: 13 if most > 6 else 9])
     sizes = [d.size(f"size {i}", size) for i, size in enumerate(d.shares(d.budget() / 3, *(1.0,) * ndim))]
@@ -36,12 +33,12 @@ def _shape(c: _Call, most: int = 9) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _axis(c: _Call, ndim: int) -> int:
+def _axis(c: Call, ndim: int) -> int:
     axis = c.d.pick("dim", range(ndim)) if ndim else 0
     return axis - max(ndim, 1) if c.d.chance("dim from the end", 0.3) else axis
 
 
-def _over_axes(c: _Call) -> Problem:
+def _over_axes(c: Call) -> Problem:
     d, name = c.d, c.name
     shape = _shape(c)
     ndim, arguments = len(shape), {}
@@ -63,10 +60,10 @@ def _over_axes(c: _Call) -> Problem:
         kept = [1 if i in axes else size for i, size in enumerate(shape)]
         y = kept if "keepdim" in arguments else [size for i, size in enumerate(kept) if i not in axes]
         x = {"dy": c.array("dy", y)} | x
-    return drawing.Problem(name, x | arguments, None, length)
+    return Problem(name, x | arguments, None, length)
 
 
-def _normalization(c: _Call) -> Problem:
+def _normalization(c: Call) -> Problem:
     d, name, backward = c.d, c.name, c.name.endswith("_backward")
     c.ndim = d.pick("rank", (2, 1, 3))
     last, layout = "layout" in inspect.signature(getattr(fc, name)).parameters, c.layout()
@@ -105,7 +102,7 @@ def _normalization(c: _Call) -> Problem:
     return drawn(c, arrays | arguments, shape, length)
 
 
-def _along_an_axis(c: _Call) -> Problem:
+def _along_an_axis(c: Call) -> Problem:
     shape = _shape(c, 4)
     arguments: dict[str, Any] = {"dy": c.array("dy", shape)} if c.name.endswith("_backward") else {}
     axis = _axis(c, len(shape))
@@ -113,7 +110,7 @@ def _along_an_axis(c: _Call) -> Problem:
     return drawn(c, arguments, shape, c.bounded(shape[axis] if shape else 1))
 
 
-def _loss(c: _Call) -> Problem:
+def _loss(c: Call) -> Problem:
     d, name, backward = c.d, c.name, c.name.endswith("_backward")
     shape = _shape(c, 4)
     arguments: dict[str, Any] = {}
@@ -143,13 +140,13 @@ def _loss(c: _Call) -> Problem:
     arguments["reduction"] = reduction
     if backward:
         arguments = {"dy": c.array("dy", loss_shape if reduction == "none" else (), "real")} | arguments
-    return drawing.Problem(name, arguments, None, prod(shape))
+    return Problem(name, arguments, None, prod(shape))
 
 
-def drawn(c: _Call, arguments: dict[str, Any], shape: tuple[int, ...], length: int) -> Problem:
+def drawn(c: Call, arguments: dict[str, Any], shape: tuple[int, ...], length: int) -> Problem:
     """A call with ``out`` where the function takes it."""
     out = c.out(shape) if "out" in inspect.signature(getattr(fc, c.name)).parameters else {}
-    return drawing.Problem(c.name, arguments | out, None, length)
+    return Problem(c.name, arguments | out, None, length)
 
 
 FAMILIES = {_OVER_AXES: _over_axes, _NORMS: _normalization, _SOFTMAX: _along_an_axis, _LOSSES: _loss}

@@ -20,7 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from .drawing import VARIANTS, Problem, again, problem
+from .drawing import VARIANTS, again, problem
+from .draws import Problem
 from .judge import Verdict, verdict
 
 __all__ = ["Limits", "Report", "Task", "Worker"]
