@@ -31,7 +31,7 @@ _BORDERS = sorted(
 )
 
 #: Which of them are fused: the others' slopes know no bounds, so neither do errors.
-_FUSED = tuple(name for name in ACTIVATIONS if name not in ("abs", "sqrt", "log", "erf"))
+_FUSED = tuple(name for name in ACTIVATIONS if name not in ("abs", "sqrt", "log", "exp", "erf"))
 
 #: What activations that have parameters are given.
 PARAMETERS_OF: dict[str, tuple[tuple[float, ...], ...]] = {
