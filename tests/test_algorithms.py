@@ -15,7 +15,20 @@ from typing import Any
 import layouts
 import numpy as np
 import pytest
-from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, LINES, PIXELS, ROWS, STRIPS, TYPICAL, WINOGRADS, Group, OfC
+from cases.algorithms import (
+    ALGORITHMS,
+    ALONG,
+    BORDERS,
+    GROUPS,
+    LINES,
+    PIXELS,
+    ROWS,
+    STRIPS,
+    TYPICAL,
+    WINOGRADS,
+    Group,
+    OfC,
+)
 from cases.conv import Conv, conv
 
 import fastconv as fc
@@ -93,7 +106,13 @@ def _named(target: Target, algorithm: str) -> set[str]:
     product = {"implicit_gemm"}
     if isinstance(algorithm, OfC):
         return product
-    others = {ROWS: product, PIXELS: product, LINES: product | {"direct"}, STRIPS: {STRIPS, "direct"}}
+    others = {
+        ROWS: product,
+        PIXELS: product,
+        LINES: product | {"direct"},
+        STRIPS: {STRIPS, "direct"},
+        ALONG: {STRIPS, "direct"},
+    }
     return others.get(algorithm, {algorithm.removesuffix("_filters")})
 
 
@@ -542,6 +561,41 @@ def test_pixels_so_far_apart_that_they_are_copied(c_target: Target, dtype: str, 
         with testing.on(c_target), _asked_for(c_target, "depthwise_channels"):
             _ran(c_target, "depthwise_channels", function, wide, *others, **kw, **more, out=out)
         testing.assert_exact(out, expected, what)
+
+
+def _behind_a_cache_line(a: np.ndarray, count: int) -> np.ndarray:
+    """A copy that begins so many elements behind one."""
+    memory = np.empty(a.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + count * a.itemsize
+    copy = memory[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    copy[...] = a
+    return copy
+
+
+@pytest.mark.parametrize("channels", [64, 144, 512])
+@pytest.mark.parametrize("k", [3, (2, 6)])
+@on_c
+def test_depthwise_layers_of_arrays_that_begin_behind_a_cache_line(
+    c_target: Target, dtype: str, k: Any, channels: int
+) -> None:
+    case = conv("behind", 2, channels, channels, (15, 14), k, channels, padding=1)
+    a, kw = _cast(_whole(case), dtype, True), _arguments(case, True)
+    for count in (1, 4, 7):
+        for what, function in _functions(2).items():
+            first, second, *others = _operands(case, a)[what]
+            first = _behind_a_cache_line(first, count)
+            if what == "dw":
+                second = _behind_a_cache_line(second, count)
+            out = _behind_a_cache_line(testing.nan_filled(a[what].shape, dtype), count)
+            more, expected = {}, a[what]
+            if what == "y":
+                more, expected = {"b": a["b"], "residual": a["residual"]}, a["y"] + a["residual"] + a["b"]
+            with testing.on(c_target):
+                _ran(c_target, "depthwise_channels", function, first, second, *others, **kw, **more, out=out)
+                testing.assert_exact(out, expected, f"{what}, {count} behind")
+                if what == "y":
+                    plan = fc.plan_conv2d(first.shape, second, **kw)
+                    testing.assert_exact(plan(first, out=out), a["y"], f"planned, {count} behind")
 
 
 @on_c

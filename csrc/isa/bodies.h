@@ -14,6 +14,7 @@
 #include "../kernels/pack.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/depthwise.inc"
+#include "../kernels/depthwise_rows.inc"
 #include "../kernels/peak.inc"
 #include "../kernels/skinny.inc"
 #include "../kernels/plane.inc"

@@ -117,6 +117,7 @@ typedef struct fc_depth_row {
  * each row, line_step l further in the source, the positions first + q step + x spacing, x < taps. */
 typedef struct fc_depth {
   int64_t lanes, count, lines;
+  int64_t shift;             /* lanes that all vectors but the first begin earlier: below lanes of a vector */
   const void *const *src;    /* where position 0 of each row of the source is, NULL in the padding */
   int64_t sources, line_step;
   const fc_depth_row *row;
@@ -149,6 +150,20 @@ typedef struct fc_depth_planes {
 static inline int64_t fc_depth_columns(int64_t count, int64_t taps, int64_t step, int64_t spacing) {
   return (count - 1) * step + (taps - 1) * spacing + 1;
 }
+
+/* Lines of a plane of a depthwise layer. Column c of line l reads tap (k, x) at src[(l step + k spacing) src_row + at[x] + c],
+ * and there is a vector's more to read behind. */
+typedef struct fc_depth_wide {
+  const void *src, *wei;     /* wei: height times taps numbers */
+  int64_t src_row;
+  const int64_t *at;
+  int64_t height, taps, step, spacing;
+  int64_t lines, count;
+  void *out;
+  const void *add, *bias;    /* bias: one number; both may be NULL */
+  int64_t out_line, add_line;
+  const fc_act *act;
+} fc_depth_wide;
 
 /* Rows of an image, VL channels of each pixel: strip[(i columns + j) VL] is pixel (top + i, left + j), zeros beyond the
  * image and for missing channels. */
