@@ -54,7 +54,7 @@ ALGORITHMS = {
     "1x1": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
-    "stem": {"y": (DIRECT, LINES), "dx": (DIRECT, DIRECT), "dw": (PIXELS, LINES)},
+    "stem": {"y": (LINES, LINES), "dx": (DIRECT, DIRECT), "dw": (LINES, LINES)},
     "groups": {"y": (PIXELS, LINES), "dx": (PIXELS, LINES), "dw": (PIXELS, LINES)},
     "groups of 8": {"y": (DIRECT, LINES), "dx": (DIRECT, LINES), "dw": (PIXELS, LINES)},
     "depthwise": dict.fromkeys(("y", "dx", "dw"), (STRIPS, DEPTHWISE)),
