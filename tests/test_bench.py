@@ -83,6 +83,15 @@ def test_shapes_are_those_that_fastconv_computes():
             assert plan.y_shape == Problem(found, 1).operands()["dy"].shape
 
 
+@pytest.mark.parametrize("behind", [0, 16])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_operands_begin_as_far_behind_a_cache_line_as_is_asked_for(dtype, behind):
+    (layer,) = layers.select("conv", ["resnext_101"], "conv24")
+    arrays = Problem(layer, 1, dtype=dtype, behind=behind).operands()
+    assert {array.ctypes.data % 64 for array in arrays.values()} == {behind}
+    np.testing.assert_array_equal(arrays["x"], Problem(layer, 1, dtype=dtype).operands()["x"])
+
+
 def test_rows_of_a_product_grow_with_the_batch_only_in_networks():
     (linear,) = layers.select("gemm", ["vgg16"], "fc6")
     (square,) = layers.select("gemm", ["squares"], "256")
