@@ -151,13 +151,12 @@ static inline int64_t fc_depth_columns(int64_t count, int64_t taps, int64_t step
   return (count - 1) * step + (taps - 1) * spacing + 1;
 }
 
-/* Lines of a plane of a depthwise layer. Column c of line l reads tap (k, x) at src[(l step + k spacing) src_row + at[x] + c],
- * and there is a vector's more to read behind. */
+/* Lines of a plane of a depthwise layer. Column c of line l reads tap (k, x) at row top + l step + k spacing[0], column
+ * left + c across + x spacing[1] of the source, which has high rows and wide columns; across is 1 or 2. */
 typedef struct fc_depth_wide {
-  const void *src, *wei;     /* wei: height times taps numbers */
-  int64_t src_row;
-  const int64_t *at;
-  int64_t height, taps, step, spacing;
+  const void *src, *zeros, *wei; /* zeros: a row of them; wei: height times taps numbers */
+  int64_t src_row, high, wide, top, left;
+  int64_t height, taps, step, across, spacing[2];
   int64_t lines, count;
   void *out;
   const void *add, *bias;    /* bias: one number; both may be NULL */

@@ -644,7 +644,7 @@ _depthwise = [
         *[conv(f"{k} by 2, {w}", 2, 5, 5, (11, w), k, 5, stride=2, padding=k // 2) for k in (3, 5) for w in WIDTHS],
         conv("2, 7 taps", 2, 5, 5, (21, 33), 7, 5, stride=2, padding=3),
         conv("3 by 2, dilation 3", 2, 5, 5, (31, 44), 3, 5, stride=(3, 2), dilation=(1, 3), padding=(1, 4)),
-        conv("5 over 2", 1, 5, 5, (31, 90), 2, 5, stride=5, padding=((1, 0), (3, 4))),
+        conv("5 by 2 over 2", 1, 5, 5, (31, 90), 2, 5, stride=(5, 2), padding=((1, 0), (3, 4))),
         conv("negative pads", 1, 6, 6, (37, 58), 3, 6, stride=2, padding=((-2, 4), (-3, -5))),
     ),
     group(
