@@ -9,7 +9,7 @@
 #define FC_DEPTH_STRIPS (128 * 1024)
 
 /* Vectors of channels, and results of each, from which on it pays to begin all but the first vector at cache lines. */
-#define FC_DEPTH_SHIFTED 4
+#define FC_DEPTH_SHIFTED 6
 #define FC_DEPTH_SHIFTED_RESULTS 256
 
 /* What a tile reads, of so many channels that it stays in L1 until the next one reads most of it again. */
@@ -26,17 +26,14 @@ int64_t fc_depth_blocks(const fc_conv_plan *p, int64_t channels) { return fc_div
 int64_t fc_depth_block_elements(const fc_conv_plan *p) { return fc_product3(p->d.ker) * p->kn->vl; }
 
 /* Where all vectors of the source begin so many lanes behind a cache line (or what a vector takes of one), as in NumPy's arrays,
- * which begin 16 bytes behind: that many lanes, by which all blocks but the first then begin earlier. Loads and stores that
- * cross cache lines take twice as long, one block more is gone through, and its weights are taken from those of two. Sources
- * that are copied are placed as the result is. */
-int64_t fc_depth_shift(const fc_conv_plan *p, int64_t channels, const char *src, const char *dst) {
-  const int copied = fc_depth_own(p)->pixel != 0;
-  const int64_t bytes = p->kn->vl * p->es, *stride = copied ? p->dst_stride : p->src_stride;
-  const int64_t behind = (int64_t)((uintptr_t)(copied ? dst : src) % (uintptr_t)bytes);
-  if (p->kn->vl == 1 || channels < FC_DEPTH_SHIFTED * p->kn->vl || behind % p->es) return 0;
+ * which begin 16 bytes behind: that many lanes, by which all blocks but the first then begin earlier. Loads that cross cache
+ * lines take twice as long; one block more is gone through, and its weights are taken from those of two. */
+int64_t fc_depth_shift(const fc_conv_plan *p, int64_t channels, const char *src) {
+  const int64_t bytes = p->kn->vl * p->es, behind = (int64_t)((uintptr_t)src % (uintptr_t)bytes);
+  if (p->kn->vl == 1 || channels < FC_DEPTH_SHIFTED * p->kn->vl || behind % p->es || fc_depth_own(p)->pixel) return 0;
   if (p->d.n * fc_product3(p->dst_size) < FC_DEPTH_SHIFTED_RESULTS) return 0;
   for (int i = 0; i < 5; i++)
-    if (i != 1 && stride[i] * p->es % bytes) return 0;
+    if (i != 1 && p->src_stride[i] * p->es % bytes) return 0;
   return behind / p->es;
 }
 
@@ -228,7 +225,7 @@ static int64_t copy_row(const fc_conv_plan *p, int64_t channels) {
 
 int64_t fc_depth_copy_bytes(const fc_conv_plan *p, int64_t lines, int64_t channels) {
   const int64_t rows = fc_depth_own(p)->span[0] * fc_depth_source_rows(p, lines);
-  return fc_depth_own(p)->pixel ? rows * copy_row(p, channels) * p->es + FC_ALIGN : 0;
+  return fc_depth_own(p)->pixel ? rows * copy_row(p, channels) * p->es : 0;
 }
 
 /* Steps read fewer lines at a time, and copies do not pay. */
@@ -309,14 +306,14 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t b = slice / slices, d = slice % slices, most = most_lines(p);
   const int64_t h0 = m * j->piece_m, h1 = fc_min(most, h0 + j->piece_m);
   char *copy = j->workspace + j->shared + worker * j->scratch;
-  const int64_t shifted = fc_depth_shift(p, p->d.groups, j->first, j->result);
+  const int64_t shifted = fc_depth_shift(p, p->d.groups, j->first);
   for (int64_t i = c0, blocks; i < c1; i += blocks) {
     blocks = together(p, c1, i);
     /* The channels of these blocks: all but the first of all begin earlier. */
     const int64_t shift = i ? 0 : shifted, c = i ? i - shifted : 0;
     const int64_t channels = (i + blocks == p->d.groups ? p->d.groups : i + blocks - shifted) - c;
     const char *wei = j->packed + i / p->kn->vl * fc_depth_block_elements(p) * es;
-    const fc_depth_source src = fc_depth_take_rows(p, j->first + (b * ss[0] + c) * es, channels, d, h0, h1, copy + shift * es);
+    const fc_depth_source src = fc_depth_take_rows(p, j->first + (b * ss[0] + c) * es, channels, d, h0, h1, copy);
     fc_depth t = fc_depth_block_scratch(p, copy + fc_depth_copy_bytes(p, j->piece_m, channels), j->piece_m,
                                         fc_depth_own(p)->pixel ? channels : ss[4], channels, shift);
     t.bias = j->bias ? j->bias + c * es : 0;
@@ -338,7 +335,7 @@ static void piece(void *ctx, int64_t index, int worker) {
 
 static int run(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
-  const int64_t n = pieces(j, nthreads), shift = fc_depth_shift(p, p->d.groups, j->first, j->result);
+  const int64_t n = pieces(j, nthreads), shift = fc_depth_shift(p, p->d.groups, j->first);
   if (!j->packed)
     pack_blocks(p, j->second, shift, j->workspace);
   else if (shift)

@@ -22,7 +22,7 @@ typedef struct fc_depth_source {
 
 int64_t fc_depth_blocks(const fc_conv_plan *p, int64_t channels);
 int64_t fc_depth_block_elements(const fc_conv_plan *p);
-int64_t fc_depth_shift(const fc_conv_plan *p, int64_t channels, const char *src, const char *dst);
+int64_t fc_depth_shift(const fc_conv_plan *p, int64_t channels, const char *src);
 int64_t fc_depth_lane(const fc_conv_plan *p, int64_t channels, int64_t shift, int64_t block);
 int64_t fc_depth_lines_at_once(const fc_conv_plan *p);
 int64_t fc_depth_block_bytes(const fc_conv_plan *p, int64_t lines, int64_t pixel, int64_t channels);

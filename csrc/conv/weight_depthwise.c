@@ -97,7 +97,7 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   char *memory = j->workspace + j->shared + worker * j->scratch;
   sums s = place_sums(p, memory, channels);
   char *copy = memory + 2 * s.bytes;
-  const int64_t shift = fc_depth_shift(p, channels, j->first + c * es, j->second + c * es);
+  const int64_t shift = fc_depth_shift(p, channels, j->first + c * es);
   fc_depth t = fc_depth_block_scratch(p, copy + fc_depth_copy_bytes(p, lines, channels), lines,
                                       fc_depth_own(p)->pixel ? channels : d->x_stride[4], channels, shift);
   t.sums = s.now;
@@ -128,7 +128,7 @@ static int sum_weights(fc_conv_call *j, int nthreads) {
     const int64_t channels = channels_of(j, range), bytes = sums_bytes(p, channels);
     char *all = kept_sums(j, range, 0);
     for (int64_t part = 1; part < j->pieces_n; part++) fc_add(all, kept_sums(j, range, part), bytes / es, es);
-    const int64_t c = range * j->piece_m, shift = fc_depth_shift(p, channels, j->first + c * es, j->second + c * es);
+    const int64_t c = range * j->piece_m, shift = fc_depth_shift(p, channels, j->first + c * es);
     for (int64_t i = 0; i < fc_depth_blocks(p, channels + shift); i++)
       put_sums(j, all + i * fc_depth_block_elements(p) * es, c + fc_depth_lane(p, channels, shift, i), fc_min(vl, channels));
   }
