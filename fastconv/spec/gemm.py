@@ -8,16 +8,17 @@ from typing import Any
 
 from .activation import Activation
 from .common import fields_alone, hash_of_fields
+from .types import Typed, Types
 
 
 @dataclass(frozen=True)
-class GemmSpec:
+class GemmSpec(Typed):
     """``out = activation(alpha a @ b + beta c + bias)`` for ``batch`` matrices a (m, k), b (k, n), out (m, n).
 
     ``bias`` has n elements, one a column. ``c`` (where ``use_c``) has the shape of out and is read only then.
     """
 
-    dtype: str
+    types: Types
     batch: int
     m: int
     n: int

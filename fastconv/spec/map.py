@@ -9,6 +9,7 @@ from typing import Any
 
 from .activation import Activation
 from .common import check_elements, fields_alone, hash_of_fields
+from .types import Typed, Types
 
 #: name -> how many arrays it takes, in the order of the C library's and Numba's numbers.
 #:
@@ -35,11 +36,11 @@ MAPS: dict[str, int] = {
 
 
 @dataclass(frozen=True)
-class MapSpec:
+class MapSpec(Typed):
     """``out = operation(arrays)``, element by element; the arrays are broadcast to ``shape``, which out has."""
 
     operation: str
-    dtype: str
+    types: Types
     shape: tuple[int, ...]
     activation: Activation | None = None
 
