@@ -244,7 +244,7 @@ static int make(array *a, const int64_t sizes[DIMS], const int64_t strides[DIMS]
   int64_t below = 0, n = 1;
   *a = (array){.es = es};
   for (int i = 0; i < DIMS; i++)
-    if (sizes[i] < 0 || (n *= sizes[i] < MOST_ELEMENTS ? sizes[i] : MOST_ELEMENTS) > MOST_ELEMENTS) return 0;
+    if (sizes[i] < 0 || (n *= sizes[i] > MOST_ELEMENTS ? MOST_ELEMENTS + 1 : sizes[i]) > MOST_ELEMENTS) return 0;
   memcpy(a->sizes, sizes, sizeof a->sizes);
   memcpy(a->strides, strides, sizeof a->strides);
   a->extent = n == 0 ? 0 : extent_of(sizes, strides, &below);
