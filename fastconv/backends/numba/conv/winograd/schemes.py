@@ -5,65 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from ...spec import ConvSpec
-from ..heuristics import HEURISTICS
-from .simd import part
-from .transforms import LINE, SQUARE, STEPS, TURNS, values_of
-from .walk import Triple
+from .....spec import ConvSpec
+from ....heuristics import HEURISTICS
+from ...core.compile import part
+from ..layer import Layer
+from .square import values_of
 
-__all__ = ["NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "tile_at", "tiles_of"]
+__all__ = [
+    "LINE", "NAMES", "SQUARE", "STEPS", "TURNS", "Scheme", "layer_of", "patch_at", "place_of", "refuse", "scheme_of",
+    "slow", "tile_at", "tiles_of",
+]  # fmt: skip
+
+#: The same map along both sides; by steps of 2; that backward-input; along one axis.
+SQUARE, STEPS, TURNS, LINE = range(4)
 
 #: Of groups the transforms cost more here than in C: with fewer than so many times the channels more than they save.
 _GROUPED = 2
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution of three spatial dimensions, in their order: the last two have the tiles."""
-
-    spec: ConvSpec
-    order: Triple
-    kernel: Triple
-    stride: Triple
-    dilation: Triple
-    lo: Triple
-    in_size: Triple
-    out_size: Triple
-
-    @classmethod
-    def of(cls, spec: ConvSpec) -> Layer:
-        fill = 3 - spec.ndim
-
-        def triple(values: tuple[int, ...], one: int = 1) -> Triple:
-            whole = (one,) * fill + tuple(values)
-            return tuple(whole[i] for i in order)
-
-        # Taps along the depth alone are rows to it.
-        order = (1, 0, 2) if spec.ndim == 3 and spec.kernel[1:] == (1, 1) else (0, 1, 2)
-        return cls(
-            spec, order, triple(spec.kernel), triple(spec.stride), triple(spec.dilation),
-            triple([lo for lo, _ in spec.pads], 0), triple(spec.in_size), triple(spec.out_size),
-        )  # fmt: skip
-
-    @property
-    def backward(self) -> bool:
-        return self.spec.direction == "bwd_input"
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Of a group: of the source and the result."""
-        forward = self.spec.ic // self.spec.groups, self.spec.oc // self.spec.groups
-        return forward[::-1] if self.backward else forward
-
-    @property
-    def sizes(self) -> tuple[Triple, Triple]:
-        """Of the source and the result."""
-        return (self.out_size, self.in_size) if self.backward else (self.in_size, self.out_size)
-
-    @property
-    def axis(self) -> int:
-        """That of the only taps; 0 if there are two of them."""
-        return 2 if self.kernel[1] == 1 else 1 if self.kernel[2] == 1 else 0
+def layer_of(spec: ConvSpec) -> Layer:
+    """The last two of its dimensions have the tiles: taps along the depth alone are rows."""
+    return Layer.of(spec, (1, 0, 2) if spec.ndim == 3 and spec.kernel[1:] == (1, 1) else (0, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -127,6 +89,24 @@ def tile_at(number, size, apart, side):
     return first + number // many + number % many * side * apart, many - number % many
 
 
+@part
+def place_of(job, number):
+    """Of a tile: its image, its slice of the result, where there it begins; how many adjoin from it on in its row.
+
+    ``job`` has the tiles and the results in the fields of ``multiply.PROBLEM``.
+    """
+    column, row, plane = number % job.wide, number // job.wide % job.high, number // (job.wide * job.high)
+    h, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
+    w, adjoin = tile_at(column, job.out_width, job.apart_2, job.side_2)
+    return plane // job.out_depth, plane % job.out_depth, h, w, adjoin
+
+
+@part
+def patch_at(job, h, w):
+    """Where in the source the patch of the tile at (h, w) begins."""
+    return h * job.hop_1 // job.side_1 + job.low_1, w * job.hop_2 // job.side_2 + job.low_2
+
+
 def _cost(name: str, layer: Layer) -> float:
     """What a channel costs, in products: those of all tiles, and as much as its filters' transform takes."""
     points, axis = NAMES[name][1], layer.axis
@@ -140,7 +120,7 @@ def _cost(name: str, layer: Layer) -> float:
 
 def refuse(spec: ConvSpec, name: str, precision: str) -> str | None:
     """Why an algorithm does not compute it; None if it does."""
-    layer, (number, many) = Layer.of(spec), NAMES[name]
+    layer, (number, many) = layer_of(spec), NAMES[name]
     flat = (layer.kernel[0], layer.in_size[0], layer.out_size[0], layer.lo[0]) == (1, 1, 1, 0)
     stride = 2 if number == STEPS else 1
     if number == LINE:
@@ -168,7 +148,7 @@ def refuse(spec: ConvSpec, name: str, precision: str) -> str | None:
 
 def slow(spec: ConvSpec, name: str) -> str | None:
     """Why it costs more than it saves; None if it does not."""
-    layer, h = Layer.of(spec), HEURISTICS
+    layer, h = layer_of(spec), HEURISTICS
     number, scheme = NAMES[name][0], scheme_of(name, layer)
     weight, (_, size) = spec.direction == "bwd_weight", layer.sizes
     taps, results = prod(layer.kernel), spec.n * prod(size)
