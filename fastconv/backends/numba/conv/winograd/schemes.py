@@ -12,12 +12,12 @@ from ..layer import Layer
 from .square import values_of
 
 __all__ = [
-    "LINE", "NAMES", "SQUARE", "STEPS", "TURNS", "Scheme", "layer_of", "patch_at", "place_of", "refuse", "scheme_of",
+    "LINE", "NAMES", "SQUARE", "STRIDED", "TURNS", "Scheme", "layer_of", "patch_at", "place_of", "refuse", "scheme_of",
     "slow", "tile_at", "tiles_of",
 ]  # fmt: skip
 
 #: The same map along both sides; by steps of 2; that backward-input; along one axis.
-SQUARE, STEPS, TURNS, LINE = range(4)
+SQUARE, STRIDED, TURNS, LINE = range(4)
 
 #: Of groups the transforms cost more here than in C: with fewer than so many times the channels more than they save.
 _GROUPED = 2
@@ -51,7 +51,7 @@ NAMES = {
     "winograd_line_8": (LINE, 8),
     "winograd_line_10": (LINE, 10),
     "winograd_2x2_5x5": (SQUARE, 5),
-    "winograd_4x4_3x3_stride2": (STEPS, 3),
+    "winograd_4x4_3x3_stride2": (STRIDED, 3),
 }
 
 
@@ -67,7 +67,7 @@ def scheme_of(name: str, layer: Layer) -> Scheme:
         return Scheme(SQUARE, 6, (6, 6), (side, side), (side, side), values_of(6))
     if layer.backward:
         return Scheme(TURNS, 9, (5, 5), (8, 8), (4, 4), values_of(9))
-    return Scheme(STEPS, 9, (9, 9), (4, 4), (8, 8), values_of(9))
+    return Scheme(STRIDED, 9, (9, 9), (4, 4), (8, 8), values_of(9))
 
 
 def tiles_of(size: int, apart: int, side: int) -> int:
@@ -122,7 +122,7 @@ def refuse(spec: ConvSpec, name: str, precision: str) -> str | None:
     """Why an algorithm does not compute it; None if it does."""
     layer, (number, many) = layer_of(spec), NAMES[name]
     flat = (layer.kernel[0], layer.in_size[0], layer.out_size[0], layer.lo[0]) == (1, 1, 1, 0)
-    stride = 2 if number == STEPS else 1
+    stride = 2 if number == STRIDED else 1
     if number == LINE:
         sides = zip(layer.in_size, layer.out_size, layer.lo, layer.stride, strict=True)
         others = [side for i, side in enumerate(sides) if i != layer.axis]
@@ -132,7 +132,7 @@ def refuse(spec: ConvSpec, name: str, precision: str) -> str | None:
         strides = {layer.stride[layer.axis]}
     else:
         deep = layer.kernel[0] > HEURISTICS.WINOGRAD_SLICES
-        if layer.kernel[1:] != (many, many) or deep or (number == STEPS and not flat):
+        if layer.kernel[1:] != (many, many) or deep or (number == STRIDED and not flat):
             return "the kernel is not 3x3" if name == "winograd_4x4_3x3" else ""
         strides = {*layer.stride[1:]} if flat else {*layer.stride}
     if strides != {stride}:

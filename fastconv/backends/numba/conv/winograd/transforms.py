@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...core.compile import part
 from ...core.intrinsics import compact, no_inline, plain
 from .line import FILTERS, PATCHES, POINTS, RESULTS, line_from_values, line_to_values
-from .schemes import SQUARE, STEPS, TURNS
+from .schemes import SQUARE, STRIDED, TURNS
 from .square import (
     filter_3,
     filter_5,
@@ -39,7 +39,7 @@ def patches_to_values(dst, d, t, pitch, apart, src, s, s_row, s_column, hop, til
     for i in range(tiles):
         if job.scheme == SQUARE:
             patch_6(dst, d, t + i, pitch, apart, src, s + i * hop, s_row, s_column)
-        elif job.scheme == STEPS:
+        elif job.scheme == STRIDED:
             patch_strided(dst, d, t + i, pitch, apart, src, s + i * hop, s_row, s_column)
         elif job.scheme == TURNS:
             patch_turns(dst, d, t + i, pitch, apart, src, s + i * hop, s_row, s_column, job.down, job.right)
@@ -55,7 +55,7 @@ def results_to_values(dst, d, t, pitch, apart, src, s, s_row, s_column, hop, til
     compact()
     no_inline()
     for i in range(tiles):
-        if job.scheme == STEPS:
+        if job.scheme == STRIDED:
             result_gradient_strided(dst, d, t + i, pitch, apart, src, s + i * hop, s_row, s_column)
         elif job.scheme == SQUARE and job.side_1 == 4:
             result_gradient_4(dst, d, t + i, pitch, apart, src, s + i * hop, s_row, s_column)
@@ -73,7 +73,7 @@ def values_to_results(dst, d, d_row, d_column, hop, src, s, t, pitch, apart, til
     compact()
     no_inline()
     for i in range(tiles):
-        if job.scheme == STEPS:
+        if job.scheme == STRIDED:
             result_strided(dst, d + i * hop, d_row, d_column, src, s, t + i, pitch, apart)
         elif job.scheme == TURNS:
             input_turns(dst, d + i * hop, d_row, d_column, src, s, t + i, pitch, apart, job.down, job.right)
@@ -94,7 +94,7 @@ def filters_to_values(dst, d, apart, src, s, s_tap, matrix, job):
     """A vector of filters, whose taps lie ``s_tap`` elements apart."""
     compact()
     no_inline()
-    if job.scheme == STEPS or job.scheme == TURNS:
+    if job.scheme == STRIDED or job.scheme == TURNS:
         filter_strided(dst, d, 0, 0, apart, src, s, 3 * s_tap, s_tap)
     elif job.scheme == SQUARE and job.taps == 9:
         filter_3(dst, d, 0, 0, apart, src, s, 3 * s_tap, s_tap)
@@ -110,7 +110,7 @@ def values_to_filter(dst, d, d_tap, src, s, apart, matrix, job):
     """The gradient of such a vector."""
     compact()
     no_inline()
-    if job.scheme == STEPS:
+    if job.scheme == STRIDED:
         filter_gradient_strided(dst, d, 3 * d_tap, d_tap, src, s, 0, 0, apart)
     elif job.scheme == SQUARE and job.taps == 9:
         filter_gradient_3(dst, d, 3 * d_tap, d_tap, src, s, 0, 0, apart)
