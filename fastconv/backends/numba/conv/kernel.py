@@ -87,10 +87,11 @@ class ConvKernel:
         self.is_in_place = self.is_in_place and self.is_direct
         refused = list(tried.items())[: list(tried).index(self.algorithm)]
         self.reason = "".join(f"{name}: refused, {why}\n" for name, why in refused) + self.algorithm
-        make: Any = (
-            self._make_winograd if self.is_winograd else self._make_direct if self.is_direct else self._make_product
-        )
-        self._made = lru_cache(maxsize=8)(make)
+        make: Any = self._make_product
+        if self.algorithm != "implicit_gemm":
+            make = self._make_winograd if self.is_winograd else self._make_direct
+        # By the fields of ``Steps``: a tuple of them would cost small layers a tenth.
+        self._made = lru_cache(maxsize=8)(lambda *given: make(Steps(*given)))
 
     def _refuse_direct(self) -> str | None:
         """Why the direct algorithm cannot compute it, or would be slower than a product; None if it is to."""
@@ -137,12 +138,12 @@ class ConvKernel:
 
         first = s.y_shape if s.direction == "bwd_input" else s.x_shape
         second = s.y_shape if s.direction == "bwd_weight" else s.w_shape
-        return self._made(Steps(dense(first), dense(second), dense(s.result_shape))).workspace_bytes
+        return self._made(dense(first), dense(second), dense(s.result_shape), None, None).workspace_bytes
 
     def pack(self, w: np.ndarray) -> Packed:
         """The weights as the kernel reads them."""
         anywhere = (0,) * (self.spec.ndim + 2)
-        made = self._made(Steps(anywhere, steps(w), anywhere))
+        made = self._made(anywhere, steps(w), anywhere, None, None)
         if self.is_winograd or self.is_direct:
             packed = made.pack(w)
             if self.is_winograd:
@@ -170,13 +171,11 @@ class ConvKernel:
             out[...] = result
             return
         made = self._made(
-            Steps(
-                steps(first),
-                steps(second) if gradient else (0,) * first.ndim,
-                steps(out),
-                None if residual is None else steps(residual),
-                None if bias is None else steps(bias)[0],
-            )
+            steps(first),
+            steps(second) if gradient else (0,) * first.ndim,
+            steps(out),
+            None if residual is None else steps(residual),
+            None if bias is None else steps(bias)[0],
         )
         if self.is_winograd:
             self._run_winograd(made, first, second, bias, residual, out)

@@ -43,7 +43,7 @@ class _Place(caching._CacheLocator):
     not only that of the function, as Numba has it; and it is kept for each processor apart, as Numba has it."""
 
     def __init__(self, function: Callable[..., Any], directory: str) -> None:
-        self._room = function.__module__.split(".")[-2]
+        self._room = function.__module__.rpartition(".")[0].rpartition(".")[2]
         self._line = function.__code__.co_firstlineno
         self._directory = directory
 

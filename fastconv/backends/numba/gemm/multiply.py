@@ -25,7 +25,7 @@ from ..core.intrinsics import (
 )
 from ..core.lines import accumulate
 from ..core.target import KC, MR, NV, PITCH
-from .packing import coordinates, fill
+from .packing import coordinates, fill, next_row
 from .tiles import micro_kernel
 
 __all__ = ["PROBLEM", "multiply", "pack"]
@@ -55,10 +55,15 @@ def _place(op, batch, taps, pixels_are_rows, m0, m1, n0, n1, table, mb):
     """Addresses of rows m0 .. m1 of the result to ``table``, and of columns n0 .. n1 to ``table[mb:]``."""
     base = op.base + batch * op.address_batch
     p0, p1, p_at, f0, f1, f_at = (m0, m1, 0, n0, n1, mb) if pixels_are_rows else (n0, n1, mb, m0, m1, 0)
+    n, q0, q1, q2 = coordinates(op, p0)
+    row = base + n * op.address_n + q0 * op.address_0 + q1 * op.address_1
     for p in range(p0, p1):
-        n, q0, q1, q2 = coordinates(op, p)
-        address = base + n * op.address_n + q0 * op.address_0 + q1 * op.address_1 + q2 * op.address_2
-        table[p_at + p - p0] = address
+        table[p_at + p - p0] = row + q2 * op.address_2
+        q2 += 1
+        if q2 == op.q2:
+            q2 = 0
+            n, q0, q1 = next_row(op, n, q0, q1)
+            row = base + n * op.address_n + q0 * op.address_0 + q1 * op.address_1
     for f in range(f0, f1):
         if op.channel_stride == 1:
             t, c = f // op.tap_stride, f % op.tap_stride

@@ -22,10 +22,10 @@ from ..core.intrinsics import (
 from ..core.lines import turn
 from ..core.target import NV
 
-__all__ = ["coordinates", "fill"]
+__all__ = ["coordinates", "fill", "next_row"]
 
 
-@part
+@inlined
 def coordinates(op, p):
     """Of pixel number p: (n, q0, q1, q2)."""
     rest = p // op.q2
@@ -33,8 +33,8 @@ def coordinates(op, p):
     return n // op.q0, n % op.q0, rest % op.q1, p % op.q2
 
 
-@part
-def _next_row(op, n, q0, q1):
+@inlined
+def next_row(op, n, q0, q1):
     """The row of pixels behind this one."""
     q1 += 1
     if q1 == op.q1:
@@ -105,7 +105,7 @@ def _fill_pixels_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, cou
         q2 += length
         if q2 == op.q2:
             q2 = 0
-            n, q0, q1 = _next_row(op, n, q0, q1)
+            n, q0, q1 = next_row(op, n, q0, q1)
     for v in range((count % nr + width - 1) // width if count % nr else NV, NV):
         for f in range(f1 - f0):
             zero_vector(dst, d0 + (count // nr) * chunk + f * pitch + v * width)
@@ -204,7 +204,7 @@ def _fill_features_inner(dst, d0, chunk, pitch, src, op, base, taps, cuts, p0, c
         d0 += length * pitch
         count -= length
         q2 = 0
-        n, q0, q1 = _next_row(op, n, q0, q1)
+        n, q0, q1 = next_row(op, n, q0, q1)
 
 
 @inlined
