@@ -10,7 +10,7 @@ from typing import Any
 
 from ..arguments import MOST, index, shown
 from .activation import Activation
-from .common import MAX_ELEMENTS, channels_last, check_elements, fields_alone, hash_of_fields, int_tuple
+from .common import MAX_ELEMENTS, channels_last, check_elements, int_tuple
 from .types import Typed, Types, types_of
 
 #: Compiled backends copy and tabulate the padded input of a convolution, if it has no more positions than these and 16
@@ -118,16 +118,6 @@ class ConvSpec(Typed):
     residual: bool = False
     activation: Activation | None = None
     packed: bool = False
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @property
     def ndim(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import number, shown
-from .common import channels_last, check_elements, fields_alone, hash_of_fields, int_tuple
+from .common import channels_last, check_elements, int_tuple
 from .conv import conv_pads
 from .types import DTYPES, INTEGERS, Typed, Types, types_of
 
@@ -41,16 +41,6 @@ class PoolSpec(Typed):
     divisor: float | None = None
     adaptive: bool = False
     indices: bool = False
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @property
     def ndim(self) -> int:

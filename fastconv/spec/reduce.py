@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from ..arguments import index, shown
-from .common import channels_last, fields_alone, hash_of_fields
+from .common import channels_last
 from .types import Typed, Types
 
 #: kind -> the names of its operands and results, in the order of a kernel's ten arrays: six operands, four results.
@@ -42,16 +42,6 @@ class ReduceSpec(Typed):
     axes: tuple[int, ...]
     parameter: float = 0.0
     root_mean_square: bool = False
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @cached_property
     def empty(self) -> bool:

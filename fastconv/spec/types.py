@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from ..arguments import shown
+from .common import HashedOnce
 
 #: What the public functions take, the same for all arrays of a call.
 DTYPES = ("float32", "float64")
@@ -57,8 +58,8 @@ class Types:
         return self.x if self.alike else f"x {self.x}, w {self.w}, sums {self.acc}, y {self.y}"
 
 
-class Typed:
-    """What every spec is: it has types."""
+class Typed(HashedOnce):
+    """What every spec is beside a frozen dataclass: it has types, and is hashed once."""
 
     types: Types
 
