@@ -107,8 +107,7 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
     for (int64_t z = 0; z < d->y_size[0]; z++)
       for (int64_t h = 0; h < d->y_size[1]; h += lines) {
         const int64_t h1 = fc_min(d->y_size[1], h + lines);
-        const fc_depth_source src = fc_depth_take_rows(p, j->first + (b * d->x_stride[0] + c) * es, channels, z, h, h1,
-                                                       copy + shift * es);
+        const fc_depth_source src = fc_depth_take_rows(p, j->first + (b * d->x_stride[0] + c) * es, channels, z, h, h1, copy);
         fc_depth_place_block(&t, p, &p->phases[0], &src, s.now, z, h, h1);
         t.out = (char *)j->second + (b * d->y_stride[0] + c + z * d->y_stride[2] + h * d->y_stride[3]) * es;
         p->kn->depth_weight(&t);
