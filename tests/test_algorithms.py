@@ -507,8 +507,11 @@ def test_epilogues_of_every_group_block_and_piece(
         for threads in (1, 3) if reason is None else ():
             with testing.on(compiled), fc.use_algorithm(name), fc.threads(threads):
                 got = fc.conv2d(a["x"], a["w"], b, **kw, residual=a["residual"], activation="relu")
+                plan = fc.plan_conv2d(a["x"].shape, a["w"], b, **kw, residual=True, activation="relu")
+                planned = plan(a["x"], a["residual"])
                 back = fc.conv_transpose2d(a["dy"], a["w"], db, **backwards)
             testing.assert_close(got, y, bound, f"{name}: y, {threads} threads")
+            testing.assert_close(planned, y, bound, f"{name}: y by packed weights, {threads} threads")
             testing.assert_close(back, dx, bound, f"{name}: dx, {threads} threads")
 
 
@@ -627,9 +630,10 @@ def _with_sizes(what: str, function: Callable[..., Any], operands: tuple[Any, ..
 
 @cache
 def _one_large(case: Conv, what: str, operand: str) -> dict[str, np.ndarray]:
-    """Normal numbers, but one of an operand is far beyond the others: a corner's, which some of its tile do not see."""
+    """Normal numbers, but one of an operand, in a corner of the last channel that not all of its tile see, is far
+    beyond the others."""
     a = {k: v.copy() for k, v in _solved(case, _normal).items()}
-    a[operand][(0,) * a[operand].ndim] = 1e10
+    a[operand][(-1,) * a[operand].ndim] = 1e10
     return a | _with_sizes(what, _functions(case.ndim)[what], _operands(case, a)[what], **case.arguments)
 
 
