@@ -373,10 +373,11 @@ def test_rows_that_lie_apart_in_one_array_alone(compiled: Target, dtype: str, fa
         def empty(what: str, a: dict[str, np.ndarray] = a) -> np.ndarray:
             return testing.nan_filled(a[what].shape, dtype)
 
-        y = a["y"] + a["residual"]
+        y = a["y"] + a["residual"] + (a["b"] if last else a["b"].reshape(-1, *(1,) * case.ndim))
         with testing.on(compiled):
             for x, residual, out in product(*[(np.asarray, _rows_apart)] * 3):
-                got = functions["y"](x(a["x"]), a["w"], **kw, residual=residual(a["residual"]), out=out(empty("y")))
+                more = {**kw, "residual": residual(a["residual"]), "out": out(empty("y"))}
+                got = functions["y"](x(a["x"]), a["w"], a["b"], **more)
                 testing.assert_close(got, y, bound, f"y, {last}, {x}, {residual}, {out}")
             for what in ("dx", "dw"):
                 first, *others = _operands(case, a)[what]
