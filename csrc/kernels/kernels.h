@@ -230,6 +230,19 @@ typedef struct fc_map {
   int64_t out_row, out_step;
 } fc_map;
 
+/* Rows of count elements, step apart (1: neighbours; from: 0: one and the same), to be copied; stream: past the caches. */
+typedef struct fc_copy {
+  const void *from;
+  void *out;
+  int64_t rows, count;
+  int64_t from_row, from_step, out_row, out_step;
+  int stream;
+} fc_copy;
+
+/* What numbers are converted to. */
+typedef double fc_other_f32;
+typedef float fc_other_f64;
+
 /* One ISA's kernels for one dtype. kernels.def is the list; this struct, the tables and the tests come from it. */
 typedef struct fc_kernels {
   const char *isa;

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec
+from ...spec import ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec
 from ..base import Kernel, Spec, isa_of
 
 
@@ -45,6 +45,10 @@ class _C:
             from .map import refuse as refuse_map
 
             return refuse_map(spec)
+        if isinstance(spec, CopySpec):
+            from .copy import refuse as refuse_copy
+
+            return refuse_copy(spec)
         if isinstance(spec, ReduceSpec):
             from .reduce import refuse as refuse_reduction
 
@@ -68,6 +72,8 @@ class _C:
             from .gemm import GemmKernel as kind
         elif isinstance(spec, MapSpec):
             from .map import MapKernel as kind
+        elif isinstance(spec, CopySpec):
+            from .copy import CopyKernel as kind
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as kind
         else:

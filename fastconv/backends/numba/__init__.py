@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from ...settings import Settings
-from ...spec import DTYPES, ConvSpec, MapSpec, PoolSpec, ReduceSpec
+from ...spec import DTYPES, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 
 
@@ -45,6 +45,8 @@ class _Numba:
                 return f"{spec.dtype} has no kernels"
             if spec.kind == "avg" and prod(spec.kernel) > 2**53:
                 return "windows count more elements than float64 holds"
+        if isinstance(spec, CopySpec) and {spec.dtype, spec.out_dtype or spec.dtype} - {*DTYPES}:
+            return f"{spec.dtype} has no kernels"
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
@@ -60,6 +62,8 @@ class _Numba:
             from .pool import pool_kernel as Kernel
         elif isinstance(spec, MapSpec):
             from .map import MapKernel as Kernel
+        elif isinstance(spec, CopySpec):
+            from .copy import CopyKernel as Kernel
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as Kernel
         else:

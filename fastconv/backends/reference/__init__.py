@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import ConvSpec, MapSpec, PoolSpec, ReduceSpec
+from ...spec import ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 from .conv import ConvKernel
+from .copy import CopyKernel
 from .gemm import GemmKernel
 from .map import MapKernel
 from .pool import PoolKernel
@@ -29,9 +30,11 @@ class _Reference:
 
     def compile(
         self, spec: Spec, settings: Settings
-    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel:
+    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | CopyKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
+        if isinstance(spec, CopySpec):
+            return CopyKernel(spec)
         if isinstance(spec, MapSpec):
             return MapKernel(spec)
         if isinstance(spec, ReduceSpec):
