@@ -4,23 +4,32 @@
 #include "core/plan.h"
 #include "core/threads.h"
 
-/* Elements below which a call runs on its caller alone, and those of a piece: what two threads share has to be worth waking one.
+/* Elements below which a call runs on its caller alone, and those of a piece and of a block: what two threads share has to be
+ * worth waking one.
  */
 #ifndef FC_SERIAL_COPY
 #define FC_SERIAL_COPY (64 * 1024)
 #endif
 #define FC_PIECE_COPY (32 * 1024)
+#define FC_BLOCK_COPY (8 * 1024)
 
-/* Bytes of a result that is written past the caches. */
+/* Bytes of a result from which on what comes next is fetched, and from which on it is written past the caches. */
+#define FC_FETCH_COPY (1 << 20)
 #ifndef FC_STREAM_COPY
-#define FC_STREAM_COPY (16 << 20)
+#define FC_STREAM_COPY (64 << 20)
 #endif
 
 /* Of a block that is turned: rows at most, and columns of which there are a multiple. */
 #define FC_TURNED_ROWS 512
 #define FC_TURNED_COLUMNS 64
 
-enum { RANK = 8, SUMS = 256 };
+/* Rows that are too few to be turned, or to be worth a block. */
+#define FC_FEW_ROWS 5
+
+/* A segment that is shorter is copied after the others. */
+#define FC_SHORT 8
+
+enum { RANK = 8, AXES = RANK + 2, SUMS = 256 };
 
 /* An axis of the result, its strides in elements. Position i is at i from in x; or, with a table, it is the sum of what is at
  * at[first[i]] to at[first[i + 1] - 1]: the value of the padding where that is nothing. */
@@ -34,19 +43,21 @@ typedef struct axis {
 typedef struct segment {
   int64_t begin, length, count;
   const int64_t *at;
+  int number;                 /* of the axis */
 } segment;
 
+/* The last three axes are those of a block: planes, rows and columns. There may be some of size 1 to make them three. */
 typedef struct copy_plan {
   fc_plan head;
   void (*copy)(const fc_copy *t), (*fill)(const fc_copy *t);
   const fc_kernels *kn, *wide; /* of x; of sums, to the result's type */
-  int rank, stream;
-  axis axes[RANK];             /* rows are the one before the last, columns the last */
+  int rank, fetch, stream;
+  axis axes[AXES];
   int64_t x0, out0;            /* where position 0 of all axes is */
   int64_t x_es, out_es, value;
-  segment whole[2], *segments[2]; /* of rows and of columns */
+  segment *segments[2];        /* of rows and of columns */
   int64_t nsegments[2];
-  int64_t block[2], blocks[2]; /* rows and columns of a block, and how many such */
+  int64_t block[3], blocks[3]; /* planes, rows and columns of a block, and how many such */
   int64_t units, piece;        /* blocks in all, and of a piece */
 } copy_plan;
 
@@ -89,13 +100,18 @@ static int tabulate(axis *a, int mode, int backward, int64_t size, int64_t befor
 
 /* The segments of an axis whose every position stands for `unit` elements, one after the other in both arrays. */
 static int cut(const axis *a, int64_t unit, int64_t step, segment **segments, int64_t *count) {
-  segment *s = *segments = malloc((size_t)a->size * sizeof *s);
+  static const int64_t begin = 0;
+  segment *s = *segments = malloc((size_t)(a->first ? a->size : 1) * sizeof *s);
   if (!s) return FC_ERROR_MEMORY;
-  for (int64_t i = 0; i < a->size; i++) {
-    const segment here = {i * unit, unit, a->first[i + 1] - a->first[i], a->at + a->first[i]};
+  *count = 1;
+  *s = (segment){0, a->size, 1, &begin, a->number};
+  for (int64_t i = 0; a->first && i < a->size; i++) {
+    const segment here = {i * unit, unit, a->first[i + 1] - a->first[i], a->at + a->first[i], a->number};
     segment *last = s + *count - 1;
-    if (*count && last->count == here.count &&
-        (here.count == 0 || (here.count == 1 && last->at[0] + last->length * step == here.at[0])))
+    if (i == 0)
+      *s = here;
+    else if (last->count == here.count &&
+             (here.count == 0 || (here.count == 1 && last->at[0] + last->length * step == here.at[0])))
       last->length += unit;
     else
       s[(*count)++] = here;
@@ -137,7 +153,7 @@ static void arrange(copy_plan *p) {
     }
     p->axes[n++] = a;
   }
-  memset(p->axes + n, 0, (size_t)(RANK - n) * sizeof *p->axes); /* a table has one owner */
+  memset(p->axes + n, 0, (size_t)(AXES - n) * sizeof *p->axes); /* a table has one owner */
   while (n < 2) {                                                 /* rows and columns there are */
     memmove(p->axes + 1, p->axes, (size_t)n * sizeof *p->axes);
     p->axes[0] = (axis){.size = 1};
@@ -146,16 +162,23 @@ static void arrange(copy_plan *p) {
   p->rank = n;
 }
 
-/* Where columns are no neighbours in x, rows are the axis along which there are, so that squares can be turned. */
+/* Where columns are no neighbours in x, rows are the axis along which there are, so that squares can be turned; where few are,
+ * and where rows are few and short, the next axis that is longer. */
 static void choose_rows(copy_plan *p) {
   const int last = p->rank - 1;
-  if (p->axes[last].first || distance(p->axes[last].from) <= 1) return;
-  int rows = -1;
-  for (int i = 0; i < last; i++)
-    if (!p->axes[i].first && p->axes[i].size > 1 && distance(p->axes[i].from) == 1) rows = i;
-  if (rows < 0) return;
+  const axis *columns = &p->axes[last];
+  int rows = last - 1;
+  if (!columns->first && distance(columns->from) > 1)
+    for (int i = 0; i < last; i++) {
+      const axis *a = &p->axes[i];
+      if (!a->first && distance(a->from) == 1 && (a->size >= FC_FEW_ROWS || a->size == distance(columns->from))) rows = i;
+    }
+  if (rows == last - 1 && p->axes[rows].size < FC_FEW_ROWS && p->axes[rows].size != distance(columns->from) &&
+      p->axes[rows].size * columns->size < FC_FEW_ROWS * FC_TURNED_COLUMNS)
+    for (int i = 0; i < last - 1; i++)
+      if (!p->axes[i].first && p->axes[i].size >= FC_FEW_ROWS) rows = i;
   axis a = p->axes[rows];
-  if (a.from < 0) turn(p, &a);
+  if (!a.first && a.from < 0) turn(p, &a);
   memmove(p->axes + rows, p->axes + rows + 1, (size_t)(last - 1 - rows) * sizeof a);
   p->axes[last - 1] = a;
 }
@@ -163,45 +186,51 @@ static void choose_rows(copy_plan *p) {
 /* Rows and columns in segments. An axis that is padded and the columns may be one. */
 static int segment_axes(copy_plan *p) {
   axis *columns = &p->axes[p->rank - 1], *padded = columns - 1;
-  int status = FC_OK;
+  int64_t unit = 1;
   if (padded->first && !columns->first && adjoin(padded, columns)) {
-    status = cut(padded, columns->size, columns->from, &p->segments[1], &p->nsegments[1]);
-    padded->size *= columns->size;
+    unit = columns->size;
     padded->from = columns->from;
     padded->out = columns->out;
+    columns = padded;
     if (--p->rank < 2) {
       p->axes[1] = p->axes[0];
       p->axes[0] = (axis){.size = 1};
       p->rank = 2;
+      columns = padded + 1;
     }
-  } else if (columns->first) {
-    status = cut(columns, 1, columns->from, &p->segments[1], &p->nsegments[1]);
   }
-  const axis *rows = &p->axes[p->rank - 2];
-  if (!status && rows->first) status = cut(rows, 1, rows->from, &p->segments[0], &p->nsegments[0]);
-  static const int64_t begin = 0;
-  for (int i = 0; i < 2; i++)
-    if (!p->nsegments[i]) p->whole[i] = (segment){0, p->axes[p->rank - 2 + i].size, 1, &begin};
+  int status = cut(columns, unit, columns->from, &p->segments[1], &p->nsegments[1]);
+  columns->size *= unit;
+  axis *rows = columns - 1;
+  if (!status) status = cut(rows, 1, rows->from, &p->segments[0], &p->nsegments[0]);
+  if (p->rank == 2 || rows[-1].first) { /* planes are even */
+    rows[2] = *columns;
+    rows[1] = *rows;
+    *rows = (axis){.size = 1};
+    p->rank++;
+  }
   return status;
 }
 
 static void cut_pieces(copy_plan *p) {
-  const axis *columns = &p->axes[p->rank - 1], *rows = columns - 1;
-  if (distance(columns->from) > 1 && rows->from == 1) {
-    p->block[0] = fc_min(rows->size, FC_TURNED_ROWS);
-    p->block[1] = fc_max(1, FC_PIECE_COPY / p->block[0] / FC_TURNED_COLUMNS) * FC_TURNED_COLUMNS;
+  const axis *sizes = &p->axes[p->rank - 3];
+  if (distance(sizes[2].from) > 1 && sizes[1].from == 1) {
+    p->block[1] = fc_min(sizes[1].size, FC_TURNED_ROWS);
+    p->block[2] = fc_max(1, FC_PIECE_COPY / p->block[1] / FC_TURNED_COLUMNS) * FC_TURNED_COLUMNS;
   } else {
-    p->block[1] = FC_PIECE_COPY;
-    p->block[0] = fc_max(1, FC_PIECE_COPY / columns->size);
+    p->block[2] = FC_PIECE_COPY;
+    p->block[1] = fc_max(1, FC_BLOCK_COPY / sizes[2].size);
   }
   p->units = 1;
-  for (int i = 0; i < 2; i++) {
-    const int64_t size = p->axes[p->rank - 2 + i].size;
-    p->block[i] = fc_min(p->block[i], size);
-    p->units *= p->blocks[i] = fc_div_up(size, p->block[i]);
+  int64_t elements = 1;
+  for (int i = 2; i >= 0; i--) {
+    p->block[i] = fc_min(i ? p->block[i] : fc_max(1, FC_BLOCK_COPY / elements), sizes[i].size);
+    p->blocks[i] = fc_div_up(sizes[i].size, p->block[i]);
+    p->units *= p->blocks[i];
+    elements *= p->block[i];
   }
-  for (int i = 0; i < p->rank - 2; i++) p->units *= p->axes[i].size;
-  p->piece = fc_max(1, FC_PIECE_COPY / (p->block[0] * p->block[1]));
+  for (int i = 0; i < p->rank - 3; i++) p->units *= p->axes[i].size;
+  p->piece = fc_max(1, FC_PIECE_COPY / elements);
 }
 
 /* ---- one block ---- */
@@ -210,68 +239,79 @@ static void cut_pieces(copy_plan *p) {
 typedef struct places {
   int64_t first;
   int empty, several;
-  struct {
-    int64_t count;
-    const int64_t *at;
-    int number;
-  } axes[RANK];
+  const segment *axes[RANK];
 } places;
 
-/* Of one axis more. */
-static void add_places(places *s, int64_t count, const int64_t *at, int number) {
-  if (count == 0) s->empty = 1;
-  if (count == 1) s->first += at[0];
-  if (count <= 1) return;
-  int i = s->several++;
-  for (; i > 0 && s->axes[i - 1].number > number; i--) s->axes[i] = s->axes[i - 1];
-  s->axes[i].count = count;
-  s->axes[i].at = at;
-  s->axes[i].number = number;
+/* Of one axis more, which is at this segment's begin. */
+static inline void add_places(places *s, const segment *of) {
+  if (of->count == 1)
+    s->first += of->at[0];
+  else if (of->count == 0)
+    s->empty++;
+  else
+    s->axes[s->several++] = of;
 }
 
 /* sums[i] = the sum of all that elements `step` apart receive, in the order of the description's axes. */
-static void add_up(const copy_job *j, const places *s, int64_t first, int64_t step, int64_t count, double *sums) {
+static void add_up(const copy_job *j, places *s, int64_t first, int64_t step, int64_t count, double *sums) {
   const copy_plan *p = j->plan;
   int64_t index[RANK] = {0};
+  for (int i = 1; i < s->several; i++)
+    for (int k = i; k > 0 && s->axes[k - 1]->number > s->axes[k]->number; k--) {
+      const segment *a = s->axes[k];
+      s->axes[k] = s->axes[k - 1];
+      s->axes[k - 1] = a;
+    }
   memset(sums, 0, (size_t)count * sizeof *sums);
   for (int i = 0; i >= 0;) {
     int64_t from = first;
-    for (int k = 0; k < s->several; k++) from += s->axes[k].at[index[k]];
+    for (int k = 0; k < s->several; k++) from += s->axes[k]->at[index[k]];
     p->kn->copy_add(sums, j->x + from * p->x_es, step, count);
-    for (i = s->several - 1; i >= 0 && ++index[i] == s->axes[i].count; i--) index[i] = 0;
+    for (i = s->several - 1; i >= 0 && ++index[i] == s->axes[i]->count; i--) index[i] = 0;
   }
 }
 
-/* Rows and columns that lie in steps in x and in out. */
-static void block(const copy_job *j, const places *s, int64_t out, int64_t rows, int64_t count) {
+/* Planes, rows and columns that lie in steps in x and in out. */
+static void block(const copy_job *j, places *s, int64_t out, int64_t planes, int64_t rows, int64_t count) {
   const copy_plan *p = j->plan;
-  const axis *columns = &p->axes[p->rank - 1], *lines = columns - 1;
-  fc_copy t = {j->x + s->first * p->x_es,
-               j->out + out * p->out_es,
-               rows,
-               count,
-               lines->from,
-               columns->from,
-               lines->out,
-               columns->out,
-               p->stream};
+  const axis *of = &p->axes[p->rank - 3];
+  fc_copy t = {.from = j->x + s->first * p->x_es,
+               .out = j->out + out * p->out_es,
+               .planes = planes,
+               .rows = rows,
+               .count = count,
+               .from_plane = of[0].from,
+               .from_row = of[1].from,
+               .from_step = of[2].from,
+               .out_plane = of[0].out,
+               .out_row = of[1].out,
+               .out_step = of[2].out,
+               .fetch = p->fetch,
+               .stream = p->stream};
   if (s->empty) {
     t.from = &p->value;
-    t.from_row = t.from_step = 0;
+    t.from_plane = t.from_row = t.from_step = t.fetch = 0;
     p->fill(&t);
-  } else if (!s->several) {
-    p->copy(&t);
-  } else {
-    double sums[SUMS];
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t i = 0; i < count; i += SUMS) {
-        const int64_t n = fc_min(SUMS, count - i);
-        add_up(j, s, s->first + r * lines->from + i * columns->from, columns->from, n, sums);
-        const fc_copy back = {sums, j->out + (out + r * lines->out + i * columns->out) * p->out_es, 1, n, 0, 1, 0, columns->out,
-                              0};
-        (p->x_es == 4 ? p->wide->convert : p->wide->copy)(&back);
-      }
+    return;
   }
+  if (!s->several) {
+    p->copy(&t);
+    return;
+  }
+  double sums[SUMS];
+  for (int64_t row = 0; row < planes * rows; row++)
+    for (int64_t i = 0; i < count; i += SUMS) {
+      const int64_t n = fc_min(SUMS, count - i), plane = row / rows, r = row % rows;
+      add_up(j, s, s->first + plane * of[0].from + r * of[1].from + i * of[2].from, of[2].from, n, sums);
+      const fc_copy back = {.from = sums,
+                            .out = j->out + (out + plane * of[0].out + r * of[1].out + i * of[2].out) * p->out_es,
+                            .planes = 1,
+                            .rows = 1,
+                            .count = n,
+                            .from_step = 1,
+                            .out_step = of[2].out};
+      (p->x_es == 4 ? p->wide->convert : p->wide->copy)(&back);
+    }
 }
 
 /* Of count segments the one that position i is in. */
@@ -287,61 +327,66 @@ static int64_t find(const segment *s, int64_t count, int64_t i) {
   return low;
 }
 
-/* The block of rows and columns of these numbers, where the other axes are at `outer`, in out at `out`. */
-static void unit(const copy_job *j, const places *outer, int64_t out, const int64_t number[2]) {
+/* The block of these numbers, where the other axes are at what is in s, in out at `out`. */
+static void unit(const copy_job *j, places *s, int64_t out, const int64_t number[3]) {
   const copy_plan *p = j->plan;
-  int64_t begin[2], end[2];
-  for (int i = 0; i < 2; i++) {
+  const axis *of = &p->axes[p->rank - 3];
+  int64_t begin[3], end[3];
+  for (int i = 0; i < 3; i++) {
     begin[i] = number[i] * p->block[i];
-    end[i] = fc_min(begin[i] + p->block[i], p->axes[p->rank - 2 + i].size);
+    end[i] = fc_min(begin[i] + p->block[i], of[i].size);
   }
-  const axis *columns = &p->axes[p->rank - 1], *rows = columns - 1;
-  const segment *row_segments = p->nsegments[0] ? p->segments[0] : &p->whole[0];
-  const segment *column_segments = p->nsegments[1] ? p->segments[1] : &p->whole[1];
-  const int64_t nrows = fc_max(1, p->nsegments[0]), ncolumns = fc_max(1, p->nsegments[1]);
-  for (int64_t k = find(row_segments, nrows, begin[0]); k < nrows && row_segments[k].begin < end[0]; k++) {
-    const segment *r = &row_segments[k];
-    const int64_t r0 = fc_max(r->begin, begin[0]), r1 = fc_min(r->begin + r->length, end[0]);
-    places of_row = *outer;
-    add_places(&of_row, r->count, r->at, rows->number);
-    of_row.first += (r0 - r->begin) * rows->from;
-    for (int64_t i = find(column_segments, ncolumns, begin[1]); i < ncolumns && column_segments[i].begin < end[1]; i++) {
-      const segment *c = &column_segments[i];
-      const int64_t c0 = fc_max(c->begin, begin[1]), c1 = fc_min(c->begin + c->length, end[1]);
-      places here = of_row;
-      add_places(&here, c->count, c->at, columns->number);
-      here.first += (c0 - c->begin) * columns->from;
-      block(j, &here, out + r0 * rows->out + c0 * columns->out, r1 - r0, c1 - c0);
-    }
-  }
+  const int64_t first = s->first + begin[0] * of[0].from;
+  const int empty = s->empty, several = s->several;
+  const segment *rows = p->segments[0], *columns = p->segments[1];
+  const int64_t row = find(rows, p->nsegments[0], begin[1]), column = find(columns, p->nsegments[1], begin[2]);
+  /* What is long comes first, and brings along the cache lines of the rest. */
+  for (int rest = 0; rest < 2; rest++)
+    for (const segment *r = rows + row; r < rows + p->nsegments[0] && r->begin < end[1]; r++)
+      for (const segment *c = columns + column; c < columns + p->nsegments[1] && c->begin < end[2]; c++) {
+        if ((r->length < FC_SHORT || c->length < FC_SHORT) != rest) continue;
+        const int64_t r0 = fc_max(r->begin, begin[1]), r1 = fc_min(r->begin + r->length, end[1]);
+        const int64_t c0 = fc_max(c->begin, begin[2]), c1 = fc_min(c->begin + c->length, end[2]);
+        s->first = first + (r0 - r->begin) * of[1].from + (c0 - c->begin) * of[2].from;
+        s->empty = empty;
+        s->several = several;
+        add_places(s, r);
+        add_places(s, c);
+        block(j, s, out + begin[0] * of[0].out + r0 * of[1].out + c0 * of[2].out, end[0] - begin[0], r1 - r0, c1 - c0);
+      }
 }
 
 static void piece(void *ctx, int64_t number, int worker) {
   (void)worker;
   const copy_job *j = ctx;
   const copy_plan *p = j->plan;
-  const int outer = p->rank - 2;
+  const int outer = p->rank - 3;
   const int64_t begin = number * p->piece, end = fc_min(begin + p->piece, p->units);
-  int64_t index[RANK], rest = begin, blocks[2];
-  for (int i = 1; i >= 0; rest /= p->blocks[i], i--) blocks[i] = rest % p->blocks[i];
-  for (int i = outer - 1; i >= 0; rest /= p->axes[i].size, i--) index[i] = rest % p->axes[i].size;
+  int64_t index[AXES], rest = begin;
+  segment at[AXES];
+  for (int i = p->rank - 1; i >= 0; i--) {
+    const int64_t size = i < outer ? p->axes[i].size : p->blocks[i - outer];
+    index[i] = rest % size;
+    rest /= size;
+  }
   for (int64_t u = begin; u < end; u++) {
-    places s = {.first = p->x0};
+    places s;
+    s.first = p->x0;
+    s.empty = s.several = 0;
     int64_t out = p->out0;
     for (int i = 0; i < outer; i++) {
       const axis *a = &p->axes[i];
-      const int64_t at = index[i] * a->from;
-      if (a->first)
-        add_places(&s, a->first[index[i] + 1] - a->first[index[i]], a->at + a->first[index[i]], a->number);
-      else
-        s.first += at;
       out += index[i] * a->out;
+      if (a->first) {
+        const int64_t *first = a->first + index[i];
+        at[i] = (segment){index[i], 1, first[1] - first[0], a->at + first[0], a->number};
+        add_places(&s, &at[i]);
+      } else {
+        s.first += index[i] * a->from;
+      }
     }
-    unit(j, &s, out, blocks);
-    int i = 1;
-    for (; i >= 0 && ++blocks[i] == p->blocks[i]; i--) blocks[i] = 0;
-    if (i < 0)
-      for (i = outer - 1; i >= 0 && ++index[i] == p->axes[i].size; i--) index[i] = 0;
+    unit(j, &s, out, index + outer);
+    for (int i = p->rank - 1; i >= 0 && ++index[i] == (i < outer ? p->axes[i].size : p->blocks[i - outer]); i--) index[i] = 0;
   }
 }
 
@@ -356,7 +401,7 @@ static int run(const fc_plan *plan, void *const *arrays, void *workspace, int nt
 
 static void destroy(fc_plan *plan) {
   copy_plan *p = (copy_plan *)plan;
-  for (int i = 0; i < RANK; i++) {
+  for (int i = 0; i < AXES; i++) {
     free(p->axes[i].first);
     free(p->axes[i].at);
   }
@@ -414,6 +459,7 @@ static int describe(copy_plan *p, const fc_copy_desc *given) {
     }
   }
   p->head.serial = elements < FC_SERIAL_COPY;
+  p->fetch = elements * p->out_es >= FC_FETCH_COPY;
   p->stream = elements * p->out_es >= FC_STREAM_COPY;
   arrange(p);
   choose_rows(p);

@@ -230,13 +230,14 @@ typedef struct fc_map {
   int64_t out_row, out_step;
 } fc_map;
 
-/* Rows of count elements, step apart (1: neighbours; from: 0: one and the same), to be copied; stream: past the caches. */
+/* Planes of rows of count elements, step apart (1: neighbours; from: 0: one and the same), to be copied. fetch: they come from
+ * beyond the caches; stream: long rows go past them. */
 typedef struct fc_copy {
   const void *from;
   void *out;
-  int64_t rows, count;
-  int64_t from_row, from_step, out_row, out_step;
-  int stream;
+  int64_t planes, rows, count;
+  int64_t from_plane, from_row, from_step, out_plane, out_row, out_step;
+  int fetch, stream;
 } fc_copy;
 
 /* What numbers are converted to. */
