@@ -63,6 +63,7 @@ def test_specs_are_found_there() -> None:
         spec.pool_spec("max", "bwd", (2, 4, 6, 7), "float32", 2, 3, padding=1, indices=True),
         spec.adaptive_pool_spec("avg", "fwd", (2, 4, 6, 7), "float32", 2, (None, 3)),
         spec.GemmSpec("float32", 1, 5, 6, 7, activation=act),
+        spec.CopySpec("float64", (5, 6), (1, 0), (0, -2), "reflect"),
     ]
     for made in specs:
         hash(made)  # which is kept

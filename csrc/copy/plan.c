@@ -252,16 +252,22 @@ static inline void add_places(places *s, const segment *of) {
     s->axes[s->several++] = of;
 }
 
+/* The same, axes as the description has them. */
+static places in_order(const places *given) {
+  places s = *given;
+  for (int i = 1; i < s.several; i++)
+    for (int k = i; k > 0 && s.axes[k - 1]->number > s.axes[k]->number; k--) {
+      const segment *a = s.axes[k];
+      s.axes[k] = s.axes[k - 1];
+      s.axes[k - 1] = a;
+    }
+  return s;
+}
+
 /* sums[i] = the sum of all that elements `step` apart receive, in the order of the description's axes. */
-static void add_up(const copy_job *j, places *s, int64_t first, int64_t step, int64_t count, double *sums) {
+static void add_up(const copy_job *j, const places *s, int64_t first, int64_t step, int64_t count, double *sums) {
   const copy_plan *p = j->plan;
   int64_t index[RANK] = {0};
-  for (int i = 1; i < s->several; i++)
-    for (int k = i; k > 0 && s->axes[k - 1]->number > s->axes[k]->number; k--) {
-      const segment *a = s->axes[k];
-      s->axes[k] = s->axes[k - 1];
-      s->axes[k - 1] = a;
-    }
   memset(sums, 0, (size_t)count * sizeof *sums);
   for (int i = 0; i >= 0;) {
     int64_t from = first;
@@ -272,7 +278,7 @@ static void add_up(const copy_job *j, places *s, int64_t first, int64_t step, in
 }
 
 /* Planes, rows and columns that lie in steps in x and in out. */
-static void block(const copy_job *j, places *s, int64_t out, int64_t planes, int64_t rows, int64_t count) {
+static void block(const copy_job *j, const places *s, int64_t out, int64_t planes, int64_t rows, int64_t count) {
   const copy_plan *p = j->plan;
   const axis *of = &p->axes[p->rank - 3];
   fc_copy t = {.from = j->x + s->first * p->x_es,
@@ -299,10 +305,11 @@ static void block(const copy_job *j, places *s, int64_t out, int64_t planes, int
     return;
   }
   double sums[SUMS];
+  const places sorted = in_order(s);
   for (int64_t row = 0; row < planes * rows; row++)
     for (int64_t i = 0; i < count; i += SUMS) {
       const int64_t n = fc_min(SUMS, count - i), plane = row / rows, r = row % rows;
-      add_up(j, s, s->first + plane * of[0].from + r * of[1].from + i * of[2].from, of[2].from, n, sums);
+      add_up(j, &sorted, s->first + plane * of[0].from + r * of[1].from + i * of[2].from, of[2].from, n, sums);
       const fc_copy back = {.from = sums,
                             .out = j->out + (out + plane * of[0].out + r * of[1].out + i * of[2].out) * p->out_es,
                             .planes = 1,

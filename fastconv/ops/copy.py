@@ -30,9 +30,14 @@ def copied(x: np.ndarray, out: np.ndarray, *padding: Any) -> np.ndarray:
     return out
 
 
-def copied_into(out: Any, shape: tuple[int, ...], x: np.ndarray, *padding: Any) -> np.ndarray:
-    """The same into the caller's ``out``, which is checked, and returned as it is, or into a new array."""
-    result = copied(x, as_output(out, shape, x.dtype, x), *padding)
+def copied_into(
+    out: Any, shape: tuple[int, ...], x: np.ndarray, *padding: Any, beside: np.ndarray | None = None
+) -> np.ndarray:
+    """The same into the caller's ``out``, which is checked, and returned as it is, or into a new array.
+
+    ``beside``: another input of the call, which ``out`` may not overlap either.
+    """
+    result = copied(x, as_output(out, shape, x.dtype, x, beside), *padding)
     return result if out is None else out
 
 
@@ -168,39 +173,39 @@ def split_backward(
 # --------------------------------------------------------------------------------------------- layouts and dtypes
 
 
-def _order(x: np.ndarray, source: Any, target: Any) -> tuple[int, ...]:
-    """Which axis of x each of the target's is."""
-    source, target = word("source", source), word("target", target)
+def _order(x: np.ndarray, source: Any, destination: Any) -> tuple[int, ...]:
+    """Which axis of x each of the destination's is."""
+    source, destination = word("source", source), word("destination", destination)
     if len(source) != x.ndim or len(set(source)) != len(source):
         raise ValueError(f"source={shown(source)}: allowed is a letter for each axis of x of shape {shown(x.shape)}")
-    if sorted(source) != sorted(target):
-        raise ValueError(f"target={shown(target)}: allowed are the letters of source={source!r} in any order")
-    return tuple([source.index(letter) for letter in target])
+    if sorted(source) != sorted(destination):
+        raise ValueError(f"destination={shown(destination)}: allowed are the letters of source={source!r} in any order")
+    return tuple([source.index(letter) for letter in destination])
 
 
-def to_layout(x: np.ndarray, source: str, target: str, *, out: np.ndarray | None = None) -> np.ndarray:
+def to_layout(x: np.ndarray, source: str, destination: str, *, out: np.ndarray | None = None) -> np.ndarray:
     """x with its axes in another order, as a contiguous array or in ``out``: ``to_layout(x, "NCHW", "NHWC")``.
 
-    source, target: a letter for each axis, such as ``"HWC"`` and ``"CHW"``. x: float32, float64 or integers, any
+    source, destination: a letter for each axis, such as ``"HWC"`` and ``"CHW"``. x: float32, float64 or integers, any
     strides. Raises TypeError or ValueError, before any work, that names the argument, its value and what is allowed.
     """
     x = operand("x", x)
-    view = x.transpose(_order(x, source, target))
+    view = x.transpose(_order(x, source, destination))
     return copied_into(out, view.shape, view)
 
 
 def to_layout_backward(
-    dy: np.ndarray, x: np.ndarray, source: str, target: str, *, out: np.ndarray | None = None
+    dy: np.ndarray, x: np.ndarray, source: str, destination: str, *, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Gradient of ``to_layout(x, source, target)``: dy, of the shape of its result -> dx, of the shape of x."""
+    """Gradient of ``to_layout(x, source, destination)``: dy, of the shape of its result -> dx, of the shape of x."""
     x = as_array("x", x)
-    order = _order(x, source, target)
+    order = _order(x, source, destination)
     dy = gradient(dy, x, tuple([x.shape[axis] for axis in order]))
-    return copied_into(out, x.shape, dy.transpose(np.argsort(order)))
+    return copied_into(out, x.shape, dy.transpose(np.argsort(order)), beside=x)
 
 
-def _cast(x: np.ndarray, dtype: np.dtype, out: Any) -> np.ndarray:
-    result = as_output(out, x.shape, dtype, x)
+def _cast(x: np.ndarray, dtype: np.dtype, out: Any, beside: np.ndarray | None = None) -> np.ndarray:
+    result = as_output(out, x.shape, dtype, x, beside)
     if result.size:
         _choose(x.dtype.name, x.shape, (), (), "constant", 0, dtype.name).kernel(x, result)
     return result if out is None else out
@@ -235,4 +240,4 @@ def cast_backward(dy: np.ndarray, x: np.ndarray, dtype: Any, *, out: np.ndarray 
     if dy.shape != x.shape:
         raise ValueError(f"dy has shape {dy.shape}: allowed is {x.shape}, the shape of x")
     check_elements("x", x.shape)
-    return _cast(dy, x.dtype, out)
+    return _cast(dy, x.dtype, out, x)

@@ -110,8 +110,8 @@ def pad_backward(
     _bits(value, mode, x.dtype)
     dy = gradient(dy, x, tuple([n + b + a for n, b, a in zip(x.shape, before, after, strict=True)]))
     if mode == "constant":
-        return copied_into(out, x.shape, dy, *[tuple([-n for n in some]) for some in (before, after)])
-    dx = as_output(out, x.shape, x.dtype, dy)
+        return copied_into(out, x.shape, dy, *[tuple([-n for n in some]) for some in (before, after)], beside=x)
+    dx = as_output(out, x.shape, x.dtype, dy, x)
     part = dx
     if mode == "circular":
         part = _cropped(dx, before, after)

@@ -69,14 +69,14 @@ class _Images:
         a = a.reshape(*self._batch, *pairs, self._channels)
         return a.transpose(*range(b), a.ndim - 1, *range(b, a.ndim - 1))
 
-    def enlarged(self, x: np.ndarray, out: Any) -> np.ndarray:
-        y = as_output(out, self.large, x.dtype, x)
+    def enlarged(self, x: np.ndarray, out: Any, beside: np.ndarray | None = None) -> np.ndarray:
+        y = as_output(out, self.large, x.dtype, x, beside)
         if y.size:
             copied(self.of_small(x), self.of_large(y))
         return y if out is None else out
 
-    def reduced(self, x: np.ndarray, out: Any) -> np.ndarray:
-        y = as_output(out, self.small, x.dtype, x)
+    def reduced(self, x: np.ndarray, out: Any, beside: np.ndarray | None = None) -> np.ndarray:
+        y = as_output(out, self.small, x.dtype, x, beside)
         if y.size:
             copied(self.of_large(x), self.of_small(y))
         return y if out is None else out
@@ -100,8 +100,9 @@ def pixel_shuffle_backward(
     dy: np.ndarray, x: np.ndarray, upscale_factor: int, *, layout: str = "NCHW", out: np.ndarray | None = None
 ) -> np.ndarray:
     """Gradient of ``pixel_shuffle(x, ...)``: dy, of the shape of its result -> dx, of the shape of x."""
-    images = _Images(as_array("x", x), "upscale_factor", upscale_factor, layout, True)
-    return images.reduced(gradient(dy, x, images.large), out)
+    x = as_array("x", x)
+    images = _Images(x, "upscale_factor", upscale_factor, layout, True)
+    return images.reduced(gradient(dy, x, images.large), out, x)
 
 
 def pixel_unshuffle(
@@ -119,8 +120,9 @@ def pixel_unshuffle_backward(
     dy: np.ndarray, x: np.ndarray, downscale_factor: int, *, layout: str = "NCHW", out: np.ndarray | None = None
 ) -> np.ndarray:
     """Gradient of ``pixel_unshuffle(x, ...)``: dy, of the shape of its result -> dx, of the shape of x."""
-    images = _Images(as_array("x", x), "downscale_factor", downscale_factor, layout, False)
-    return images.enlarged(gradient(dy, x, images.small), out)
+    x = as_array("x", x)
+    images = _Images(x, "downscale_factor", downscale_factor, layout, False)
+    return images.enlarged(gradient(dy, x, images.small), out, x)
 
 
 def _shuffled(x: np.ndarray, groups: Any, layout: Any, out: Any, backward: bool, dy: Any = None) -> np.ndarray:
@@ -132,7 +134,7 @@ def _shuffled(x: np.ndarray, groups: Any, layout: Any, out: Any, backward: bool,
     if channels % groups:
         raise ValueError(f"groups={groups}, x has shape {x.shape}, {channels} channels: allowed is a divisor of them")
     source = gradient(dy, x, x.shape) if backward else x
-    y = as_output(out, x.shape, x.dtype, source)
+    y = as_output(out, x.shape, x.dtype, source, x)
     if y.size:
         parts = (channels // groups, groups) if backward else (groups, channels // groups)
         before, after = x.shape[:axis], x.shape[axis + 1 :]
