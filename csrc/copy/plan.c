@@ -29,6 +29,9 @@
 /* A segment that is shorter is copied after the others. */
 #define FC_SHORT 8
 
+/* Positions of an axis that is padded at most: there is a table of them. */
+#define FC_MOST_PADDED (1 << 24)
+
 enum { RANK = 8, AXES = RANK + 2, SUMS = 256 };
 
 /* An axis of the result, its strides in elements. Position i is at i from in x; or, with a table, it is the sum of what is at
@@ -457,6 +460,7 @@ static int describe(copy_plan *p, const fc_copy_desc *given) {
     axis a = {.size = backward ? d.size[i] : padded[i], .from = d.x_stride[i], .out = d.out_stride[i], .number = i};
     elements *= a.size;
     if ((backward && d.mode != FC_PAD_CONSTANT && (before || after)) || before > 0 || after > 0) {
+      if (fc_max(d.size[i], padded[i]) > FC_MOST_PADDED) return FC_ERROR_REFUSED;
       const int status = tabulate(&a, d.mode, backward, d.size[i], d.before[i], padded[i]);
       p->axes[p->rank++] = a; /* whatever came of it: destroy frees its tables */
       if (status) return status;

@@ -14,6 +14,9 @@ from .library import isa_number, steps
 #: Dimensions that a descriptor has at most.
 _MOST_AXES = 8
 
+#: Positions of an axis that is padded, for which the library makes a table.
+_MOST_PADDED = 2**24
+
 _MODES = {
     "constant": lib.FC_PAD_CONSTANT,
     "reflect": lib.FC_PAD_REFLECT,
@@ -31,6 +34,9 @@ def refuse(spec: CopySpec) -> str | None:
         return f"there are over {_MOST_AXES} dimensions"
     if np.dtype(spec.dtype).itemsize not in _KINDS:
         return f"{spec.dtype} has no kernels"
+    sizes = zip(spec.shape, spec.padded_shape, spec.pads, strict=True)
+    if any(max(size, padded) > _MOST_PADDED and any(pads) for size, padded, pads in sizes):
+        return "an axis that is padded has over 2^24 positions"
     if spec.out_dtype and {spec.dtype, spec.out_dtype} - {*DTYPES}:
         return f"{spec.dtype} to {spec.out_dtype} has no kernels"
     return None
