@@ -196,6 +196,8 @@ def test_padding_of_channels_last(target: Target, dtype: str, mode: str) -> None
         last = np.argsort(first)
         with testing.on(target):
             y = testing.proven(target, fc.pad, x, pad, mode, layout="NHWC")
+            apart, out = (np.concatenate((a, a), -1)[..., : shape[-1]] for a in (x, y))
+            testing.assert_exact(fc.pad(apart, pad, mode, layout="NHWC", out=out), y)
             dx = testing.proven(target, fc.pad_backward, y, x, pad, mode, layout="NHWC")
             expected = fc.pad_backward(y.transpose(first), x.transpose(first), pad, mode)
         testing.assert_exact(y, _padded(x.transpose(first), pad, mode).transpose(last))
@@ -212,10 +214,10 @@ def test_gradients_of_padding_are_added_in_double_precision(target: Target) -> N
     testing.assert_exact(dx[0, 0, 1], np.array([9, 1], "float32"))
 
 
-def test_bits_do_not_depend_on_threads_and_places(target: Target) -> None:
+def test_bits_do_not_depend_on_threads_and_places(target: Target, dtype: str) -> None:
     rng = np.random.default_rng(8)
-    x = rng.standard_normal((3, 40, 31, 33)).astype("float32")
-    y = fc.pad(x, (7, 7, 9, 9), "reflect")
+    x = rng.standard_normal((3, 20, 31, 33)).astype(dtype)
+    y = rng.standard_normal((3, 20, 49, 47)).astype(dtype)
     with testing.on(target):
         with fc.threads(1):
             alone = fc.pad_backward(y, x, (7, 7, 9, 9), "reflect")
@@ -223,6 +225,8 @@ def test_bits_do_not_depend_on_threads_and_places(target: Target) -> None:
             testing.assert_exact(fc.pad_backward(y, x, (7, 7, 9, 9), "reflect"), alone)
         last = fc.to_layout(y, "NCHW", "NHWC").transpose(0, 3, 1, 2)
         testing.assert_exact(fc.pad_backward(last, x, (7, 7, 9, 9), "reflect"), alone)
+        turned = np.empty(x.shape[::-1], dtype).T
+        testing.assert_exact(fc.pad_backward(y, x, (7, 7, 9, 9), "reflect", out=turned), alone)
 
 
 # ------------------------------------------------------------------------------------------------------- shuffles
@@ -280,6 +284,8 @@ def test_casts(target: Target) -> None:
         testing.assert_exact(testing.proven(target, fc.cast, narrow, np.float64), narrow.astype("float64"))
         out = np.asfortranarray(testing.nan_filled(x.shape, "float32"))
         testing.assert_exact(testing.proven(target, fc.cast, x[:, ::-1], np.float32, out=out), narrow[:, ::-1])
+        planes = np.arange(4.0 * 6 * 9).reshape(4, 6, 9)[:, ::2, ::2]
+        testing.assert_exact(fc.cast(planes, "float32"), planes.astype("float32"))
         dx = fc.cast_backward(narrow, x, "float32")
         assert dx.dtype == np.float64
         testing.assert_exact(dx, narrow.astype("float64"))
