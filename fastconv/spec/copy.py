@@ -8,14 +8,14 @@ from math import prod
 from typing import Any
 
 from ..arguments import MOST, index, shown
-from .common import check_elements, fields_alone, hash_of_fields
+from .common import HashedOnce, check_elements
 
 #: How padding goes on, in the order of the C library's and Numba's numbers.
 PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True)
-class CopySpec:
+class CopySpec(HashedOnce):
     """``out`` has, along each axis, the positions from ``-before`` to ``size + after`` of x, which is of ``shape``.
 
     Positions of x are 0 to ``size - 1``: negative numbers leave some out; what the others hold ``mode`` says.
@@ -35,16 +35,6 @@ class CopySpec:
     def __post_init__(self) -> None:
         check_elements("x", self.shape)
         check_elements("the result", self.padded_shape)
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @cached_property
     def pads(self) -> tuple[tuple[int, int], ...]:
