@@ -10,13 +10,18 @@ import numpy as np
 from ..arguments import MOST, index, integer, shown, word
 from ..arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_output, new_array
 from ..dispatch import chooser
-from ..spec import CopySpec, axis_of, check_elements
+from ..spec import CopySpec, Types, axis_of, check_elements
 
 __all__ = [
     "cast", "cast_backward", "concat", "concat_backward", "split", "split_backward", "to_layout", "to_layout_backward",
 ]  # fmt: skip
 
-_choose = chooser(CopySpec)
+
+def _spec(dtype: str, out_dtype: str, *problem: Any) -> CopySpec:
+    return CopySpec(Types(dtype, dtype, dtype, out_dtype), *problem)
+
+
+_choose = chooser(_spec)
 
 #: What ``cast`` makes.
 _FLOATS = {np.dtype(name): name for name in ("float16", "float32", "float64")}
@@ -25,8 +30,8 @@ _FLOATS = {np.dtype(name): name for name in ("float16", "float32", "float64")}
 def copied(x: np.ndarray, out: np.ndarray, *padding: Any) -> np.ndarray:
     """``out = x``, of one dtype, at once; ``padding``: the other fields of the spec. Returns out."""
     if out.size:
-        backward = len(padding) == 6 and padding[5]
-        _choose(ALL_NAMES[x.dtype], out.shape if backward else x.shape, *padding).kernel(x, out)
+        name, backward = ALL_NAMES[x.dtype], len(padding) == 5 and padding[4]
+        _choose(name, name, out.shape if backward else x.shape, *padding).kernel(x, out)
     return out
 
 
@@ -207,7 +212,7 @@ def to_layout_backward(
 def _cast(x: np.ndarray, dtype: np.dtype, out: Any, beside: np.ndarray | None = None) -> np.ndarray:
     result = as_output(out, x.shape, dtype, x, beside)
     if result.size:
-        _choose(x.dtype.name, x.shape, (), (), "constant", 0, dtype.name).kernel(x, result)
+        _choose(x.dtype.name, dtype.name, x.shape).kernel(x, result)
     return result if out is None else out
 
 

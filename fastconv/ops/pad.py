@@ -119,5 +119,5 @@ def pad_backward(
     if part.size < dx.size or not dy.size:
         dx.fill(0)
     if dy.size:
-        copied(dy, part, before, after, mode, 0, "", True)
+        copied(dy, part, before, after, mode, 0, True)
     return dx if out is None else out

@@ -8,28 +8,28 @@ from math import prod
 from typing import Any
 
 from ..arguments import MOST, index, shown
-from .common import HashedOnce, check_elements
+from .common import check_elements
+from .types import Typed, Types
 
 #: How padding goes on, in the order of the C library's and Numba's numbers.
 PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True)
-class CopySpec(HashedOnce):
+class CopySpec(Typed):
     """``out`` has, along each axis, the positions from ``-before`` to ``size + after`` of x, which is of ``shape``.
 
     Positions of x are 0 to ``size - 1``: negative numbers leave some out; what the others hold ``mode`` says.
-    ``value``: the bits of an element of out, as an int. ``out_dtype``: what elements are converted to. ``backward``:
+    ``types``: ``x`` of what is read, ``y`` of out. ``value``: the bits of an element of out, as an int. ``backward``:
     the gradient, of padded dy to dx, which is of ``shape``: each element is the sum of all to which it was copied.
     """
 
-    dtype: str
+    types: Types
     shape: tuple[int, ...]
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
     mode: str = "constant"
     value: int = 0
-    out_dtype: str = ""
     backward: bool = False
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...settings import Settings
 from ...spec import ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec
-from ..base import Kernel, Spec, isa_of
+from ..base import COMPILED, Kernel, Spec, isa_of, refuse_types
 
 
 @cache
@@ -37,6 +37,12 @@ class _C:
         return isas()
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
+        if isinstance(spec, CopySpec):
+            from .copy import refuse as refuse_copy
+
+            return refuse_copy(spec)
+        if reason := refuse_types(spec.types, COMPILED):
+            return reason
         if isinstance(spec, PoolSpec):
             from .pool import refuse
 
@@ -45,10 +51,6 @@ class _C:
             from .map import refuse as refuse_map
 
             return refuse_map(spec)
-        if isinstance(spec, CopySpec):
-            from .copy import refuse as refuse_copy
-
-            return refuse_copy(spec)
         if isinstance(spec, ReduceSpec):
             from .reduce import refuse as refuse_reduction
 

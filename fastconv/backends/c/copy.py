@@ -32,13 +32,13 @@ def refuse(spec: CopySpec) -> str | None:
     """None if the C kernels compute ``spec``, else the reason why not."""
     if len(spec.shape) > _MOST_AXES:
         return f"there are over {_MOST_AXES} dimensions"
-    if np.dtype(spec.dtype).itemsize not in _KINDS:
-        return f"{spec.dtype} has no kernels"
+    if np.dtype(spec.types.x).itemsize not in _KINDS:
+        return f"{spec.types.x} has no kernels"
     sizes = zip(spec.shape, spec.padded_shape, spec.pads, strict=True)
     if any(max(size, padded) > _MOST_PADDED and any(pads) for size, padded, pads in sizes):
         return "an axis that is padded has over 2^24 positions"
-    if spec.out_dtype and {spec.dtype, spec.out_dtype} - {*DTYPES}:
-        return f"{spec.dtype} to {spec.out_dtype} has no kernels"
+    if spec.types.x != spec.types.y and {spec.types.x, spec.types.y} - {*DTYPES}:
+        return f"{spec.types.x} to {spec.types.y} has no kernels"
     return None
 
 
@@ -51,7 +51,7 @@ class CopyKernel(CKernel):
 
     def _make_plan(self, strides: dict[int, Any]) -> Plan | None:
         spec = self.spec
-        sizes = np.dtype(spec.dtype).itemsize, np.dtype(spec.out_dtype or spec.dtype).itemsize
+        sizes = np.dtype(spec.types.x).itemsize, np.dtype(spec.types.y).itemsize
         shapes = (spec.padded_shape, spec.shape) if spec.backward else (spec.shape, spec.padded_shape)
         d = ffi.new("fc_copy_desc *")
         d.direction = lib.FC_BWD_INPUT if spec.backward else lib.FC_FWD

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...settings import Settings
 from ...spec import DTYPES, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec
-from ..base import Spec
+from ..base import COMPILED, Spec, refuse_types
 
 
 @cache
@@ -40,13 +40,12 @@ class _Numba:
         return {}
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
-        if isinstance(spec, PoolSpec):
-            if spec.dtype not in DTYPES:
-                return f"{spec.dtype} has no kernels"
-            if spec.kind == "avg" and prod(spec.kernel) > 2**53:
-                return "windows count more elements than float64 holds"
-        if isinstance(spec, CopySpec) and {spec.dtype, spec.out_dtype or spec.dtype} - {*DTYPES}:
-            return f"{spec.dtype} has no kernels"
+        if isinstance(spec, CopySpec):
+            return f"{spec.types} has no kernels" if {spec.types.x, spec.types.y} - {*DTYPES} else None
+        if reason := refuse_types(spec.types, COMPILED):
+            return reason
+        if isinstance(spec, PoolSpec) and spec.kind == "avg" and prod(spec.kernel) > 2**53:
+            return "windows count more elements than float64 holds"
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:

@@ -108,7 +108,7 @@ class CopyKernel:
         )
         self._total = prod(self._sizes)
         self._pieces = -(-self._total // _PIECE)
-        self._likes = np.empty(0, spec.dtype), np.empty(0, spec.out_dtype or spec.dtype)
+        self._likes = np.empty(0, spec.types.x), np.empty(0, spec.types.y)
         item = self._likes[1].itemsize
         self._value = np.frombuffer(spec.value.to_bytes(item, "little"), self._likes[1].dtype)[0]
 
