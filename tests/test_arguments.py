@@ -193,6 +193,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] =
         lambda: fc.max_pool2d(MEMORY[:336].reshape(X.shape), 1, out=MEMORY[4:340].reshape(X.shape)),
         ValueError, ("out overlaps an input",),
     ),
+    "out that is x": (lambda: fc.max_pool2d(X, 1, out=X), ValueError, ("out overlaps an input",)),
     "out over w": (
         lambda: fc.conv1d(np.ones((1, 4, 9), "f4"), MEMORY[:32].reshape(4, 4, 2), out=MEMORY[16:48].reshape(1, 4, 8)),
         ValueError, ("out overlaps an input",),
