@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import INTEGERS, ConvSpec, MapSpec, PoolSpec, ReduceSpec
+from ...spec import INTEGERS, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec
 from ..base import Spec
 from .conv import ConvKernel
+from .copy import CopyKernel
 from .gemm import GemmKernel
 from .map import MapKernel
 from .pool import PoolKernel
@@ -26,6 +27,8 @@ class _Reference:
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
         types = spec.types
+        if isinstance(spec, CopySpec):
+            return None
         if {types.x, types.w, types.acc, types.y} <= {*_FLOATS}:
             return None
         if isinstance(spec, PoolSpec) and (spec.kind, spec.direction) == ("max", "fwd"):
@@ -37,9 +40,11 @@ class _Reference:
 
     def compile(
         self, spec: Spec, settings: Settings
-    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel:
+    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | CopyKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
+        if isinstance(spec, CopySpec):
+            return CopyKernel(spec)
         if isinstance(spec, MapSpec):
             return MapKernel(spec)
         if isinstance(spec, ReduceSpec):
