@@ -632,7 +632,7 @@ _depthwise = [
     group(
         "depthwise rows",
         "blocks, pieces, pads",
-        conv("blocks of lines", 2, 3, 3, (70, 150), 5, 3, padding=2),
+        conv("many lines", 2, 3, 3, (41, 47), 5, 3, padding=2),
         conv("planes of a piece", 3, 67, 67, (6, 13), 3, 67, padding=1),
         conv("dilation", 2, 7, 7, (21, 33), 3, 7, dilation=(2, 3), padding=(1, 4)),
         conv("many taps", 1, 5, 5, (17, 90), (4, 33), 5, padding=(1, 16)),
@@ -645,8 +645,8 @@ _depthwise = [
         *[conv(f"{k} by 2, {w}", 2, 5, 5, (11, w), k, 5, stride=2, padding=k // 2) for k in (3, 5) for w in WIDTHS],
         conv("2, 7 taps", 2, 5, 5, (21, 33), 7, 5, stride=2, padding=3),
         conv("3 by 2, dilation 3", 2, 5, 5, (31, 44), 3, 5, stride=(3, 2), dilation=(1, 3), padding=(1, 4)),
-        conv("5 by 2 over 2", 1, 5, 5, (31, 90), 2, 5, stride=(5, 2), padding=((1, 0), (3, 4))),
-        conv("negative pads", 1, 6, 6, (37, 58), 3, 6, stride=2, padding=((-2, 4), (-3, -5))),
+        conv("5 by 2 over 2", 1, 5, 5, (21, 90), 2, 5, stride=(5, 2), padding=((1, 0), (3, 4))),
+        conv("negative pads", 1, 6, 6, (27, 68), 3, 6, stride=2, padding=((-2, 4), (-3, -5))),
     ),
     group(
         "depthwise volumes",
@@ -741,5 +741,5 @@ TYPICAL = {
     "groups of 8": conv("typical", 3, 72, 72, (17, 19), 3, 9, padding=(1, 2)),
     "depthwise": conv("typical", 3, 37, 37, (81, 11), 5, 37, padding=2),
     "depthwise rows": conv("typical", 3, 37, 37, (41, 39), 5, 37, padding=2),
-    "depthwise rows of steps": conv("typical", 3, 37, 37, (41, 79), 5, 37, padding=2, stride=2),
+    "depthwise rows of steps": conv("typical", 3, 37, 37, (23, 79), 5, 37, padding=2, stride=2),
 }
