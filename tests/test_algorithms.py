@@ -575,7 +575,7 @@ def _behind_a_cache_line(a: np.ndarray, count: int) -> np.ndarray:
     return copy
 
 
-@pytest.mark.parametrize("channels", [64, 144, 512])
+@pytest.mark.parametrize("channels", [64, 144, 528])
 @pytest.mark.parametrize("k", [3, (2, 6)])
 @on_c
 def test_depthwise_layers_of_arrays_that_begin_behind_a_cache_line(

@@ -84,7 +84,6 @@ def test_shapes_are_those_that_fastconv_computes():
 
 
 @pytest.mark.parametrize("behind", [0, 16])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_operands_begin_as_far_behind_a_cache_line_as_is_asked_for(dtype, behind):
     (layer,) = layers.select("conv", ["resnext_101"], "conv24")
     arrays = Problem(layer, 1, dtype=dtype, behind=behind).operands()
