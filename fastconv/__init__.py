@@ -71,6 +71,12 @@ from .ops.activation import (
     tanh,
     tanh_backward,
 )
+from .ops.batch_norm import (
+    batch_norm,
+    batch_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+)
 from .ops.conv import (
     conv1d,
     conv1d_backward,
@@ -118,6 +124,14 @@ from .ops.gemm import (
     matmul,
     matmul_backward,
 )
+from .ops.layer_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from .ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -138,21 +152,11 @@ from .ops.loss import (
     smooth_l1_loss,
     smooth_l1_loss_backward,
 )
-from .ops.norm import (
-    batch_norm,
-    batch_norm_backward,
-    group_norm,
-    group_norm_backward,
-    instance_norm,
-    instance_norm_backward,
-    layer_norm,
-    layer_norm_backward,
+from .ops.normalize import (
     local_response_norm,
     local_response_norm_backward,
     normalize,
     normalize_backward,
-    rms_norm,
-    rms_norm_backward,
 )
 from .ops.plan import (
     Plan,

@@ -45,6 +45,23 @@ def as_array(
     return value
 
 
+def as_operand(name: str, value: Any, dtype: np.dtype | None = None, least: int = 0) -> np.ndarray:
+    """The same, of at least so many dimensions and at most 2^31 - 1 elements; ValueError names it."""
+    array = as_array(name, value, dtype)
+    check_elements(name, array.shape)
+    if array.ndim < least:
+        raise ValueError(f"{name} has shape {array.shape}: allowed are {least} dimensions or more")
+    return array
+
+
+def as_gradient(dy: Any, shape: tuple[int, ...], dtype: np.dtype, of: str = "") -> np.ndarray:
+    """``dy``, an array of that shape, which is the one of ``of``, and dtype; TypeError or ValueError names it."""
+    dy = as_array("dy", dy, dtype)
+    if dy.shape != shape:
+        raise ValueError(f"dy has shape {dy.shape}: allowed is {shape}{f', the shape of {of}' if of else ''}")
+    return dy
+
+
 def _elements(name: str, value: Any, allowed: str) -> np.ndarray:
     """An instance of a subclass of ``numpy.ndarray`` as the plain array of its elements.
 

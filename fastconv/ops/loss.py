@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import flag, number, shown, word
-from ..arrays import as_array, new_array
+from ..arrays import as_array, as_gradient, as_operand, new_array
 from ..spec import check_elements
 from .activation import activate
 from .reduce import reduced, sums
@@ -31,8 +31,7 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 def _array(name: str, value: Any, like: np.ndarray | None = None) -> np.ndarray:
-    value = as_array(name, value, None if like is None else like.dtype)
-    check_elements(name, value.shape)
+    value = as_operand(name, value, None if like is None else like.dtype)
     if like is not None and value.shape != like.shape:
         raise ValueError(f"{name} has shape {value.shape}: allowed is {like.shape}, the shape of x")
     return value
@@ -51,10 +50,7 @@ def _reduced(loss: np.ndarray, reduction: str, count: Any) -> np.ndarray:
 
 def _spread(dy: Any, shape: tuple[int, ...], dtype: np.dtype, reduction: str, count: Any) -> np.ndarray:
     """What dy means for the loss of each element; of that shape, or for all the same."""
-    dy = as_array("dy", dy, dtype)
-    wanted = shape if reduction == "none" else ()
-    if dy.shape != wanted:
-        raise ValueError(f"dy has shape {dy.shape}: allowed is {wanted}, the shape of the loss")
+    dy = as_gradient(dy, shape if reduction == "none" else (), dtype, "the loss")
     if reduction != "mean":
         return dy
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -13,7 +13,7 @@ from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_t
 from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
-from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis
+from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis, kept_shape
 
 __all__ = [
     "ACTIVATIONS",
@@ -46,5 +46,6 @@ __all__ = [
     "conv_transpose_spec",
     "divisor_of",
     "int_tuple",
+    "kept_shape",
     "pool_spec",
 ]
