@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -142,8 +142,9 @@ class CKernel:
         check(lib.fc_plan_pack(plan.pointer, whole, packed.pointer, threads))
         return packed
 
-    def step(self, packed: bool) -> tuple[Plan, tuple[int, ...]]:
+    def step(self, arrays: Sequence[Any]) -> tuple[Plan, tuple[int, ...]]:
         """As a step of a program: the plan for contiguous arrays, and the slots of a call's arrays."""
+        packed = any(type(a) is Packed for a in arrays)
         return self._contiguous, tuple(self._slots[packed])[: len(self._order)]
 
     def __call__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..._c import ffi, lib
 from ..._threads import get_num_threads
 from ...spec import ReduceSpec
 from .kernel import Plan, made
-from .library import DTYPES, NULL, address_like, check, isa_number, scratch
+from .library import DTYPES, NULL, address_like, broadcast, check, isa_number, scratch
 
 _KINDS = {
     "sum": lib.FC_SUM_OVER,
@@ -66,20 +66,38 @@ class ReduceKernel:
         self.isa = isa
         self._calls: dict[Any, _Call] = {}
 
-    def _make(self, arrays: tuple[Any, ...]) -> _Call:
+    def step(self, arrays: Sequence[Any]) -> tuple[Plan, tuple[int, ...]]:
+        """As a step of a program: the plan for contiguous arrays, and their slots."""
+        spec = self.spec
+        own = [spec.shape] * 7 + [spec.kept_shape] * 3
+        forms = [
+            None if a is None else broadcast(shape if a.shape is None else a.shape, spec.shape)
+            for a, shape in zip(arrays, own, strict=True)
+        ]
+        return self._plan(forms), _SLOTS
+
+    def _plan(self, strides: Sequence[Sequence[int] | None]) -> Plan:
+        """Of arrays with these strides in elements along all axes, 0 where they stay the same; None: there is none."""
         spec, axes = self.spec, _axes(self.spec)
         d = ffi.new("fc_reduce_desc *")
         d.kind, d.dtype, d.isa, d.rank = _KINDS[spec.kind], DTYPES[spec.dtype], isa_number(self.isa), len(axes)
         d.reduced = sum([1 << i for i, axis in enumerate(axes) if axis in spec.axes])
         d.root_mean_square, d.p0 = spec.root_mean_square, spec.parameter
         d.size = [spec.shape[axis] for axis in axes]
-        for slot, a in zip(_SLOTS, arrays, strict=True):
-            if a is not None:
+        for slot, own in zip(_SLOTS, strides, strict=True):
+            if own is not None:
                 d.present |= 1 << slot
-                d.stride[slot] = [0 if a.shape[axis] == 1 else a.strides[axis] // a.itemsize for axis in axes]
+                d.stride[slot] = [own[axis] for axis in axes]
         plan = made(lib.fc_plan_reduce, d)
         assert plan is not None  # the library refuses no reduction
-        return _Call(plan, [None if a is None else address_like(a) for a in arrays])
+        return plan
+
+    def _make(self, arrays: tuple[Any, ...]) -> _Call:
+        strides = [
+            None if a is None else [0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True)]
+            for a in arrays
+        ]
+        return _Call(self._plan(strides), [None if a is None else address_like(a) for a in arrays])
 
     @property
     def workspace_bytes(self) -> int:
