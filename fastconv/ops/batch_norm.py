@@ -69,7 +69,7 @@ def _update(running: Sequence[Any], batch: Sequence[np.ndarray], momentum: float
 def _affine_of_running(running: Sequence[Any], eps: float, channel: int, ndim: int) -> tuple[Any, Any]:
     mean, var = running
     rstd = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(var.dtype)
-    return along(mean, (channel,), ndim), along(rstd, (channel,), ndim)
+    return along(mean.copy(), (channel,), ndim), along(rstd, (channel,), ndim)
 
 
 def _more_than_one(x: np.ndarray, axes: tuple[int, ...]) -> int:
