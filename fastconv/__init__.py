@@ -158,6 +158,12 @@ from .ops.normalize import (
     normalize,
     normalize_backward,
 )
+from .ops.optim import (
+    adam_step,
+    adamw_step,
+    rmsprop_step,
+    sgd_step,
+)
 from .ops.plan import (
     Plan,
     plan_conv1d,
@@ -250,6 +256,8 @@ __all__ = [
     "abs_backward",
     "activate",
     "activate_backward",
+    "adam_step",
+    "adamw_step",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
     "adaptive_avg_pool2d",
@@ -411,12 +419,14 @@ __all__ = [
     "relu_backward",
     "rms_norm",
     "rms_norm_backward",
+    "rmsprop_step",
     "scale_shift",
     "scale_shift_backward",
     "selu",
     "selu_backward",
     "set_flush_denormals",
     "set_num_threads",
+    "sgd_step",
     "sigmoid",
     "sigmoid_backward",
     "silu",

@@ -28,11 +28,15 @@ LOADED = {
     "fastconv.memo",
     "fastconv.ops",
     "fastconv.ops.activation",
+    "fastconv.ops.batch_norm",
     "fastconv.ops.conv",
     "fastconv.ops.elementwise",
     "fastconv.ops.gemm",
     "fastconv.ops.loss",
+    "fastconv.ops.layer_norm",
     "fastconv.ops.norm",
+    "fastconv.ops.normalize",
+    "fastconv.ops.optim",
     "fastconv.ops.plan",
     "fastconv.ops.pool",
     "fastconv.ops.reduce",
@@ -47,6 +51,7 @@ LOADED = {
     "fastconv.spec.map",
     "fastconv.spec.pool",
     "fastconv.spec.reduce",
+    "fastconv.spec.update",
     "fastconv.tuning",
 }
 

@@ -230,6 +230,15 @@ typedef struct fc_map {
   int64_t out_row, out_step;
 } fc_map;
 
+/* Rows of a step of an optimizer: the parameter, its gradient, and what is remembered; NULL where that is not. */
+typedef struct fc_update {
+  int rule, nesterov;
+  const double *numbers;
+  int64_t rows, count;
+  void *array[FC_UPDATE_ARRAYS];
+  int64_t row[FC_UPDATE_ARRAYS], step[FC_UPDATE_ARRAYS];
+} fc_update;
+
 /* One ISA's kernels for one dtype. kernels.def is the list; this struct, the tables and the tests come from it. */
 typedef struct fc_kernels {
   const char *isa;

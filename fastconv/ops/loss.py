@@ -110,7 +110,9 @@ class _Targets:
             wanted = f"{self.positions} of ints, the number of each class"
             wanted += "" if numbers_alone else f", or {x.shape} of floats, the probability of each"
             fits = target.shape == self.positions or (target.shape == x.shape and not numbers_alone)
-            raise (TypeError if fits else ValueError)(f"{name} has shape {target.shape} and dtype {target.dtype}: allowed is {wanted}")
+            raise (TypeError if fits else ValueError)(
+                f"{name} has shape {target.shape} and dtype {target.dtype}: allowed is {wanted}"
+            )
         if self.every is not None and column is not None:
             self.every = self.every * column
 

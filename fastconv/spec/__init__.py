@@ -14,6 +14,7 @@ from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis, kept_shape
+from .update import UPDATES, UpdateNumbers, UpdateSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -24,6 +25,7 @@ __all__ = [
     "REDUCTIONS",
     "SELU_ALPHA",
     "SELU_SCALE",
+    "UPDATES",
     "Activation",
     "ActivationLike",
     "ConvSpec",
@@ -33,6 +35,8 @@ __all__ = [
     "Padding",
     "PoolSpec",
     "ReduceSpec",
+    "UpdateNumbers",
+    "UpdateSpec",
     "activation_of",
     "adaptive_pool_spec",
     "axes_of",

@@ -9,9 +9,8 @@ import numpy as np
 
 from ..._c import ffi, lib
 from ..._threads import get_num_threads
-from .kernel import CKernel, Packed
+from .kernel import CKernel, Packed, TableKernel
 from .library import address_of_contiguous, check, scratch
-from .reduce import ReduceKernel
 
 
 class Place(NamedTuple):
@@ -35,7 +34,7 @@ class Program:
     Two threads may run it at once, each on buffers of its own.
     """
 
-    def __init__(self, nbuffers: int, steps: Sequence[tuple[CKernel | ReduceKernel, Sequence[Array]]]) -> None:
+    def __init__(self, nbuffers: int, steps: Sequence[tuple[CKernel | TableKernel, Sequence[Array]]]) -> None:
         """Each step is a kernel and its arrays, in the order of its call: where they lie, or weights that stay.
 
         ValueError for a buffer that there is not, and for arrays that are not those of the kernel.
