@@ -448,3 +448,20 @@ def test_losses_of_elements(reduction: str) -> None:
         )  # fmt: skip
     options = {"reduction": "batchmean"}
     _close(fc.kl_div(np.log(p), q, **options), F.kl_div(*map(torch.from_numpy, (np.log(p), q)), **options), "batchmean")
+
+
+def test_what_is_timed_beside_torch_is_the_same_function() -> None:
+    """Of ``fastconv bench --suite maps``: what ours and theirs compute of the same arrays."""
+    from fastconv.bench import layers, maps
+    from fastconv.bench.peers import ours
+    from fastconv.bench.peers import torch as theirs
+
+    grad_enabled = torch.is_grad_enabled()
+    try:
+        peers = ours.Peer(fc.get_num_threads()), theirs.Peer(torch.get_num_threads())
+        for name in maps.ENTRIES:
+            problem = layers.Problem(maps.Map("cached", name, (8, 64, 2, 4)), 8)
+            a, b = (v.array(v.run()) for peer in peers for v in peer.prepare(problem).values())
+            testing.assert_close(a, b.astype(np.float64), 1e-5 * np.maximum(np.abs(b), 1), name)
+    finally:
+        torch.set_grad_enabled(grad_enabled)
