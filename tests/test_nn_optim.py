@@ -95,6 +95,19 @@ def test_rmsprop_is_its_formula(centered, momentum, decay, dtype):
         np.testing.assert_allclose(p.value, w, rtol=0, atol=1000 * np.finfo(dtype).eps)
 
 
+def test_what_is_no_longer_remembered_does_not_count():
+    """A group that is not centered any more moves as if it had never been."""
+    p, plain = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))
+    optimizer, other = nn.RMSprop([p], 0.1, 0.5, centered=True), nn.RMSprop([plain], 0.1, 0.5)
+    for _ in range(2):
+        p.grad, plain.grad = np.array([1.0, 2, 3]), np.array([1.0, 2, 3])
+        p.value[:] = plain.value
+        optimizer.step()
+        other.step()
+        optimizer.param_groups[0]["centered"] = False
+    np.testing.assert_array_equal(p.value, plain.value)
+
+
 def test_a_centered_variance_is_not_negative():
     p = nn.Parameter(np.ones(64, np.float32))
     optimizer = nn.RMSprop([p], 1e-3, alpha=0.5, eps=0.1, centered=True)
