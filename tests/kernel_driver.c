@@ -20,6 +20,9 @@ enum { MARGIN = 32, MOST_FAILURES = 20 };
 
 static int isa, dtype, failures, checks;
 
+/* The types of a problem: all that under test. */
+#define ALIKE {dtype, dtype, dtype, dtype}
+
 static void fail(const char *format, ...) {
   if (failures++ >= MOST_FAILURES) return;
   printf("%s, %s: ", fc_isa_name(isa), dtype == FC_F32 ? "f32" : "f64");
@@ -213,7 +216,7 @@ static void convolve(const fc_conv_desc *d, const array *x, const array *w, cons
 }
 
 static void check_conv(const conv *v, int layout, int w_layout, int direction, int act, int extras, int nthreads) {
-  fc_conv_desc d = {.dtype = dtype, .direction = direction, .isa = isa, .n = v->n, .groups = v->g, .icg = v->icg, .ocg = v->ocg};
+  fc_conv_desc d = {.types = ALIKE, .direction = direction, .isa = isa, .n = v->n, .groups = v->g, .icg = v->icg, .ocg = v->ocg};
   EACH(i, 3) {
     d.x_size[i] = v->in[i];
     d.ker[i] = v->ker[i];
@@ -333,7 +336,7 @@ static const product products[] = {
 static void check_product(const product *v, int a_t, int b_t, int out_t, int act, int extras, int nthreads) {
   const int64_t m = v->m, n = v->n, k = v->k;
   fc_gemm_desc d = {
-      .dtype = dtype,
+      .types = ALIKE,
       .isa = isa,
       .has_bias = extras,
       .has_c = extras,
@@ -411,7 +414,7 @@ static const map maps[] = {
 };
 
 static void check_map(const map *v, int op, int kind, int nthreads) {
-  fc_map_desc d = {.op = op, .dtype = dtype, .isa = isa, .rank = v->rank, .act = some_act(kind)};
+  fc_map_desc d = {.op = op, .types = ALIKE, .isa = isa, .rank = v->rank, .act = some_act(kind)};
   int64_t count = 1, extents[4] = {1, 1, 1, 1};
   EACH(i, v->rank) {
     d.size[i] = v->size[i];
@@ -462,7 +465,7 @@ static void check_map(const map *v, int op, int kind, int nthreads) {
 static void check_update(const map *v, int rule, int remembered, int nesterov) {
   static const double n[8] = {0.5, 0.25, 0.75, 0.5, 0.25, 1, 2, 0};
   static const int slots[] = {FC_OUT, FC_X, FC_FIRST, FC_SECOND, FC_THIRD};
-  fc_update_desc d = {.rule = rule, .nesterov = nesterov, .remembered = remembered, .dtype = dtype, .isa = isa, .rank = v->rank};
+  fc_update_desc d = {.rule = rule, .nesterov = nesterov, .remembered = remembered, .types = ALIKE, .isa = isa, .rank = v->rank};
   int64_t count = 1, extent = 1, of_first = 1;
   EACH(i, v->rank) {
     d.size[i] = v->size[i];
@@ -559,7 +562,7 @@ static const pool pools[] = {
 };
 
 static void check_pool(const pool *v, int layout, int kind, int direction, int indices, int nthreads) {
-  fc_pool_desc d = {.kind = kind, .direction = direction, .dtype = dtype, .isa = isa, .indices = indices, .n = v->n, .c = v->c};
+  fc_pool_desc d = {.kind = kind, .direction = direction, .types = ALIKE, .isa = isa, .indices = indices, .n = v->n, .c = v->c};
   int64_t *windows[3];
   EACH(i, 3) {
     d.x_size[i] = v->in[i];
@@ -719,7 +722,7 @@ static double reduced_value(const fc_reduce_desc *d, double *const v[SLOTS], con
 /* order: the axes from the outermost in memory; gap: elements from one to the next. few: operands after the second have one
  * number for all elements of a group. */
 static void check_reduction(const reduction *r, int kind, const int order[3], int64_t gap, int few, int nthreads) {
-  fc_reduce_desc d = {.kind = kind, .dtype = dtype, .isa = isa, .rank = 3, .reduced = r->reduced, .present = slots[kind]};
+  fc_reduce_desc d = {.kind = kind, .types = ALIKE, .isa = isa, .rank = 3, .reduced = r->reduced, .present = slots[kind]};
   d.p0 = kind == FC_SUM_OVER ? 2 : 0.5;
   d.root_mean_square = few && kind >= FC_NORMALIZE && kind <= FC_NORMALIZE_BACKWARD;
   memcpy(d.size, r->size, sizeof r->size);
@@ -812,7 +815,7 @@ static void check_reductions(void) {
 /* A product and another one of its result, in one program: what is to come out is sums of whole numbers. */
 static void check_program(int nthreads) {
   enum { M = 5, K = 9, N = 33, L = 7 };
-  fc_gemm_desc d = {.dtype = dtype,
+  fc_gemm_desc d = {.types = ALIKE,
                     .isa = isa,
                     .batch = 1,
                     .m = M,

@@ -51,6 +51,7 @@ LOADED = {
     "fastconv.spec.map",
     "fastconv.spec.pool",
     "fastconv.spec.reduce",
+    "fastconv.spec.types",
     "fastconv.spec.update",
     "fastconv.tuning",
 }

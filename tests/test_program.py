@@ -10,7 +10,7 @@ import pytest
 import fastconv as fc
 from fastconv import dispatch
 from fastconv.backends import backends
-from fastconv.spec import GemmSpec, MapSpec, ReduceSpec, conv_spec, pool_spec
+from fastconv.spec import GemmSpec, MapSpec, ReduceSpec, Types, conv_spec, pool_spec
 
 if reason := backends()["c"]:
     pytest.skip(f"the c backend cannot run here: {reason}", allow_module_level=True)
@@ -33,7 +33,7 @@ class Chain:
         second = conv_spec(
             "fwd", pool.y_shape, (24, 24, 3, 3), dtype, padding=1, layout=layout, bias=True, residual=True, packed=True
         )
-        product = GemmSpec(dtype, 1, 2, 10, 24 * 16 * 16, bias=True)
+        product = GemmSpec(Types.of(dtype), 1, 2, 10, 24 * 16 * 16, bias=True)
         with fc.use_backend("c"):
             self.kernels = [dispatch.choose(spec).kernel for spec in (first, pool, second, product)]
         self.shapes = [first.y_shape, pool.y_shape, second.y_shape, (2, 10)]
@@ -106,14 +106,17 @@ def test_norms_softmax_and_broadcasts_are_steps_too(dtype: str, nthreads: int) -
     x, w, b, s = (rng.standard_normal(size).astype(dtype) for size in (shape, channels, channels, scales))
     normalize, multiply = (
         chosen(spec)
-        for spec in (ReduceSpec("normalize", dtype, shape, (0, 2, 3), 1e-5), MapSpec("multiply", dtype, shape))
+        for spec in (
+            ReduceSpec("normalize", Types.of(dtype), shape, (0, 2, 3), 1e-5),
+            MapSpec("multiply", Types.of(dtype), shape),
+        )
     )
     mean, softmax, place = (
         chosen(spec)
         for spec in (
-            ReduceSpec("sum", dtype, shape, (2, 3), 35.0),
-            ReduceSpec("softmax", dtype, means, (1,)),
-            ReduceSpec("max", dtype, means, (1,)),
+            ReduceSpec("sum", Types.of(dtype), shape, (2, 3), 35.0),
+            ReduceSpec("softmax", Types.of(dtype), means, (1,)),
+            ReduceSpec("max", Types.of(dtype), means, (1,)),
         )
     )
     sizes = [shape, channels, channels, shape, means, means]
@@ -156,7 +159,7 @@ def test_wrong_programs() -> None:
     for wrong in (Place(5), Place(-1)):
         with pytest.raises(ValueError, match="allowed are buffers from 0 to 4"):
             Program(5, chain.steps(*map(Place, range(4)), wrong))
-    multiply = chosen(MapSpec("multiply", "float32", (3, 5)))
+    multiply = chosen(MapSpec("multiply", Types.of("float32"), (3, 5)))
     for shape in ((5,), (3, 2), (1, 3, 5)):
         with pytest.raises(ValueError, match=r"allowed is \(3, 5\), with size 1"):
             Program(3, [(multiply, [Place(0), Place(1, shape=shape), Place(2)])])

@@ -31,15 +31,18 @@ static const struct {
 };
 
 static int describe(update_plan *p, const fc_update_desc *given) {
-  if (!given || !fc_kernels_of(given->isa, given->dtype) || !fc_between(given->rule, FC_UPDATE_SGD, FC_UPDATE_RMSPROP) ||
+  if (!given) return FC_ERROR_ARGUMENT;
+  const fc_kernels *kn;
+  const int status = fc_find_kernels(&kn, given->isa, &given->types);
+  if (status) return status;
+  if (!fc_between(given->rule, FC_UPDATE_SGD, FC_UPDATE_RMSPROP) ||
       !fc_between(given->nesterov, 0, given->rule == FC_UPDATE_SGD && given->remembered) ||
       (given->remembered & rules[given->rule].needed) != rules[given->rule].needed ||
       given->remembered & ~rules[given->rule].allowed || !fc_between(given->rank, 0, FC_GRID_RANK) ||
       !fc_elements(given->size, given->rank))
     return FC_ERROR_ARGUMENT;
   fc_update_desc d = *given;
-  *p = (update_plan){
-      .kn = fc_kernels_of(d.isa, d.dtype), .rule = d.rule, .nesterov = d.nesterov, .es = d.dtype == FC_F32 ? 4 : 8};
+  *p = (update_plan){.kn = kn, .rule = d.rule, .nesterov = d.nesterov, .es = fc_bytes(d.types.x)};
   p->head = (fc_plan){
       .algorithm = "elementwise", .needs = FC_BIT(FC_NUMBERS), .serial = fc_elements(d.size, d.rank) < FC_SERIAL_MAP};
   const int64_t *stride[ARRAYS];

@@ -13,11 +13,16 @@ import numpy as np
 from ..arguments import flag, integer, number, shown
 from ..arrays import DTYPE_NAMES, as_array, as_updated, check_apart
 from ..dispatch import chooser
-from ..spec import UPDATES, UpdateNumbers, UpdateSpec, check_elements
+from ..spec import UPDATES, Types, UpdateNumbers, UpdateSpec, check_elements
 
 __all__ = ["adam_step", "adamw_step", "checked_betas", "rmsprop_step", "sgd_step", "within"]
 
-_choose = chooser(UpdateSpec)
+
+def _make(rule: str, dtype: np.dtype, *problem: Any) -> UpdateSpec:
+    return UpdateSpec(rule, Types.of(DTYPE_NAMES[dtype]), *problem)
+
+
+_choose = chooser(_make)
 
 
 def within(name: str, value: Any, below: float = inf) -> float:
@@ -44,7 +49,7 @@ def _step(rule: str, param: Any, grad: Any, remembered: tuple[Any, ...], nestero
     check_apart(param=param, grad=grad, **dict(zip(names, arrays, strict=True)))
     if param.size:
         there = tuple([array is not None for array in arrays])
-        kernel = _choose(rule, DTYPE_NAMES[dtype], shape, there, nesterov).kernel
+        kernel = _choose(rule, dtype, shape, there, nesterov).kernel
         kernel(param, grad, *arrays, *(None,) * (3 - len(arrays)), np.array(UpdateNumbers(*numbers), np.float64))
 
 

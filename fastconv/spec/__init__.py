@@ -8,12 +8,13 @@ Sizes and tuples run over the spatial dimensions in the order d, h, w (the last 
 """
 
 from .activation import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation, ActivationLike, activation_of
-from .common import DTYPES, INTEGERS, MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
+from .common import MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
 from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_transpose_spec
 from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis, kept_shape
+from .types import DTYPES, INTEGERS, TYPES, Types
 from .update import UPDATES, UpdateNumbers, UpdateSpec
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "REDUCTIONS",
     "SELU_ALPHA",
     "SELU_SCALE",
+    "TYPES",
     "UPDATES",
     "Activation",
     "ActivationLike",
@@ -35,6 +37,7 @@ __all__ = [
     "Padding",
     "PoolSpec",
     "ReduceSpec",
+    "Types",
     "UpdateNumbers",
     "UpdateSpec",
     "activation_of",

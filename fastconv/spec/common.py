@@ -1,20 +1,16 @@
-"""What all specs share: dtypes, limits of sizes, ints and layouts as callers write them."""
+"""What all specs share: limits of sizes, ints and layouts as callers write them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cached_property
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..arguments import MOST, index, shown
-
-DTYPES = ("float32", "float64")
-
-#: What a maximum may be taken of besides.
-INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 #: More elements than this in one array are refused: offsets inside a kernel stay below 2^31 by design.
 MAX_ELEMENTS = 2**31 - 1
@@ -52,14 +48,25 @@ def channels_last(layout: str, ndim: int) -> bool:
     return table[layout]
 
 
-def hash_of_fields(spec: Any) -> int:
-    """Computed once a spec: it takes as long as a small layer."""
-    return hash(tuple(getattr(spec, field.name) for field in fields(spec)))
+class HashedOnce:
+    """What a spec is beside a frozen dataclass: its hash is computed once, as that takes as long as a small layer.
 
+    A pickle or a copy holds the fields alone: hashes of strings, and so of a spec, are others in another process.
+    """
 
-def fields_alone(spec: Any) -> dict[str, Any]:
-    """What a pickle or a copy of a spec holds: hashes of strings, and so of a spec, are others in another process."""
-    return {field.name: getattr(spec, field.name) for field in fields(spec)}
+    def __init_subclass__(cls) -> None:
+        # A frozen dataclass leaves its own alone, but makes another one in place of an inherited one.
+        cls.__hash__ = HashedOnce.__hash__  # type: ignore[method-assign]
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(self.__getstate__().values()))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
@@ -67,8 +74,3 @@ def check_elements(name: str, shape: tuple[int, ...]) -> None:
     elements = prod(size or 1 for size in shape)
     if elements > MAX_ELEMENTS:
         raise ValueError(f"{name} of shape {shape} spans {elements} elements; at most {MAX_ELEMENTS} are allowed")
-
-
-def check_dtype(dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise TypeError(f"dtype {dtype}: allowed is {' or '.join(DTYPES)}")

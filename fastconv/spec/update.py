@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .common import fields_alone, hash_of_fields
+from .types import Typed, Types
 
 #: rule -> what it may remember, in the order of a kernel's arrays.
 UPDATES: dict[str, tuple[str, ...]] = {
@@ -31,24 +31,14 @@ class UpdateNumbers(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UpdateSpec:
+class UpdateSpec(Typed):
     """A step of arrays of ``shape`` by a rule of ``UPDATES``; ``remembered`` says which of its arrays there are."""
 
     rule: str
-    dtype: str
+    types: Types
     shape: tuple[int, ...]
     remembered: tuple[bool, ...]
     nesterov: bool = False
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @cached_property
     def empty(self) -> bool:

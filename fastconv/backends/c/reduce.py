@@ -8,7 +8,7 @@ from ..._c import ffi, lib
 from ..._threads import get_num_threads
 from ...spec import ReduceSpec
 from .kernel import Plan, TableKernel, made
-from .library import DTYPES, isa_number
+from .library import isa_number, type_numbers
 
 _KINDS = {
     "sum": lib.FC_SUM_OVER,
@@ -44,7 +44,7 @@ class ReduceKernel(TableKernel):
     def _plan(self, strides: Sequence[Sequence[int] | None]) -> Plan:
         spec, axes = self.spec, self.axes(self.spec.shape)
         d = ffi.new("fc_reduce_desc *")
-        d.kind, d.dtype, d.isa, d.rank = _KINDS[spec.kind], DTYPES[spec.dtype], isa_number(self.isa), len(axes)
+        d.kind, d.types, d.isa, d.rank = _KINDS[spec.kind], type_numbers(spec.types), isa_number(self.isa), len(axes)
         d.reduced = sum([1 << i for i, axis in enumerate(axes) if axis in spec.axes])
         d.root_mean_square, d.p0 = spec.root_mean_square, spec.parameter
         d.size = [spec.shape[axis] for axis in axes]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..._c import ffi, lib
 from ...spec import UpdateSpec
 from .kernel import Plan, TableKernel, made
-from .library import DTYPES, isa_number
+from .library import isa_number, type_numbers
 
 _RULES = {"sgd": lib.FC_UPDATE_SGD, "adam": lib.FC_UPDATE_ADAM, "rmsprop": lib.FC_UPDATE_RMSPROP}
 
@@ -27,7 +27,12 @@ class UpdateKernel(TableKernel):
     def _plan(self, strides: Sequence[Sequence[int] | None]) -> Plan:
         spec, axes = self.spec, self.axes(self.spec.shape)
         d = ffi.new("fc_update_desc *")
-        d.rule, d.nesterov, d.dtype, d.isa = _RULES[spec.rule], spec.nesterov, DTYPES[spec.dtype], isa_number(self.isa)
+        d.rule, d.nesterov, d.types, d.isa = (
+            _RULES[spec.rule],
+            spec.nesterov,
+            type_numbers(spec.types),
+            isa_number(self.isa),
+        )
         d.rank, d.size = len(axes), [spec.shape[axis] for axis in axes]
         d.remembered = sum([1 << i for i, there in enumerate(spec.remembered) if there])
         for i, own in enumerate(strides):
