@@ -98,6 +98,16 @@ from .ops.conv import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
+from .ops.copy import (
+    cast,
+    cast_backward,
+    concat,
+    concat_backward,
+    split,
+    split_backward,
+    to_layout,
+    to_layout_backward,
+)
 from .ops.elementwise import (
     add,
     add_backward,
@@ -163,6 +173,10 @@ from .ops.optim import (
     adamw_step,
     rmsprop_step,
     sgd_step,
+)
+from .ops.pad import (
+    pad,
+    pad_backward,
 )
 from .ops.plan import (
     Plan,
@@ -234,6 +248,14 @@ from .ops.reduce import (
     var,
     var_backward,
 )
+from .ops.shuffle import (
+    channel_shuffle,
+    channel_shuffle_backward,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+)
 from .ops.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -292,8 +314,14 @@ __all__ = [
     "binary_cross_entropy_backward",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_backward",
+    "cast",
+    "cast_backward",
     "celu",
     "celu_backward",
+    "channel_shuffle",
+    "channel_shuffle_backward",
+    "concat",
+    "concat_backward",
     "conv1d",
     "conv1d_backward",
     "conv1d_backward_input",
@@ -406,6 +434,12 @@ __all__ = [
     "nn",
     "normalize",
     "normalize_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "plan_conv1d",
     "plan_conv2d",
     "plan_conv3d",
@@ -439,6 +473,8 @@ __all__ = [
     "softplus_backward",
     "softsign",
     "softsign_backward",
+    "split",
+    "split_backward",
     "sqrt",
     "sqrt_backward",
     "subtract",
@@ -455,6 +491,8 @@ __all__ = [
     "tanh_backward",
     "testing",
     "threads",
+    "to_layout",
+    "to_layout_backward",
     "use_algorithm",
     "use_backend",
     "use_isa",

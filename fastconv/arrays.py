@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 
-from .arguments import plain, shown
+from .arguments import number, plain, shown
 from .spec import DTYPES, INTEGERS, MAX_ELEMENTS, check_elements
 
 #: The names of the dtypes that are allowed (native byte order). ``dtype.name`` is computed anew at every access.
@@ -188,3 +188,11 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
         return np.shares_memory(a, b, max_work=10_000)
     except np.exceptions.TooHardError:
         return True
+
+
+def number_of(name: str, value: Any, dtype: np.dtype) -> float:
+    """``value`` as a float that ``dtype`` can hold: ValueError for what it makes infinite."""
+    factor = value if type(value) is float else number(name, value)
+    if 3e38 < abs(factor) < inf and abs(factor) > float(np.finfo(dtype).max):
+        raise ValueError(f"{name}={factor!r}: allowed is a number that {dtype} can hold")
+    return factor

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "elementwise.h"
+#include "padding.h"
 #include "fastconv.h"
 
 enum { MARGIN = 32, MOST_FAILURES = 20 };
@@ -542,6 +543,111 @@ static void check_maps(void) {
   }
 }
 
+/* ----------------------------------------------------------------------------------------------------- copies */
+
+/* Sizes of x, what comes before and after it, and the strides of x and of the padded array. */
+typedef struct copied {
+  const char *name;
+  int rank;
+  int64_t size[4], before[4], after[4], x[4], padded[4];
+} copied;
+
+static const copied copies[] = {
+    {"a number", 0, {0}, {0}, {0}, {0}, {0}},
+    {"a long row", 1, {40013}, {0}, {0}, {1}, {1}},
+    {"every second element", 1, {1301}, {3}, {2}, {2}, {2}},
+    {"turned", 3, {3, 37, 51}, {0}, {0}, {37 * 51, 1, 37}, {37 * 51, 51, 1}},
+    {"turned, much", 2, {700, 900}, {0}, {0}, {1, 700}, {900, 1}},
+    {"woven", 3, {2, 45, 3}, {0}, {0}, {135, 1, 45}, {135, 3, 1}},
+    {"unwoven", 3, {2, 4, 45}, {0}, {0}, {180, 1, 4}, {180, 45, 1}},
+    {"a frame around planes", 3, {5, 6, 19}, {0, 1, 2}, {0, 2, 1}, {114, 19, 1}, {198, 22, 1}},
+    {"a frame around pixels", 3, {6, 7, 5}, {2, 3, 0}, {1, 2, 0}, {35, 5, 1}, {60, 5, 1}},
+    {"padded and cropped", 2, {9, 20}, {-2, 4}, {3, -5}, {1, 9}, {19, 1}},
+    {"backwards, and far apart", 3, {4, 5, 6}, {1, 1, 1}, {1, 1, 1}, {-30, 6, -1}, {1, -8, 64}},
+};
+
+/* The elements between the first and the last, and how far before the first of index 0 they begin. */
+static int64_t extent_of(int rank, const int64_t *size, const int64_t *stride, int64_t *below) {
+  int64_t extent = 1;
+  *below = 0;
+  EACH(i, rank) {
+    extent += (size[i] - 1) * llabs(stride[i]);
+    if (stride[i] < 0) *below += (size[i] - 1) * -stride[i];
+  }
+  return extent;
+}
+
+static void check_copy(const copied *v, int mode, int backward, int nthreads) {
+  int64_t padded[4], count = 1, below[2];
+  EACH(i, v->rank) count *= padded[i] = v->size[i] + v->before[i] + v->after[i];
+  const int64_t extents[2] = {extent_of(v->rank, v->size, v->x, &below[0]), extent_of(v->rank, padded, v->padded, &below[1])};
+  fc_copy_desc d = {.direction = backward ? FC_BWD_INPUT : FC_FWD,
+                    .dtype = dtype,
+                    .out_dtype = dtype,
+                    .isa = isa,
+                    .rank = v->rank,
+                    .mode = mode};
+  EACH(i, v->rank) {
+    d.size[i] = v->size[i];
+    d.before[i] = v->before[i];
+    d.after[i] = v->after[i];
+    d.x_stride[i] = backward ? v->padded[i] : v->x[i];
+    d.out_stride[i] = backward ? v->x[i] : v->padded[i];
+  }
+  const float five = 5;
+  const double as_double = 5;
+  memcpy(d.value, dtype == FC_F32 ? (const void *)&five : &as_double, dtype == FC_F32 ? 4 : 8);
+  array in = numbers(extents[backward]), out = unknown(extents[!backward]);
+  double *expected = blank(extents[!backward]);
+  EACH(pass, backward ? 2 : 1)
+    EACH(n, count) {
+      int64_t rest = n, place = below[1], of_x = below[0];
+      int outside = 0;
+      for (int i = v->rank - 1; i >= 0; rest /= padded[i], i--) {
+        const int64_t from = padded_from(mode, rest % padded[i] - v->before[i], v->size[i]);
+        place += rest % padded[i] * v->padded[i];
+        of_x += from * v->x[i];
+        outside |= from < 0;
+      }
+      if (!backward)
+        expected[place] = outside ? 5 : get(&in, of_x);
+      else if (!outside)
+        expected[of_x] = pass ? expected[of_x] + get(&in, place) : 0;
+    }
+  if (backward) { /* what was copied nowhere receives the value */
+    int64_t all = 1;
+    EACH(i, v->rank) all *= v->size[i];
+    EACH(n, all) {
+      int64_t rest = n, of_x = below[0];
+      for (int i = v->rank - 1; i >= 0; rest /= v->size[i], i--) of_x += rest % v->size[i] * v->x[i];
+      if (isnan(expected[of_x])) expected[of_x] = 5;
+    }
+  }
+  const int64_t es = dtype == FC_F32 ? 4 : 8;
+  void *arrays[FC_SLOTS] = {[FC_X] = (char *)at(&in) + below[backward] * es, [FC_OUT] = (char *)at(&out) + below[!backward] * es};
+  fc_plan *plan;
+  if (fc_plan_copy(&d, &plan)) {
+    fail("no plan for copy %s, mode %d", v->name, mode);
+  } else {
+    if (fc_run(plan, arrays, 0, nthreads)) fail("copy %s failed", v->name);
+    char what[64];
+    snprintf(what, sizeof what, "copy, mode %d, %s", mode, backward ? "backward" : "forward");
+    compare(&out, expected, 0, 0, what, v->name);
+  }
+  fc_plan_destroy(plan);
+  free(expected);
+  done(&in);
+  done(&out);
+}
+
+static void check_copies(void) {
+  EACH(i, (int64_t)(sizeof copies / sizeof *copies))
+    for (int mode = FC_PAD_CONSTANT; mode <= FC_PAD_CIRCULAR; mode++) {
+      check_copy(&copies[i], mode, 0, mode % 3 + 1);
+      check_copy(&copies[i], mode, 1, mode % 2 + 1);
+    }
+}
+
 /* --------------------------------------------------------------------------------------------------- poolings */
 
 typedef struct pool {
@@ -890,6 +996,7 @@ int main(int count, char **names) {
       check_products();
       check_maps();
       check_updates();
+      check_copies();
       check_pools();
       check_reductions();
       check_program(1);

@@ -372,10 +372,11 @@ def test_rows_that_lie_apart_in_one_array_alone(compiled: Target, dtype: str, fa
         def empty(what: str, a: dict[str, np.ndarray] = a) -> np.ndarray:
             return testing.nan_filled(a[what].shape, dtype)
 
-        y = a["y"] + a["residual"]
+        y = a["y"] + a["residual"] + (a["b"] if last else a["b"].reshape(-1, *(1,) * case.ndim))
         with testing.on(compiled):
             for x, residual, out in product(*[(np.asarray, _rows_apart)] * 3):
-                got = functions["y"](x(a["x"]), a["w"], **kw, residual=residual(a["residual"]), out=out(empty("y")))
+                more = {**kw, "residual": residual(a["residual"]), "out": out(empty("y"))}
+                got = functions["y"](x(a["x"]), a["w"], a["b"], **more)
                 testing.assert_close(got, y, bound, f"y, {last}, {x}, {residual}, {out}")
             for what in ("dx", "dw"):
                 first, *others = _operands(case, a)[what]
@@ -506,8 +507,11 @@ def test_epilogues_of_every_group_block_and_piece(
         for threads in (1, 3) if reason is None else ():
             with testing.on(compiled), fc.use_algorithm(name), fc.threads(threads):
                 got = fc.conv2d(a["x"], a["w"], b, **kw, residual=a["residual"], activation="relu")
+                plan = fc.plan_conv2d(a["x"].shape, a["w"], b, **kw, residual=True, activation="relu")
+                planned = plan(a["x"], a["residual"])
                 back = fc.conv_transpose2d(a["dy"], a["w"], db, **backwards)
             testing.assert_close(got, y, bound, f"{name}: y, {threads} threads")
+            testing.assert_close(planned, y, bound, f"{name}: y by packed weights, {threads} threads")
             testing.assert_close(back, dx, bound, f"{name}: dx, {threads} threads")
 
 
@@ -626,9 +630,10 @@ def _with_sizes(what: str, function: Callable[..., Any], operands: tuple[Any, ..
 
 @cache
 def _one_large(case: Conv, what: str, operand: str) -> dict[str, np.ndarray]:
-    """Normal numbers, but one of an operand is far beyond the others: a corner's, which some of its tile do not see."""
+    """Normal numbers, but one of an operand, in a corner of the last channel that not all of its tile see, is far
+    beyond the others."""
     a = {k: v.copy() for k, v in _solved(case, _normal).items()}
-    a[operand][(0,) * a[operand].ndim] = 1e10
+    a[operand][(-1,) * a[operand].ndim] = 1e10
     return a | _with_sizes(what, _functions(case.ndim)[what], _operands(case, a)[what], **case.arguments)
 
 

@@ -465,3 +465,52 @@ def test_what_is_timed_beside_torch_is_the_same_function() -> None:
             testing.assert_close(a, b.astype(np.float64), 1e-5 * np.maximum(np.abs(b), 1), name)
     finally:
         torch.set_grad_enabled(grad_enabled)
+
+
+# ------------------------------------------------------------------------------------------------------------- copies
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+def test_padding(mode: str) -> None:
+    rng = np.random.default_rng(37)
+    for shape, pad in (
+        ((2, 3, 7), (3, 2)), ((2, 3, 7), (6, 0)), ((2, 3, 7), (-2, 3)), ((2, 3, 7), (2, -1)), ((2, 3, 7), (-1, -2)),
+        ((2, 3, 6, 5), (1, 4, 5, 0)), ((2, 3, 6, 5), (-1, -1, 2, 2)), ((1, 2, 4, 5, 6), (2, 3, 1, 1, 3, 0)),
+    ):  # fmt: skip
+        x = rng.standard_normal(shape)
+        _alike(
+            fc.pad(x, pad, mode), lambda x, p=pad: F.pad(x, p, mode),
+            lambda dy, x=x, p=pad: fc.pad_backward(dy, x, p, mode), x,
+        )  # fmt: skip
+    if mode == "constant":
+        pad = (1, 0, 0, 2, 1, 1, -1, 2)
+        x = rng.standard_normal((2, 3, 4, 5))
+        _alike(fc.pad(x, pad, value=1.5), lambda x: F.pad(x, pad, value=1.5), lambda dy: fc.pad_backward(dy, x, pad), x)
+    for pad in ((7, 0), (0, 8), (-8, 0)):
+        refused = []
+        for function, argument in ((fc.pad, np.ones((2, 3, 7))), (F.pad, torch.ones(2, 3, 7))):
+            try:
+                function(argument, pad, mode)
+            except (ValueError, RuntimeError):
+                refused.append(function)
+        assert len(refused) in (0, 2), (pad, refused)
+
+
+def test_shuffles() -> None:
+    rng = np.random.default_rng(38)
+    x, large, few = (rng.standard_normal(shape) for shape in ((2, 18, 4, 5), (2, 3, 8, 6), (2, 12, 3, 4)))
+    _alike(fc.pixel_shuffle(x, 3), lambda x: F.pixel_shuffle(x, 3), lambda dy: fc.pixel_shuffle_backward(dy, x, 3), x)
+    _alike(
+        fc.pixel_unshuffle(large, 2), lambda x: F.pixel_unshuffle(x, 2),
+        lambda dy: fc.pixel_unshuffle_backward(dy, large, 2), large,
+    )  # fmt: skip
+    # (torch has no gradient of it.)
+    _close(fc.channel_shuffle(few, 3), F.channel_shuffle(torch.from_numpy(few), 3), "channel_shuffle")
+    _alike(
+        fc.concat((few, few), 1), lambda x: torch.concat((x, x), 1),
+        lambda dy: np.sum(fc.concat_backward(dy, (few, few), 1), 0), few,
+    )  # fmt: skip
+    for sections in (5, [3, 0, 9]):
+        parts, theirs = fc.split(few, sections, 1), torch.split(torch.from_numpy(few), sections, 1)
+        for ours, other in zip(parts, theirs, strict=True):
+            _close(ours, other, "split")

@@ -33,6 +33,15 @@ def convolutions(x: npt.NDArray[np.float32], w: npt.NDArray[np.float32]) -> None
     assert_type(fc.activate(y, "gelu"), Array)
     assert_type(fc.silu_backward(fc.silu(y, out=np.empty_like(y)), y), Array)
     assert_type(fc.multiply_backward(fc.multiply(y, y), y, y), tuple[Array, Array])
+    parts = fc.split(fc.concat([y, y], dim=1), [1, 1], 1)
+    assert_type(parts, tuple[Array, ...])
+    assert_type(fc.concat_backward(fc.concat(parts, 1), parts, 1), tuple[Array, ...])
+    assert_type(fc.split_backward(parts, fc.concat(parts, 1), 1, 1), Array)
+    padded = fc.pad(y, (1, 1), "reflect", layout="NHWC")
+    assert_type(padded, Array)
+    assert_type(fc.pad_backward(padded, y, [1, 1], "reflect", layout="NHWC"), Array)
+    assert_type(fc.pixel_shuffle(fc.channel_shuffle(y, 1), 1, out=None), Array)
+    assert_type(fc.cast(fc.to_layout(y, "NCHW", "NHWC"), np.float64), Array)
     with fc.use_backend("reference"), fc.threads(1), fc.precision("strict"):
         assert_type(str(fc.explain(fc.conv2d, x, w)), str)
 

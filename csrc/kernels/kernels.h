@@ -238,6 +238,19 @@ typedef struct fc_update {
   void *array[FC_UPDATE_ARRAYS];
   int64_t row[FC_UPDATE_ARRAYS], step[FC_UPDATE_ARRAYS];
 } fc_update;
+/* Planes of rows of count elements, step apart (1: neighbours; from: 0: one and the same), to be copied. fetch: they come from
+ * beyond the caches; stream: long rows go past them. */
+typedef struct fc_copy {
+  const void *from;
+  void *out;
+  int64_t planes, rows, count;
+  int64_t from_plane, from_row, from_step, out_plane, out_row, out_step;
+  int fetch, stream;
+} fc_copy;
+
+/* What numbers are converted to. */
+typedef double fc_other_f32;
+typedef float fc_other_f64;
 
 /* One ISA's kernels for one dtype. kernels.def is the list; this struct, the tables and the tests come from it. */
 typedef struct fc_kernels {

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from math import inf, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..arguments import flag, number
-from ..arrays import DTYPE_NAMES, as_array, as_gradient, as_output, new_array
+from ..arguments import flag
+from ..arrays import DTYPE_NAMES, as_array, as_gradient, as_output, new_array, number_of
 from ..dispatch import chooser
 from ..spec import MAX_ELEMENTS, Activation, ActivationLike, GemmSpec, Types, activation_of, check_elements
 from .activation import activate_backward
@@ -293,7 +293,7 @@ def _gemm_operands(
     """a and b as the product reads them, c, alpha and beta; all checked."""
     a, b = _operands(a, b, _MATMUL)
     trans_a, trans_b = flag("trans_a", trans_a), flag("trans_b", trans_b)
-    alpha, beta = _factor("alpha", alpha, a.dtype), _factor("beta", beta, a.dtype)
+    alpha, beta = number_of("alpha", alpha, a.dtype), number_of("beta", beta, a.dtype)
     for name, x in (("a", a), ("b", b)):
         if x.ndim != 2:
             raise ValueError(f"{name} has shape {x.shape}: allowed are 2 dimensions")
@@ -308,13 +308,6 @@ def _gemm_operands(
     for name, sizes in (("a", a.shape), ("b", b.shape), ("the result", (a.shape[0], b.shape[1]))):
         check_elements(name, sizes)
     return a, b, c, alpha, beta
-
-
-def _factor(name: str, value: Any, dtype: np.dtype) -> float:
-    factor = value if type(value) is float else number(name, value)
-    if 3e38 < abs(factor) < inf and abs(factor) > float(np.finfo(dtype).max):
-        raise ValueError(f"{name}={factor!r}: allowed is a number that {dtype} can hold")
-    return factor
 
 
 def gemm(

@@ -10,6 +10,7 @@ Sizes and tuples run over the spatial dimensions in the order d, h, w (the last 
 from .activation import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation, ActivationLike, activation_of
 from .common import MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
 from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_transpose_spec
+from .copy import PAD_MODES, CopySpec, pads_of
 from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
@@ -23,6 +24,7 @@ __all__ = [
     "INTEGERS",
     "MAPS",
     "MAX_ELEMENTS",
+    "PAD_MODES",
     "REDUCTIONS",
     "SELU_ALPHA",
     "SELU_SCALE",
@@ -31,6 +33,7 @@ __all__ = [
     "Activation",
     "ActivationLike",
     "ConvSpec",
+    "CopySpec",
     "GemmSpec",
     "Ints",
     "MapSpec",
@@ -54,5 +57,6 @@ __all__ = [
     "divisor_of",
     "int_tuple",
     "kept_shape",
+    "pads_of",
     "pool_spec",
 ]

@@ -21,7 +21,7 @@ import fastconv as fc
 from .. import spec
 from ..backends import backend
 from ..settings import settings as settings_that_hold
-from . import elementwise, products, reductions, updates, windows
+from . import copies, elementwise, products, reductions, updates, windows
 from .arrays import Array, Lie
 from .draws import CONVOLUTION, MOST, Alias, Call, Draws, Problem
 from .elementwise import BROADCAST, UNARY
@@ -37,6 +37,7 @@ FUNCTIONS = tuple(
     or name.removesuffix("_backward") in (*BROADCAST, *UNARY, "prelu")
     or re.match(reductions.NAMES, name)
     or name in updates.CHANGED
+    or re.match(copies.NAMES, name)
 )
 
 #: So many problems are the same call under other settings: the reference computes it once.
@@ -159,6 +160,7 @@ _FAMILIES: dict[str, Callable[[Call], Problem | None]] = {
     "matmul|linear|gemm": products.matrix_product,
     **reductions.FAMILIES,
     ".*_step$": updates.update,
+    **copies.FAMILIES,
     "|".join(f"{name}(_backward)?$" for name in BROADCAST): elementwise.broadcast,
     "prelu": elementwise.prelu,
     "": elementwise.elementwise,
@@ -184,6 +186,8 @@ def _wrong(d: Draws, p: Problem) -> Problem:
         value, invalid = _wrong_array(d, name, value)
         if "max_pool" in p.function and name == "x" and isinstance(value, Array) and np.dtype(value.dtype).kind in "iu":
             invalid = None  # maxima are of integers, too
+        if re.match(copies.NAMES, p.function) and isinstance(value, Array):
+            invalid = None if value.dtype in (*spec.INTEGERS, "float16") else invalid  # copies, too; casts, of half
         if name == "out" and d.chance("out is an input", 0.3):
             inputs = [k for k, v in arguments.items() if isinstance(v, Array) and k != "out"]
             value, invalid = Alias(d.pick("which input", inputs)), "out is an input"

@@ -126,7 +126,8 @@ class Problem:
 
     def arrays(self) -> dict[str, Array]:
         given = {**self.arguments, **(self.then or {})}
-        return {name: a for name, a in given.items() if isinstance(a, Array)}
+        several = {f"{k}[{i}]": a for k, v in given.items() if isinstance(v, tuple) for i, a in enumerate(v)}
+        return {name: a for name, a in {**given, **several}.items() if isinstance(a, Array)}
 
     def __str__(self) -> str:
         """A line of Python; it needs ``numpy as np``, ``fastconv as fc`` and what it names of ``fastconv.testing``."""
@@ -151,6 +152,8 @@ def _arguments(arguments: dict[str, Any], defaults: dict[str, Any], aliases: set
     parts, named = [], False
     for name, value in arguments.items():
         text = str(value) if isinstance(value, Array) else repr(value)
+        if isinstance(value, tuple) and any(isinstance(part, Array) for part in value):
+            text = f"[{', '.join(map(str, value))}]"
         text = value.of if isinstance(value, Alias) else text
         if name in aliases:
             text = f"({name} := {text})"

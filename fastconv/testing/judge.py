@@ -75,10 +75,17 @@ def _values(problem: Problem, make: Callable[[Array], Any]) -> tuple[dict[str, A
         if part is None:
             parts.append(None)
             continue
-        values = {k: make(v) if isinstance(v, Array) else v for k, v in part.items()}
+        values = {k: _made(v, make) for k, v in part.items()}
         made |= values
         parts.append({k: made[v.of] if isinstance(v, Alias) else v for k, v in values.items()})
     return parts[0] or {}, parts[1]
+
+
+def _made(value: Any, make: Callable[[Array], Any]) -> Any:
+    """What stands for an array, or for a sequence of some, as such."""
+    if isinstance(value, tuple) and any(isinstance(part, Array) for part in value):
+        return tuple(make(part) for part in value)
+    return make(value) if isinstance(value, Array) else value
 
 
 def _called(

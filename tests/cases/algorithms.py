@@ -446,6 +446,7 @@ _product = [
         conv("1x3, padding beside", 1, 64, 64, (16, 16), (1, 3), padding=1),
         conv("1x3, rows that move on", 1, 64, 64, (16, 16), (1, 3), padding=((1, -1), (1, 1))),
         conv("1x3, stride beside", 1, 64, 64, (16, 16), (1, 3), stride=(2, 1), padding=(0, 1)),
+        conv("3x1x3", 1, 64, 64, (8, 3, 16), (3, 1, 3), padding=(1, 0, 1)),
         conv("3x1, dilation", 1, 64, 64, (16, 16), (3, 1), padding=(2, 0), dilation=(2, 1)),
         conv("1x11", 1, 64, 64, (3, 40), (1, 11), padding=(0, 5)),
         conv("two slices, stride 2", 1, 24, 24, (3, 13, 14), (1, 3, 3), stride=(2, 1, 1), padding=(0, 1, 1)),

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, UpdateSpec
+from ...spec import ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, UpdateSpec
 from ..base import COMPILED, Kernel, Spec, isa_of, refuse_types
 
 
@@ -37,6 +37,10 @@ class _C:
         return isas()
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
+        if isinstance(spec, CopySpec):
+            from .copy import refuse as refuse_copy
+
+            return refuse_copy(spec)
         if reason := refuse_types(spec.types, COMPILED):
             return reason
         if isinstance(spec, PoolSpec):
@@ -70,6 +74,8 @@ class _C:
             from .gemm import GemmKernel as kind
         elif isinstance(spec, MapSpec):
             from .map import MapKernel as kind
+        elif isinstance(spec, CopySpec):
+            from .copy import CopyKernel as kind
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as kind
         elif isinstance(spec, UpdateSpec):

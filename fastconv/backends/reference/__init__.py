@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import INTEGERS, ConvSpec, MapSpec, PoolSpec, ReduceSpec, UpdateSpec
+from ...spec import INTEGERS, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec, UpdateSpec
 from ..base import Spec
 from .conv import ConvKernel
+from .copy import CopyKernel
 from .gemm import GemmKernel
 from .map import MapKernel
 from .pool import PoolKernel
@@ -27,6 +28,8 @@ class _Reference:
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
         types = spec.types
+        if isinstance(spec, CopySpec):
+            return None
         if {types.x, types.w, types.acc, types.y} <= {*_FLOATS}:
             return None
         if isinstance(spec, PoolSpec) and (spec.kind, spec.direction) == ("max", "fwd"):
@@ -38,9 +41,11 @@ class _Reference:
 
     def compile(
         self, spec: Spec, settings: Settings
-    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | UpdateKernel:
+    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | UpdateKernel | CopyKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
+        if isinstance(spec, CopySpec):
+            return CopyKernel(spec)
         if isinstance(spec, MapSpec):
             return MapKernel(spec)
         if isinstance(spec, ReduceSpec):
