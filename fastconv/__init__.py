@@ -71,6 +71,12 @@ from .ops.activation import (
     tanh,
     tanh_backward,
 )
+from .ops.batch_norm import (
+    batch_norm,
+    batch_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+)
 from .ops.conv import (
     conv1d,
     conv1d_backward,
@@ -128,6 +134,14 @@ from .ops.gemm import (
     matmul,
     matmul_backward,
 )
+from .ops.layer_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from .ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -148,21 +162,17 @@ from .ops.loss import (
     smooth_l1_loss,
     smooth_l1_loss_backward,
 )
-from .ops.norm import (
-    batch_norm,
-    batch_norm_backward,
-    group_norm,
-    group_norm_backward,
-    instance_norm,
-    instance_norm_backward,
-    layer_norm,
-    layer_norm_backward,
+from .ops.normalize import (
     local_response_norm,
     local_response_norm_backward,
     normalize,
     normalize_backward,
-    rms_norm,
-    rms_norm_backward,
+)
+from .ops.optim import (
+    adam_step,
+    adamw_step,
+    rmsprop_step,
+    sgd_step,
 )
 from .ops.pad import (
     pad,
@@ -268,6 +278,8 @@ __all__ = [
     "abs_backward",
     "activate",
     "activate_backward",
+    "adam_step",
+    "adamw_step",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
     "adaptive_avg_pool2d",
@@ -441,12 +453,14 @@ __all__ = [
     "relu_backward",
     "rms_norm",
     "rms_norm_backward",
+    "rmsprop_step",
     "scale_shift",
     "scale_shift_backward",
     "selu",
     "selu_backward",
     "set_flush_denormals",
     "set_num_threads",
+    "sgd_step",
     "sigmoid",
     "sigmoid_backward",
     "silu",

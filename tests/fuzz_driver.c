@@ -1140,11 +1140,11 @@ static void other_case(void) {
   if (fc_plan_conv(0, &none) != FC_ERROR_ARGUMENT || none || fc_plan_gemm(0, &none) != FC_ERROR_ARGUMENT ||
       fc_plan_pool(0, &none) != FC_ERROR_ARGUMENT || fc_plan_map(0, &none) != FC_ERROR_ARGUMENT ||
       fc_plan_copy(0, &none) != FC_ERROR_ARGUMENT || fc_plan_reduce(0, &none) != FC_ERROR_ARGUMENT ||
-      fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT ||
-      fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK || fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT ||
-      fc_steps_workspace(0, 1, n) != -1 || fc_plan_workspace(none, n, 0) != -1 ||
-      fc_plan_pack(none, calls, calls, n) != FC_ERROR_ARGUMENT || fc_plan_algorithm(none) || fc_plan_threads(none, n, 0) != 1 ||
-      fc_plan_packed_bytes(none))
+      fc_plan_update(0, &none) != FC_ERROR_ARGUMENT || fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT ||
+      fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK ||
+      fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT || fc_steps_workspace(0, 1, n) != -1 ||
+      fc_plan_workspace(none, n, 0) != -1 || fc_plan_pack(none, calls, calls, n) != FC_ERROR_ARGUMENT ||
+      fc_plan_algorithm(none) || fc_plan_threads(none, n, 0) != 1 || fc_plan_packed_bytes(none))
     fail("something without a plan");
   double flops = 0;
   const int isa = one_in(2) ? border_int() : usable_isa(), type = one_in(2) ? border_int() : (int)between(FC_F32, FC_F64);

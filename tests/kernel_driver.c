@@ -462,6 +462,77 @@ static void check_map(const map *v, int op, int kind, int nthreads) {
   EACH(k, 3) done(&operands[k]);
 }
 
+/* Steps of optimizers on the same arrays: those that are remembered lie as the parameter does. */
+static void check_update(const map *v, int rule, int remembered, int nesterov) {
+  static const double n[8] = {0.5, 0.25, 0.75, 0.5, 0.25, 1, 2, 0};
+  static const int slots[] = {FC_OUT, FC_X, FC_FIRST, FC_SECOND, FC_THIRD};
+  fc_update_desc d = {.rule = rule, .nesterov = nesterov, .remembered = remembered, .types = ALIKE, .isa = isa, .rank = v->rank};
+  int64_t count = 1, extent = 1, of_first = 1;
+  EACH(i, v->rank) {
+    d.size[i] = v->size[i];
+    EACH(k, 5) d.stride[k][i] = k == 1 ? v->first[i] : v->out[i];
+    count *= v->size[i];
+    extent += (v->size[i] - 1) * v->out[i];
+    of_first += (v->size[i] - 1) * v->first[i];
+  }
+  array arrays[5];
+  double *expected[5];
+  void *given[FC_SLOTS] = {[FC_NUMBERS] = (void *)n};
+  EACH(k, 5) {
+    arrays[k] = numbers(k == 1 ? of_first : extent);
+    EACH(i, arrays[k].size)
+      if (k == 2 && rule) set(&arrays[k], i, fabs(get(&arrays[k], i)) + 16);
+    EACH(i, arrays[k].size)
+      if (k == 3 && rule == FC_UPDATE_ADAM) set(&arrays[k], i, fabs(get(&arrays[k], i)));
+    expected[k] = blank(arrays[k].size);
+    EACH(i, arrays[k].size) expected[k][i] = get(&arrays[k], i);
+    if (k < 2 || remembered >> (k - 2) & 1) given[slots[k]] = at(&arrays[k]);
+  }
+  EACH(e, count) {
+    int64_t rest = e, p = 0, first = 0;
+    for (int i = v->rank - 1; i >= 0; rest /= v->size[i], i--) {
+      p += rest % v->size[i] * v->out[i];
+      first += rest % v->size[i] * v->first[i];
+    }
+    double *a[5], w = n[2] * expected[0][p], g = expected[1][first] + n[1] * w, move = g;
+    EACH(k, 5) a[k] = k >= 2 && remembered >> (k - 2) & 1 ? &expected[k][p] : 0;
+    if (rule == FC_UPDATE_SGD && a[2]) {
+      *a[2] = n[3] * *a[2] + g;
+      move = nesterov ? g + n[3] * *a[2] : *a[2];
+    } else if (rule == FC_UPDATE_ADAM) {
+      *a[2] += n[3] * (g - *a[2]);
+      *a[3] += n[4] * (g * g - *a[3]);
+      move = *a[2] / (sqrt(*a[3]) * n[6] + n[5]);
+    } else if (rule == FC_UPDATE_RMSPROP) {
+      *a[2] += n[4] * (g * g - *a[2]);
+      if (a[3]) *a[3] += n[4] * (g - *a[3]);
+      move = g / (sqrt(fmax(*a[2] - (a[3] ? *a[3] * *a[3] : 0), 0)) + n[5]);
+      if (a[4]) move = *a[4] = n[3] * *a[4] + move;
+    }
+    expected[0][p] = w - n[0] * move;
+  }
+  fc_plan *plan;
+  if (fc_plan_update(&d, &plan)) fail("no plan for update of %s", v->name);
+  if (fc_run(plan, given, 0, 2)) fail("update of %s failed", v->name);
+  fc_plan_destroy(plan);
+  char what[64];
+  snprintf(what, sizeof what, "update %d, remembered %d", rule, remembered);
+  EACH(k, 5) {
+    if (k != 1) compare(&arrays[k], expected[k], dtype == FC_F32 ? 1e-5 : 1e-13, 0, what, v->name);
+    free(expected[k]);
+    done(&arrays[k]);
+  }
+}
+
+static void check_updates(void) {
+  EACH(i, (int64_t)(sizeof maps / sizeof *maps)) {
+    EACH(nesterov, 2) check_update(&maps[i], FC_UPDATE_SGD, 1, (int)nesterov);
+    check_update(&maps[i], FC_UPDATE_SGD, 0, 0);
+    check_update(&maps[i], FC_UPDATE_ADAM, 3, 0);
+    for (int remembered = 1; remembered < 8; remembered += 2) check_update(&maps[i], FC_UPDATE_RMSPROP, remembered, 0);
+  }
+}
+
 static void check_maps(void) {
   EACH(i, (int64_t)(sizeof maps / sizeof *maps)) {
     EACH(kind, FC_ACT_ERF + 1) {
@@ -924,6 +995,7 @@ int main(int count, char **names) {
       check_convs();
       check_products();
       check_maps();
+      check_updates();
       check_copies();
       check_pools();
       check_reductions();

@@ -452,14 +452,16 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
 
 #: What each parameter takes, by its name: a new function is covered here without a line, a new name says what it is.
 KINDS = {
-    "array": "a b bias c dy indices out pos_weight residual running_mean running_var s t target w weight x y",
+    "array": "a b bias c dy exp_avg exp_avg_sq grad grad_avg indices momentum_buffer out param pos_weight residual "
+    "running_mean running_var s square_avg t target w weight x y",
     "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups output_padding "
-    "output_size padding size split_size_or_sections stride upscale_factor downscale_factor",
+    "output_size padding size split_size_or_sections step stride upscale_factor downscale_factor",
     "shape": "input_shape pad shape weight_shape x_shape",
     "flag": "ceil_mode count_include_pad keepdim log_target measure on residual return_indices return_statistics "
-    "training trans_a trans_b use_input_stats",
+    "training trans_a trans_b use_input_stats nesterov",
     "number": "alpha beta correction delta divisor_override eps k label_smoothing max_val min_val momentum "
-    "negative_slope p threshold value",
+    "negative_slope p threshold value lr weight_decay",
+    "pair": "betas",
     "word": "approximate destination layout level mode name reduction source",
     "arrays": "arrays",
     "statistics": "statistics",
@@ -552,6 +554,9 @@ def _right(name: str) -> dict[str, Any]:
         values |= {"weight": c[:, None, None] if name.startswith("binary") else c, "bias": c, "running_mean": c * 0}
         values |= {"running_var": c, "normalized_shape": 6, "num_groups": 2, "size": 3, "pos_weight": c[:, None, None]}
         values |= {"target": np.ones((2, 6, 6), int) if classes else x * np.float32(0.5)}
+    if name.endswith("_step"):
+        remembered = ("param", "grad", "momentum_buffer", "exp_avg", "exp_avg_sq", "square_avg", "grad_avg")
+        values |= {k: np.full((3, 4), 0.5 + i, "f4") for i, k in enumerate(remembered)} | {"step": 2, "alpha": 0.9}
     if name in ("use_algorithm", "use_isa"):
         values |= {"name": "direct" if name == "use_algorithm" else next(iter(testing.isas_here("c")), "none")}
     if "dy" in names:
@@ -566,6 +571,8 @@ def _right(name: str) -> dict[str, Any]:
 
 
 def _call(name: str, arguments: dict[str, Any]) -> Any:
+    if name.endswith("_step"):  # which changes its arrays
+        arguments = {k: v.copy() if type(v) is np.ndarray else v for k, v in arguments.items()}
     with fc.use_backend("reference") if name != "use_isa" else nullcontext():
         result = FUNCTIONS[name](**arguments)
         if hasattr(result, "__enter__"):

@@ -463,6 +463,42 @@ def test_descriptions_of_a_reduction():
     assert y.tolist() == [3, 12]
 
 
+def test_descriptions_of_an_update():
+    """What is none is a status: memory that a rule lacks or has too much of, a parameter that stands still."""
+
+    def described(**changes):
+        d = ffi.new("fc_update_desc *")
+        d.types, d.isa, d.rank = [lib.FC_F64] * 4, lib.fc_isa_count() - 1, 1
+        d.rule, d.remembered = lib.FC_UPDATE_ADAM, 3
+        d.size[0] = 3
+        for array in range(4):
+            d.stride[array][0] = 1
+        d.stride[4][0] = INT64_MAX  # of an array that is not there
+        for name, value in changes.items():
+            setattr(d, name, value)
+        return d
+
+    still, far = described(), described()
+    still.stride[0][0], far.stride[3][0] = 0, INT64_MAX
+    wrong = [ffi.NULL, described(rule=3), described(rule=-1), described(nesterov=1), described(rank=9), still, far]
+    wrong += [described(remembered=r) for r in (0, 1, 2, 7, INT_MIN)] + [described(rule=0, remembered=2)]
+    wrong += [described(rule=2, remembered=2), described(rule=0, remembered=0, nesterov=1)]
+    for d in wrong:
+        assert planned(lib.fc_plan_update, d) == (lib.FC_ERROR_ARGUMENT, ffi.NULL)
+    gradient_stands_still = described()
+    gradient_stands_still.stride[1][0] = 0
+    status, plan = planned(lib.fc_plan_update, gradient_stands_still)
+    assert status == lib.FC_OK
+    w, g, m, s = np.full(3, 5.0), np.full(1, 4.0), np.zeros(3), np.zeros(3)
+    numbers = np.array([0.5, 0, 1, 0.5, 0.25, 0, 1, 0])
+    arrays = slots(x=g)
+    arrays[lib.FC_OUT], arrays[lib.FC_FIRST], arrays[lib.FC_SECOND] = pointer(w), pointer(m), pointer(s)
+    assert lib.fc_run(plan, arrays, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    arrays[lib.FC_NUMBERS] = pointer(numbers)
+    assert lib.fc_run(plan, arrays, ffi.NULL, INT_MAX) == lib.FC_OK
+    assert (w.tolist(), m.tolist(), s.tolist(), g.tolist()) == ([4.5] * 3, [2.0] * 3, [4.0] * 3, [4.0])
+
+
 # ------------------------------------------------------------------------------------------------------- programs
 
 

@@ -90,6 +90,7 @@ def test_derivatives_are_at_their_limits_far_from_zero(target: Target, dtype: st
             dx = testing.proven(target, fc.activate_backward, np.ones_like(x), x, name)
         above = 0 if name in ("sigmoid", "tanh", "softsign", "erf") else SELU_SCALE if name == "selu" else 1
         np.testing.assert_allclose(dx, np.array([above, 0] * 3), atol=2e-5, err_msg=name)
+        assert dx[1] == 0, name  # also where it is multiplied by infinity
 
 
 def test_slopes_keep_their_digits_where_they_are_tiny(target: Target, dtype: str) -> None:

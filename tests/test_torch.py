@@ -260,6 +260,34 @@ def test_a_network_with_the_weights_of_theirs_trains_alike(
     testing.assert_close(nn.predict(ours, x), theirs.eval()(tx).detach().numpy(), 1e-8, "y")
 
 
+@pytest.mark.parametrize(
+    ("kind", "function", "remembered", "options"),
+    [
+        ("SGD", "sgd_step", (), {"lr": 0.1, "weight_decay": 0.1}),
+        ("SGD", "sgd_step", ("momentum_buffer",), {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        ("Adam", "adam_step", ("exp_avg", "exp_avg_sq"), {"lr": 0.1, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+        ("AdamW", "adamw_step", ("exp_avg", "exp_avg_sq"), {"lr": 0.1}),
+        ("RMSprop", "rmsprop_step", ("square_avg",), {"alpha": 0.8}),
+        ("RMSprop", "rmsprop_step", ("square_avg", "grad_avg", "momentum_buffer"), {"momentum": 0.5, "lr": 0.1}),
+    ],
+)  # fmt: skip
+def test_steps_of_optimizers(kind: str, function: str, remembered: tuple[str, ...], options: dict[str, Any]) -> None:
+    """With torch's defaults for what is not said; what is remembered has its names there, too."""
+    rng = np.random.default_rng(38)
+    w, memory = rng.standard_normal((5, 7)), {name: np.zeros((5, 7)) for name in remembered}
+    theirs = torch.from_numpy(w.copy()).requires_grad_()
+    centered = {"centered": True} if "grad_avg" in remembered else {}
+    optimizer = getattr(torch.optim, kind)([theirs], **options, **centered)
+    for step in range(1, 5):
+        g = rng.standard_normal((5, 7))
+        theirs.grad = torch.from_numpy(g)
+        optimizer.step()
+        getattr(fc, function)(w, g, **memory, **({"step": step} if "exp_avg" in memory else {}), **options)
+        testing.assert_close(w, theirs.detach().numpy(), 1e-12, "param")
+        for name, array in memory.items():
+            testing.assert_close(array, optimizer.state[theirs][name].numpy(), 1e-12, name)
+
+
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)], ids=str)
 def test_linear(batch: tuple[int, ...]) -> None:
     rng = np.random.default_rng(27)
@@ -420,6 +448,23 @@ def test_losses_of_elements(reduction: str) -> None:
         )  # fmt: skip
     options = {"reduction": "batchmean"}
     _close(fc.kl_div(np.log(p), q, **options), F.kl_div(*map(torch.from_numpy, (np.log(p), q)), **options), "batchmean")
+
+
+def test_what_is_timed_beside_torch_is_the_same_function() -> None:
+    """Of ``fastconv bench --suite maps``: what ours and theirs compute of the same arrays."""
+    from fastconv.bench import layers, maps
+    from fastconv.bench.peers import ours
+    from fastconv.bench.peers import torch as theirs
+
+    grad_enabled = torch.is_grad_enabled()
+    try:
+        peers = ours.Peer(fc.get_num_threads()), theirs.Peer(torch.get_num_threads())
+        for name in maps.ENTRIES:
+            problem = layers.Problem(maps.Map("cached", name, (8, 64, 2, 4)), 8)
+            a, b = (v.array(v.run()) for peer in peers for v in peer.prepare(problem).values())
+            testing.assert_close(a, b.astype(np.float64), 1e-5 * np.maximum(np.abs(b), 1), name)
+    finally:
+        torch.set_grad_enabled(grad_enabled)
 
 
 # ------------------------------------------------------------------------------------------------------------- copies

@@ -11,6 +11,7 @@
 
 #include "../kernels/math.inc"
 #include "../kernels/map.inc"
+#include "../kernels/update.inc"
 #include "../kernels/pack.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/depthwise.inc"

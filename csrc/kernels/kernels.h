@@ -244,6 +244,14 @@ typedef struct fc_map {
   int64_t out_row, out_step;
 } fc_map;
 
+/* Rows of a step of an optimizer: the parameter, its gradient, and what is remembered; NULL where that is not. */
+typedef struct fc_update {
+  int rule, nesterov;
+  const double *numbers;
+  int64_t rows, count;
+  void *array[FC_UPDATE_ARRAYS];
+  int64_t row[FC_UPDATE_ARRAYS], step[FC_UPDATE_ARRAYS];
+} fc_update;
 /* Planes of rows of count elements, step apart (1: neighbours; from: 0: one and the same), to be copied. fetch: they come from
  * beyond the caches; stream: long rows go past them. */
 typedef struct fc_copy {

@@ -12,9 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..settings import Settings
-from ..spec import DTYPES, ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, Types
+from ..spec import DTYPES, ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, Types, UpdateSpec
 
-Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | CopySpec
+Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | UpdateSpec | CopySpec
 
 #: Of which types the compiled backends have kernels.
 COMPILED = tuple(map(Types.of, DTYPES))
@@ -36,6 +36,8 @@ class Kernel(Protocol):
     * ``MapSpec``: ``kernel(*operands, out)``, all of the spec's shape: what is broadcast has strides of 0;
     * ``ReduceSpec``: ``kernel(six operands, four results)``, those of ``spec.REDUCTIONS``, each with all axes of the
       spec's shape; along an axis, an operand has that size or 1, a result but the first 1 where it is reduced;
+    * ``UpdateSpec``: ``kernel(parameter, gradient, three that are remembered, numbers)``: all but the gradient and the
+      numbers, which are those of ``spec.UpdateNumbers`` in float64, are read and written;
     * ``CopySpec``: ``kernel(x, out)``, backward ``kernel(dy, out)``.
 
     Absent operands are None. No dimension of a spec is zero: the operators settle empty problems themselves.

@@ -14,8 +14,9 @@ from .copy import PAD_MODES, CopySpec, pads_of
 from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
-from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis
+from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis, kept_shape
 from .types import DTYPES, INTEGERS, TYPES, Types
+from .update import UPDATES, UpdateNumbers, UpdateSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -28,6 +29,7 @@ __all__ = [
     "SELU_ALPHA",
     "SELU_SCALE",
     "TYPES",
+    "UPDATES",
     "Activation",
     "ActivationLike",
     "ConvSpec",
@@ -39,6 +41,8 @@ __all__ = [
     "PoolSpec",
     "ReduceSpec",
     "Types",
+    "UpdateNumbers",
+    "UpdateSpec",
     "activation_of",
     "adaptive_pool_spec",
     "axes_of",
@@ -52,6 +56,7 @@ __all__ = [
     "conv_transpose_spec",
     "divisor_of",
     "int_tuple",
+    "kept_shape",
     "pads_of",
     "pool_spec",
 ]

@@ -21,7 +21,7 @@ import fastconv as fc
 from .. import spec
 from ..backends import backend
 from ..settings import settings as settings_that_hold
-from . import copies, elementwise, products, reductions, windows
+from . import copies, elementwise, products, reductions, updates, windows
 from .arrays import Array, Lie
 from .draws import CONVOLUTION, MOST, Alias, Call, Draws, Problem
 from .elementwise import BROADCAST, UNARY
@@ -36,6 +36,7 @@ FUNCTIONS = tuple(
     if re.match(r"(plan_)?conv|(max|avg|sum)_pool|global_|adaptive_|gemm|matmul|linear|empty", name)
     or name.removesuffix("_backward") in (*BROADCAST, *UNARY, "prelu")
     or re.match(reductions.NAMES, name)
+    or name in updates.CHANGED
     or re.match(copies.NAMES, name)
 )
 
@@ -158,6 +159,7 @@ _FAMILIES: dict[str, Callable[[Call], Problem | None]] = {
     ".*_pool": windows.pooling,
     "matmul|linear|gemm": products.matrix_product,
     **reductions.FAMILIES,
+    ".*_step$": updates.update,
     **copies.FAMILIES,
     "|".join(f"{name}(_backward)?$" for name in BROADCAST): elementwise.broadcast,
     "prelu": elementwise.prelu,
@@ -168,6 +170,10 @@ _FAMILIES: dict[str, Callable[[Call], Problem | None]] = {
 # ------------------------------------------------------------------------------------------------- wrong arguments
 
 _PARAMETERS = (-1, 0, 1.5, "abacus", None, (), (1,) * 7, [2, "a"], float("nan"), True, 2**31, 2**63, 2**64, b"x")
+
+
+#: Arrays that calls write.
+_WRITTEN = {"out", *(name for names in updates.CHANGED.values() for name in names)}
 
 
 def _wrong(d: Draws, p: Problem) -> Problem:
@@ -213,16 +219,16 @@ def _wrong_array(d: Draws, name: str, a: Array) -> tuple[Any, str | None]:
     if kind in ("matrix", "subclass"):
         return replace(a, lie=replace(a.lie, kind=kind)), None
     if kind == "None":
-        optional = name in ("b", "bias", "residual", "c", "out", "indices")
+        optional = name in ("b", "bias", "residual", "c", "out", "indices", "momentum_buffer", "grad_avg")
         return None, None if optional else f"{name} is None"
     if kind == "number":
         return 1.0, f"{name} is a number"
     if kind == "overlapping":
         steps = tuple(0 if i == 0 else 1 for i in range(len(a.shape)))
-        overlaps = name == "out" and a.shape and a.shape[0] > 1 and prod(a.shape) > 0
-        return replace(a, lie=Lie(steps=steps)), "out overlaps itself" if overlaps else None
+        overlaps = name in _WRITTEN and a.shape and a.shape[0] > 1 and prod(a.shape) > 0
+        return replace(a, lie=Lie(steps=steps)), f"{name} overlaps itself" if overlaps else None
     if kind == "read-only":
-        return replace(a, lie=replace(a.lie, writeable=False)), "out is read-only" if name == "out" else None
+        return replace(a, lie=replace(a.lie, writeable=False)), f"{name} is read-only" if name in _WRITTEN else None
     if kind == "beyond":
         return (replace(a, bound=2 * a.bound + 40) if name == "indices" else a), None
     shape = list(a.shape)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec
+from ...spec import ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, UpdateSpec
 from ..base import COMPILED, Kernel, Spec, isa_of, refuse_types
 
 
@@ -51,10 +51,10 @@ class _C:
             from .map import refuse as refuse_map
 
             return refuse_map(spec)
-        if isinstance(spec, ReduceSpec):
-            from .reduce import refuse as refuse_reduction
+        if isinstance(spec, (ReduceSpec, UpdateSpec)):
+            from .kernel import refuse_axes
 
-            return refuse_reduction(spec)
+            return refuse_axes(spec.shape)
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
@@ -78,6 +78,8 @@ class _C:
             from .copy import CopyKernel as kind
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as kind
+        elif isinstance(spec, UpdateSpec):
+            from .update import UpdateKernel as kind
         else:
             from .pool import pool_kernel as kind
         return kind(spec, settings.isa)
