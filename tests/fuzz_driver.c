@@ -885,7 +885,12 @@ static void copy_case(void) {
   }
   lay_out(backward ? padded : d.size, d.rank, d.x_stride, 1);
   lay_out(backward ? d.size : padded, d.rank, d.out_stride, 0);
-  if (spoilt) spoil(&d.direction, 6, d.size, COPY_NUMBERS);
+  if (spoilt) {
+    fc_types types = {d.dtype, d.dtype, d.dtype, d.out_dtype};
+    spoil(&types, &d.direction, 6, d.size, COPY_NUMBERS);
+    d.dtype = types.x;
+    d.out_dtype = types.y;
+  }
   print("copy direction dtypes isa rank mode threads",
         (int64_t[]){d.direction, d.dtype, d.out_dtype, d.isa, d.rank, d.mode, nthreads}, 7);
   print("size, before, after, x's and out's strides", d.size, COPY_NUMBERS);
