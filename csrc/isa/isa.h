@@ -19,4 +19,19 @@
 /* Keeps the compiler from knowing how x came about: it would compute it anew instead of keeping it in a register. */
 #define FC_KEEP(x) __asm__("" : "+r"(x))
 
+/* The parts of bodies.h: each is a unit of its own where FC_PART is its number. FC_ONLY: 32 or 64 where a unit is of one dtype.
+ */
+#define FC_ALL_PARTS 0
+#define FC_PART_PRODUCTS 1
+#define FC_PART_DIRECT 2
+#define FC_PART_WINOGRAD 3
+#define FC_PART_POOLS 4
+#define FC_PART_MAPS 5
+#ifndef FC_PART
+#define FC_PART FC_ALL_PARTS
+#endif
+#ifndef FC_ONLY
+#define FC_ONLY 0
+#endif
+
 #endif
