@@ -1,4 +1,4 @@
-"""Builds the extension ``fastconv._c``: csrc/*/*.c, those of isa/ in several units, behind cffi (API mode), declared by fastconv.h.
+"""Builds the extension ``fastconv._c``: csrc/*/*.c behind cffi (API mode), declared by fastconv.h.
 
 No ``-march``: every file of isa/ switches its own instruction set on, and the CPU is asked at run time.
 ``FASTCONV_CFLAGS`` adds flags (sanitizers, debugging) to the compiler's and the linker's command lines.
@@ -63,7 +63,7 @@ PARTS, BITS = ("POOLS", "PRODUCTS", "DIRECT", "WINOGRAD", "MAPS"), (32, 64)
 
 
 def _units(directory: str) -> list[str]:
-    """Several units of each instruction set's file, written to ``directory``: side by side they compile in less memory."""
+    """Several units of each file of isa/, written to ``directory``: they compile side by side, each in less memory."""
     units = []
     os.makedirs(ROOT / directory, exist_ok=True)
     for part in PARTS:
