@@ -822,6 +822,15 @@ def test_the_same_bits_on_any_number_of_threads(compiled: Target, dtype: str, fa
 
 
 @on_c
+def test_gradients_of_filters_over_long_rows_are_sums_of_sums(c_target: Target) -> None:
+    x, dy = np.random.default_rng(35).random((2, 1, 1, 300_000), dtype=np.float32)
+    with testing.on(c_target), fc.use_algorithm("direct"):
+        dw = fc.conv1d_backward_weight(x, dy, (1, 1, 1))
+    expected = np.vdot(x.astype(float), dy)
+    testing.assert_close(dw, np.full((1, 1, 1), expected), 2e-6 * expected)
+
+
+@on_c
 def test_the_same_bits_of_a_gradient_over_padded_pixels(c_target: Target, dtype: str) -> None:
     rng = np.random.default_rng(34)
     x, dy = (rng.standard_normal(s).astype(dtype) for s in ((4, 8, 10, 29, 2), (4, 4, 12, 31, 4)))

@@ -195,6 +195,9 @@ static int64_t weight_sums(const fc_conv_plan *p) {
   return fc_round_up(p->d.ocg * p->d.icg * fc_product3(p->d.ker) * p->es, FC_ALIGN);
 }
 
+/* Columns whose products are added one after another, a whole number of vectors. */
+enum { LONG_ROW = 4096 };
+
 /* One group: planes of x are copied as in the direct forward pass, rows of dy filled up with zeros. */
 static void weight_piece(void *ctx, int64_t g, int worker) {
   const fc_conv_call *j = ctx;
@@ -228,12 +231,17 @@ static void weight_piece(void *ctx, int64_t g, int worker) {
                   .ntap = ntap,
                   .wei = sums + (m * d->icg + c) * ntap * es,
                   .rows = h1 - h0,
-                  .cols = d->y_size[2],
                   .src_row = ax[1].src_step * own(p)->pitch,
-                  .out = rows,
                   .out_row = own(p)->columns,
               };
-              p->kn->plane_weight(&t);
+              /* Of long rows sums of sums, which round less. */
+              const char *src = t.src;
+              for (int64_t from = 0; from < d->y_size[2]; from += LONG_ROW) {
+                t.src = src + from * es;
+                t.out = rows + from * es;
+                t.cols = fc_min(LONG_ROW, d->y_size[2] - from);
+                p->kn->plane_weight(&t);
+              }
             }
           }
       }

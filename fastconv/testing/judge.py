@@ -279,8 +279,11 @@ def _difference_of(
         rounded |= reductions.rounded(problem)
     if a.dtype.kind != "f":
         rounded = False
-    if "_backward" in problem.function and name is not None and (winograd or values in ("real", "positive", "spike")):
-        return  # a value on the other side of a kink tells nothing
+    if "_backward" in problem.function and name is not None:
+        if winograd or values in ("real", "positive", "spike"):
+            return  # a value on the other side of a kink tells nothing
+        if values == "special" and name in _SMOOTH:
+            return  # a slope that is 0 for one, tiny for the other: infinity times it is NaN, or infinite
     if rounded:
         with np.errstate(all="ignore"):
             magnitude = _once(problem, (number, winograd), lambda: _magnitude(problem, number, winograd, e))
