@@ -25,24 +25,28 @@
 
 #include "kernels/activate.inc"
 
+#if FC_HAS(FC_PART_PRODUCTS) || FC_HAS(FC_PART_CONVOLUTIONS)
+#include "kernels/write.inc"
+#endif
+
 #if FC_HAS(FC_PART_PRODUCTS)
 #include "kernels/gemm.inc"
-#include "kernels/lines.inc"
 #include "kernels/pack.inc"
 #include "kernels/peak.inc"
-#include "kernels/skinny.inc"
 #endif
 
-#if FC_HAS(FC_PART_DIRECT)
-#include "kernels/depthwise.inc"
-#include "kernels/plane.inc"
-#endif
-
-#if FC_HAS(FC_PART_WINOGRAD)
+#if FC_HAS(FC_PART_CONVOLUTIONS)
+#include "kernels/lines.inc"
 #include "kernels/range.inc"
+#include "kernels/skinny.inc"
 #include "kernels/winograd.inc"
 #include "kernels/winograd_line.inc"
 #include "kernels/winograd_strided.inc"
+#endif
+
+#if FC_HAS(FC_PART_DEPTHWISE)
+#include "kernels/depthwise.inc"
+#include "kernels/plane.inc"
 #endif
 
 #if FC_HAS(FC_PART_POOLS)
@@ -86,6 +90,7 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef FC_BITS_
 #undef FC_BITS
 #undef FC_HAS
+#undef FC_HEIGHTS
 #undef FC_CAT3_
 #undef FC_CAT3
 #undef FN

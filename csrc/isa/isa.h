@@ -19,12 +19,11 @@
 /* Keeps the compiler from knowing how x came about: it would compute it anew instead of keeping it in a register. */
 #define FC_KEEP(x) __asm__("" : "+r"(x))
 
-/* The parts of bodies.h: each is a unit of its own where FC_PART is its number. FC_ONLY: 32 or 64 where a unit is of one dtype.
- */
+/* The parts of bodies.h: a unit has the one that FC_PART says, or all; of the dtype whose bits FC_ONLY says, or both. */
 #define FC_ALL_PARTS 0
 #define FC_PART_PRODUCTS 1
-#define FC_PART_DIRECT 2
-#define FC_PART_WINOGRAD 3
+#define FC_PART_CONVOLUTIONS 2
+#define FC_PART_DEPTHWISE 3
 #define FC_PART_POOLS 4
 #define FC_PART_MAPS 5
 #ifndef FC_PART
