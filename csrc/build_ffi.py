@@ -58,15 +58,36 @@ def _files(*patterns: str) -> list[str]:
     return sorted(str(p.relative_to(ROOT)) for p in kept)
 
 
+#: The parts of csrc/isa/bodies.h, those first that take longest to compile; bits of the dtypes.
+PARTS, BITS = ("PRODUCTS", "POOLS", "DEPTHWISE", "CONVOLUTIONS", "MAPS"), (32, 64)
+
+
+def _units(directory: str) -> list[str]:
+    """Several units of each file of isa/, written to ``directory``: they compile side by side, each in less memory."""
+    units = []
+    os.makedirs(ROOT / directory, exist_ok=True)
+    for part in PARTS:
+        for isa in _files("csrc/isa/*.c"):
+            for bits in BITS:
+                unit = os.path.join(directory, f"{Path(isa).stem}_{part.lower()}_{bits}.c")
+                text = f'#define FC_PART FC_PART_{part}\n#define FC_ONLY {bits}\n#include "isa/{Path(isa).name}"\n'
+                # As it was, if it was: what is up to date is not compiled again.
+                if not (ROOT / unit).is_file() or (ROOT / unit).read_text() != text:
+                    (ROOT / unit).write_text(text)
+                units.append(unit)
+    return units
+
+
 def extension(directory: str) -> Extension:
     """The extension, with cffi's generated wrapper in ``directory``."""
     header = (ROOT / "csrc" / "fastconv.h").read_text()
+    others = [source for source in _files("csrc/*/*.c") if Path(source).parent.name != "isa"]
     ffi = FFI()
     ffi.cdef(f"{_declarations(header)}{CALL};")
     ffi.set_source(
         "fastconv._c",
         f'#include "fastconv.h"\n{WEAK}{CALL}{BODY}',
-        sources=_files("csrc/*/*.c"),
+        sources=[*_units(os.path.join(directory, "units")), *others],
         depends=_files("csrc/**/*"),
         include_dirs=["csrc"],
         libraries=["m"],
@@ -79,6 +100,11 @@ def extension(directory: str) -> Extension:
         py_limited_api=True,
     )
     return ffi.distutils_extension(tmpdir=directory)
+
+
+def _cpus() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class build_ext(_build_ext):
@@ -104,7 +130,7 @@ class build_ext(_build_ext):
         compile_files = self.compiler.compile
 
         def compile_at_once(sources: list[str], **options: Any) -> list[str]:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(_cpus()) as pool:
                 return [o for objects in pool.map(lambda s: compile_files([s], **options), sources) for o in objects]
 
         self.compiler.compile = compile_at_once

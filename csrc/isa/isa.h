@@ -19,4 +19,18 @@
 /* Keeps the compiler from knowing how x came about: it would compute it anew instead of keeping it in a register. */
 #define FC_KEEP(x) __asm__("" : "+r"(x))
 
+/* The parts of bodies.h: a unit has the one that FC_PART says, or all; of the dtype whose bits FC_ONLY says, or both. */
+#define FC_ALL_PARTS 0
+#define FC_PART_PRODUCTS 1
+#define FC_PART_CONVOLUTIONS 2
+#define FC_PART_DEPTHWISE 3
+#define FC_PART_POOLS 4
+#define FC_PART_MAPS 5
+#ifndef FC_PART
+#define FC_PART FC_ALL_PARTS
+#endif
+#ifndef FC_ONLY
+#define FC_ONLY 0
+#endif
+
 #endif

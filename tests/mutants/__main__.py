@@ -139,7 +139,9 @@ class Copy:
     def _touched(self, mutant: Mutant) -> list[Path]:
         """The sources that its file is a part of; of the instruction sets its own, where it is a kernel's body."""
         users = [source for source in self.sources if self._has(source, mutant.file)]
-        touched = [s for s in users if not (mutant.isa and s.parent.name == "isa" and s.stem != mutant.isa)]
+        touched = [
+            s for s in users if not (mutant.isa and s.parent.name == "units" and s.stem.split("_")[0] != mutant.isa)
+        ]
         if not touched:
             raise _CannotRun(f"no source includes {mutant.file}")
         return touched
@@ -165,7 +167,7 @@ class Copy:
         def one(source: Path) -> None:
             to = str(self._object(source, broken))
             # Kernels' bodies take three times as long where they are optimised.
-            optimised = "-O0" if broken and source.parent.name == "isa" else "-O1"
+            optimised = "-O0" if broken and source.parent.name == "units" else "-O1"
             command = [*self.compiler, *self.flags, optimised, "-MMD", "-c", str(source), "-o", to]
             if (ran := subprocess.run(command, cwd=self.root, capture_output=True, text=True)).returncode:
                 raise _CannotRun(f"{source} does not compile:\n{ran.stderr}")
