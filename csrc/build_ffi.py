@@ -59,7 +59,7 @@ def _files(*patterns: str) -> list[str]:
 
 
 #: The parts of csrc/isa/bodies.h, those first that take longest to compile; bits of the dtypes.
-PARTS, BITS = ("PRODUCTS", "POOLS", "DEPTHWISE", "CONVOLUTIONS", "MAPS"), (32, 64)
+PARTS, BITS = ("PRODUCTS", "POOLS", "DEPTHWISE", "CONVOLUTIONS", "MAPS", "PLANES"), (32, 64)
 
 
 def _units(directory: str) -> list[str]:

@@ -46,6 +46,9 @@
 
 #if FC_HAS(FC_PART_DEPTHWISE)
 #include "kernels/depthwise.inc"
+#endif
+
+#if FC_HAS(FC_PART_PLANES)
 #include "kernels/depthwise_rows.inc"
 #include "kernels/plane.inc"
 #endif

@@ -26,6 +26,7 @@
 #define FC_PART_DEPTHWISE 3
 #define FC_PART_POOLS 4
 #define FC_PART_MAPS 5
+#define FC_PART_PLANES 6
 #ifndef FC_PART
 #define FC_PART FC_ALL_PARTS
 #endif
