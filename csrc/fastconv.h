@@ -102,8 +102,8 @@ enum {
   FC_C = FC_ADD
 };
 
-/* fc_plan_conv, fc_plan_gemm, fc_plan_map, fc_plan_pool and fc_plan_reduce make plans: *plan is NULL where the status is not
- * FC_OK. plan may be NULL here. */
+/* fc_plan_conv, fc_plan_gemm, fc_plan_map, fc_plan_pool, fc_plan_reduce and fc_plan_resize make plans: *plan is NULL where the
+ * status is not FC_OK. plan may be NULL here. */
 FC_API void fc_plan_destroy(fc_plan *plan);
 /* The name of the algorithm that was chosen. */
 FC_API const char *fc_plan_algorithm(const fc_plan *plan);
@@ -286,6 +286,23 @@ typedef struct fc_pool_desc {
 } fc_pool_desc;
 
 FC_API int fc_plan_pool(const fc_pool_desc *desc, fc_plan **plan);
+
+/* ---- resizing ---- */
+
+/* Images of another size, x (n, c, x_size) to y (n, c, y_size), by a table for each axis, which says all about the rule: position
+ * o of y is the sum over t, from first[o] to before first[o + 1], of weight[t] times position index[t] of x. So gradients are
+ * made by the turned tables: of each position of x where it went. first has one number more than positions, and begins with 0.
+ * An axis whose first is NULL stays as it is. FC_ERROR_REFUSED: a position of y is the sum of over 2^16 along w, or along d and
+ * h together. Tables may go once the plan is made. Strides are over (n, channel, d, h, w). */
+typedef struct fc_resize_desc {
+  int dtype, isa;
+  int64_t n, c, x_size[3], y_size[3];
+  int64_t x_stride[5], y_stride[5];
+  const int64_t *first[3], *index[3];
+  const double *weight[3];
+} fc_resize_desc;
+
+FC_API int fc_plan_resize(const fc_resize_desc *desc, fc_plan **plan);
 
 /* ---- the machine ---- */
 

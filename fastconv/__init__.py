@@ -224,6 +224,7 @@ from .ops.reduce import (
     var,
     var_backward,
 )
+from .ops.resize import interpolate, interpolate_backward, resize, resize_backward
 from .ops.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -350,6 +351,8 @@ __all__ = [
     "huber_loss_backward",
     "instance_norm",
     "instance_norm_backward",
+    "interpolate",
+    "interpolate_backward",
     "kl_div",
     "kl_div_backward",
     "l1_loss",
@@ -405,6 +408,8 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "resize",
+    "resize_backward",
     "rms_norm",
     "rms_norm_backward",
     "scale_shift",

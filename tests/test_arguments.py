@@ -453,13 +453,13 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
 KINDS = {
     "array": "a b bias c dy indices out pos_weight residual running_mean running_var s t target w weight x y",
     "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups output_padding "
-    "output_size padding size stride",
+    "output_size padding size sizes stride",
     "shape": "input_shape shape weight_shape x_shape",
-    "flag": "ceil_mode count_include_pad keepdim log_target measure on residual return_indices return_statistics "
-    "training trans_a trans_b use_input_stats",
-    "number": "alpha beta correction delta divisor_override eps k label_smoothing max_val min_val momentum "
-    "negative_slope p threshold",
-    "word": "approximate layout level name reduction",
+    "flag": "align_corners ceil_mode count_include_pad keepdim log_target measure on recompute_scale_factor residual "
+    "return_indices return_statistics training trans_a trans_b use_input_stats",
+    "number": "alpha beta correction cubic_coeff_a delta divisor_override eps k label_smoothing max_val min_val "
+    "momentum negative_slope p scale_factor scales threshold",
+    "word": "approximate coordinate_transformation_mode layout level mode name nearest_mode reduction",
     "statistics": "statistics",
     "activation": "activation",
     "dtype": "dtype",
@@ -541,6 +541,8 @@ def _right(name: str) -> dict[str, Any]:
         values |= {"residual": True}
     if "softmax" in name:
         values |= {"dim": 1}
+    if name.startswith(("interpolate", "resize")):
+        values |= {"size": 3, "sizes": 3, "mode": "bilinear" if name.startswith("interpolate") else "linear"}
     if "_norm" in name or "cross_entropy" in name or "loss" in name or name.startswith("kl_div"):
         c = np.ones(6 if name.startswith(("layer", "rms")) else 4, "f4")
         classes = name.startswith(("cross", "nll"))

@@ -36,6 +36,7 @@ LOADED = {
     "fastconv.ops.plan",
     "fastconv.ops.pool",
     "fastconv.ops.reduce",
+    "fastconv.ops.resize",
     "fastconv.ops.softmax",
     "fastconv.ops.ranks",
     "fastconv.settings",
@@ -47,6 +48,7 @@ LOADED = {
     "fastconv.spec.map",
     "fastconv.spec.pool",
     "fastconv.spec.reduce",
+    "fastconv.spec.resize",
     "fastconv.tuning",
 }
 
@@ -95,7 +97,16 @@ def test_a_public_function_is_no_module() -> None:
 
 def test_every_operator_has_its_gradient() -> None:
     operators = {n for n in fastconv.__all__ if n.startswith(("conv", "max_", "avg_", "sum_", "global_", "adaptive_"))}
-    operators |= {"matmul", "gemm", "linear", *elementwise.UNARY, *elementwise.BROADCAST, "prelu"}
+    operators |= {
+        "matmul",
+        "gemm",
+        "linear",
+        "interpolate",
+        "resize",
+        *elementwise.UNARY,
+        *elementwise.BROADCAST,
+        "prelu",
+    }
     forward = {n for n in operators if "_backward" not in n}
     assert forward >= {f"{stem}{n}d" for n in (1, 2, 3) for stem in ("conv", "conv_transpose", "max_pool", "sum_pool")}
     for name in forward:

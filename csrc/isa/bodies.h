@@ -30,6 +30,7 @@
 #include "../kernels/pool.inc"
 #include "../kernels/pool_gradient.inc"
 #include "../kernels/reduce.inc"
+#include "../kernels/resize.inc"
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");
 _Static_assert(NR * sizeof(T) <= FC_MAX_TILE && MR * sizeof(T) <= FC_MAX_TILE, "a panel must fit the rows of filters");

@@ -11,9 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..settings import Settings
-from ..spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec
+from ..spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
 
-Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec
+Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | ResizeSpec
 
 
 @runtime_checkable
@@ -31,7 +31,8 @@ class Kernel(Protocol):
       the batch is 1, all of them may lack that axis;
     * ``MapSpec``: ``kernel(*operands, out)``, all of the spec's shape: what is broadcast has strides of 0;
     * ``ReduceSpec``: ``kernel(six operands, four results)``, those of ``spec.REDUCTIONS``, each with all axes of the
-      spec's shape; along an axis, an operand has that size or 1, a result but the first 1 where it is reduced.
+      spec's shape; along an axis, an operand has that size or 1, a result but the first 1 where it is reduced;
+    * ``ResizeSpec``: ``kernel(x, out)`` fwd, ``kernel(dy, out)`` bwd.
 
     Absent operands are None. No dimension of a spec is zero: the operators settle empty problems themselves.
     """

@@ -14,6 +14,7 @@ from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis
+from .resize import RESIZE_MODES, ROUNDINGS, TRANSFORMATIONS, ResizeSpec, resize_spec, scales_of
 
 __all__ = [
     "ACTIVATIONS",
@@ -22,8 +23,11 @@ __all__ = [
     "MAPS",
     "MAX_ELEMENTS",
     "REDUCTIONS",
+    "RESIZE_MODES",
+    "ROUNDINGS",
     "SELU_ALPHA",
     "SELU_SCALE",
+    "TRANSFORMATIONS",
     "Activation",
     "ActivationLike",
     "ConvSpec",
@@ -33,6 +37,7 @@ __all__ = [
     "Padding",
     "PoolSpec",
     "ReduceSpec",
+    "ResizeSpec",
     "activation_of",
     "adaptive_pool_spec",
     "axes_of",
@@ -47,4 +52,6 @@ __all__ = [
     "divisor_of",
     "int_tuple",
     "pool_spec",
+    "resize_spec",
+    "scales_of",
 ]

@@ -21,7 +21,7 @@ import fastconv as fc
 from .. import spec
 from ..backends import backend
 from ..settings import settings as settings_that_hold
-from . import elementwise, products, reductions, windows
+from . import elementwise, products, reductions, resampling, windows
 from .arrays import Array, Lie
 from .draws import CONVOLUTION, MOST, Alias, Call, Draws, Problem
 from .elementwise import BROADCAST, UNARY
@@ -35,7 +35,7 @@ FUNCTIONS = tuple(
     for name in fc.__all__
     if re.match(r"(plan_)?conv|(max|avg|sum)_pool|global_|adaptive_|gemm|matmul|linear|empty", name)
     or name.removesuffix("_backward") in (*BROADCAST, *UNARY, "prelu")
-    or re.match(reductions.NAMES, name)
+    or re.match(f"{reductions.NAMES}|{resampling.NAMES}", name)
 )
 
 #: So many problems are the same call under other settings: the reference computes it once.
@@ -157,6 +157,7 @@ _FAMILIES: dict[str, Callable[[Call], Problem | None]] = {
     ".*_pool": windows.pooling,
     "matmul|linear|gemm": products.matrix_product,
     **reductions.FAMILIES,
+    resampling.NAMES: resampling.resizing,
     "|".join(f"{name}(_backward)?$" for name in BROADCAST): elementwise.broadcast,
     "prelu": elementwise.prelu,
     "": elementwise.elementwise,

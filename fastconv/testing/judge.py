@@ -19,7 +19,7 @@ import fastconv as fc
 
 from .. import dispatch
 from ..spec import ACTIVATIONS
-from . import reductions
+from . import reductions, resampling
 from .arrays import Array, Laid
 from .draws import Alias, Problem
 from .elementwise import BROADCAST, UNARY
@@ -277,6 +277,8 @@ def _difference_of(
         rounded = True
     if re.match(reductions.NAMES, problem.function):
         rounded |= reductions.rounded(problem)
+    if re.match(resampling.NAMES, problem.function):
+        rounded |= resampling.mode_of(problem) != "nearest"
     if a.dtype.kind != "f":
         rounded = False
     if "_backward" in problem.function and name is not None:
@@ -335,6 +337,8 @@ def _magnitude(problem: Problem, number: int, winograd: bool, expected: np.ndarr
         return _largest(problem)
     if re.match(reductions.NAMES, problem.function):
         return reductions.magnitude(problem, expected)
+    if re.match(resampling.NAMES, problem.function) and resampling.mode_of(problem) == "cubic":
+        return np.full(expected.shape, resampling.magnitude(problem))
     arguments = {k: v for k, v in problem.arguments.items() if k != "activation"}
     for name in ("alpha", "beta", "divisor_override"):
         if isinstance(arguments.get(name), (int, float)):
@@ -405,6 +409,8 @@ def _adjoint(problem: Problem, actual: _Run) -> None:
     name = problem.function
     exact = problem.values in ("ones", "count", "whole") and not _winograd(actual) and "avg" not in name
     linear = re.match(r"conv|sum_pool|global_sum|matmul|linear", name) and name.endswith("_backward")
+    linear = linear or (re.match(resampling.NAMES, name) and "dy" in problem.arguments)
+    exact = exact and (not re.match(resampling.NAMES, name) or resampling.mode_of(problem) == "nearest")
     if not (exact and linear) or any(problem.arguments.get(k) is not None for k in ("activation", "b", "bias")):
         return
     arguments = {k: v for k, v in problem.arguments.items() if k not in ("dy", "residual", "out")}

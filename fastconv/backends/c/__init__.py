@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec
+from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
 from ..base import Kernel, Spec, isa_of
 
 
@@ -49,6 +49,10 @@ class _C:
             from .reduce import refuse as refuse_reduction
 
             return refuse_reduction(spec)
+        if isinstance(spec, ResizeSpec):
+            from .resize import refuse as refuse_resizing
+
+            return refuse_resizing(spec)
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
@@ -70,6 +74,8 @@ class _C:
             from .map import MapKernel as kind
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as kind
+        elif isinstance(spec, ResizeSpec):
+            from .resize import resize_kernel as kind
         else:
             from .pool import pool_kernel as kind
         return kind(spec, settings.isa)

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from ...settings import Settings
-from ...spec import DTYPES, ConvSpec, MapSpec, PoolSpec, ReduceSpec
+from ...spec import DTYPES, ConvSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
 from ..base import Spec
 
 
@@ -62,6 +62,8 @@ class _Numba:
             from .map import MapKernel as Kernel
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as Kernel
+        elif isinstance(spec, ResizeSpec):
+            from .resize import ResizeKernel as Kernel
         else:
             from .gemm import GemmKernel as Kernel
         return Kernel(spec)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import ConvSpec, MapSpec, PoolSpec, ReduceSpec
+from ...spec import ConvSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
 from ..base import Spec
 from .conv import ConvKernel
 from .gemm import GemmKernel
 from .map import MapKernel
 from .pool import PoolKernel
 from .reduce import ReduceKernel
+from .resize import ResizeKernel
 
 
 class _Reference:
@@ -29,13 +30,15 @@ class _Reference:
 
     def compile(
         self, spec: Spec, settings: Settings
-    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel:
+    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | ResizeKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
         if isinstance(spec, MapSpec):
             return MapKernel(spec)
         if isinstance(spec, ReduceSpec):
             return ReduceKernel(spec)
+        if isinstance(spec, ResizeSpec):
+            return ResizeKernel(spec)
         return PoolKernel(spec) if isinstance(spec, PoolSpec) else GemmKernel(spec)
 
 
