@@ -114,6 +114,11 @@ def _poolings(layer: Pool) -> Iterator[tuple[str, Callable[..., Callable[[], Any
     for name, more in names.items():
         yield name, _bound(name, "x", **more)
         yield f"{name}_backward", _bound(f"{name}_backward", "dy", "x", **more)
+    if layer.layer == "maxpool":
+        # From the size after the pooling to the one before, as where features are added up; and the gradient of that.
+        more = {"size": layer.size, "mode": "bilinear"}
+        yield "interpolate", _bound("interpolate", "dy", **more)
+        yield "interpolate_backward", _bound("interpolate_backward", "x", "dy", **more)
 
 
 def _cases() -> Iterator[Case]:

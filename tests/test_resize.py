@@ -204,6 +204,33 @@ def test_arrays_may_lie_as_they_like(target: Target, dtype: str, order: str) -> 
         testing.assert_exact(gradient, dx)
 
 
+def test_channels_are_cut_where_they_are_many(target: Target) -> None:
+    x = _whole(11, (1, 2, 60, 2003), "float32")
+    kw = {"sizes": (4, 120), "mode": "linear", "layout": "NHWC"}
+    with testing.on(target):
+        y = testing.proven(target, fc.resize, x, **kw)
+        near = fc.resize(x, (4, 120), layout="NHWC")
+    testing.assert_exact(y[:, 0, ::2], (x[:, 0, [0, *range(59)]] + 3 * x[:, 0]) / 4)
+    testing.assert_exact(near, x.repeat(2, 1).repeat(2, 2))
+
+
+def test_one_row_of_half_the_weight(target: Target, dtype: str) -> None:
+    dy, x = np.ones((1, 1, 1, 2), dtype), np.zeros((1, 2, 1, 2), dtype)
+    with testing.on(target):
+        dx = testing.proven(target, fc.resize_backward, dy, x, 1, mode="linear", layout="NHWC")
+    testing.assert_exact(dx, np.full((1, 2, 1, 2), 0.5, dtype))
+
+
+def test_a_part_of_an_array_is_written(target: Target, dtype: str) -> None:
+    x, whole = _whole(12, (2, 7, 3, 9), dtype), testing.nan_filled((2, 7, 5, 13), dtype)
+    with testing.on(target):
+        y = fc.resize(x, (4, 11), mode="linear")
+        testing.proven(target, fc.resize, x, (4, 11), mode="linear", out=whole[:, :, :4, :11])
+    testing.assert_exact(whole[:, :, :4, :11], y)
+    assert np.isnan(whole[:, :, 4]).all()
+    assert np.isnan(whole[..., 11:]).all()
+
+
 def test_a_stretched_image_is_read_where_it_is(target: Target, dtype: str) -> None:
     x = np.broadcast_to(_whole(6, (2, 1, 5, 1), dtype), (2, 4, 5, 6))
     with testing.on(target):

@@ -61,6 +61,14 @@ def pooling(x: npt.NDArray[np.float32]) -> None:
     assert_type(fc.adaptive_max_pool2d(x, 1, True), tuple[Array, Array])
 
 
+def resizing(x: npt.NDArray[np.float32]) -> None:
+    y = fc.interpolate(x, scale_factor=(2, 1.5), mode="bilinear", align_corners=True)
+    assert_type(y, Array)
+    assert_type(fc.interpolate_backward(y, x, None, (2, 1.5), "bilinear", True), Array)
+    assert_type(fc.resize(x, [3, 3], mode="cubic", nearest_mode="floor", layout="NCHW"), Array)
+    assert_type(fc.resize_backward(fc.resize(x, 3), x, 3), Array)
+
+
 def products(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> None:
     assert_type(fc.matmul(a, b, activation="silu"), Array)
     assert_type(fc.gemm(a, b, None, 0.5, trans_b=True), Array)
@@ -113,6 +121,7 @@ def main() -> None:
     convolutions(x, w)
     plans(x, w)
     pooling(x)
+    resizing(x)
     products(np.ones((3, 3)), np.ones((3, 3)))
     networks(x, rng.integers(0, 3, 8))
 
