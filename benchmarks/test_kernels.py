@@ -95,6 +95,7 @@ def _products(layer: Gemm) -> Iterator[tuple[str, Callable[..., Callable[[], Any
     for name in ("silu", "sum"):
         yield name, _bound(name, "x")
     yield "silu_backward", _bound("silu_backward", "x", "x")
+    yield "dropout", _bound("dropout", "x", seed=1)
     yield "multiply", _bound("multiply", "x", "w")
     yield "multiply_backward", _bound("multiply_backward", "x", "x", "w")
     yield "softmax", _bound("softmax", "x", dim=1)

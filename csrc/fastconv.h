@@ -33,7 +33,7 @@ extern "C" {
 #endif
 
 /* Goes up when this file changes so that programs must be compiled again. fc_version: of the library that is loaded. */
-enum { FC_VERSION = 2 };
+enum { FC_VERSION = 3 };
 FC_API int fc_version(void);
 
 enum { FC_OK = 0, FC_ERROR_MEMORY = 1, FC_ERROR_ARGUMENT = 2, FC_ERROR_REFUSED = 3 };
@@ -188,7 +188,11 @@ FC_API int fc_plan_gemm(const fc_gemm_desc *desc, fc_plan **plan);
 /* Elementwise functions. Operands: x of FC_MAP_ACTIVATE; dy and x of FC_MAP_ACTIVATE_BACKWARD; two of the arithmetic ones; x, s
  * and t of FC_MAP_SCALE_SHIFT, which is x s + t; x and the slope below 0 of FC_MAP_PRELU. The others are gradients: of
  * dy, x and slope, that of x; of dy and x, that of the slope; of dy, a and b, that of b in a / b; of dy, a and b, that of a in
- * the maximum or minimum of both, half of dy where they are equal. A NaN comes through a maximum or minimum. */
+ * the maximum or minimum of both, half of dy where they are equal. A NaN comes through a maximum or minimum.
+ * FC_MAP_DROPOUT: 0 with probability p, else x / (1 - p). Its second operand is no array: FC_W has two uint64_t, a seed and an
+ * offset, and stride[1] numbers the elements, from 0 on for the first one, to below 2^31. Element i is 0 where the random number
+ * i is below 2^32 p: word i % 4 of Philox4x32-10 of the counter (i / 4, 0, offset, offset >> 32) and the key (seed, seed >> 32).
+ */
 enum {
   FC_MAP_ACTIVATE = 0,
   FC_MAP_ACTIVATE_BACKWARD = 1,
@@ -204,7 +208,8 @@ enum {
   FC_MAP_PRELU_SLOPE = 11,
   FC_MAP_DIVIDE_BACKWARD = 12,
   FC_MAP_MAXIMUM_BACKWARD = 13,
-  FC_MAP_MINIMUM_BACKWARD = 14
+  FC_MAP_MINIMUM_BACKWARD = 14,
+  FC_MAP_DROPOUT = 15
 };
 
 /* out[i] = f(operands[i]) over up to 8 dimensions, which all arrays share: strides of 0 are how an operand is broadcast. The
@@ -213,6 +218,7 @@ typedef struct fc_map_desc {
   int op, dtype, isa, rank;
   int64_t size[8], out_stride[8], stride[3][8]; /* of each operand */
   fc_act act;
+  double p;                   /* of FC_MAP_DROPOUT: above 0, at most 1 */
 } fc_map_desc;
 
 FC_API int fc_plan_map(const fc_map_desc *desc, fc_plan **plan);

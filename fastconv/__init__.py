@@ -92,6 +92,7 @@ from .ops.conv import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
+from .ops.dropout import dropout, dropout_backward, feature_dropout, feature_dropout_backward
 from .ops.elementwise import (
     add,
     add_backward,
@@ -306,6 +307,8 @@ __all__ = [
     "cross_entropy_backward",
     "divide",
     "divide_backward",
+    "dropout",
+    "dropout_backward",
     "elu",
     "elu_backward",
     "empty",
@@ -314,6 +317,8 @@ __all__ = [
     "exp",
     "exp_backward",
     "explain",
+    "feature_dropout",
+    "feature_dropout_backward",
     "forget_autotuned",
     "gelu",
     "gelu_backward",

@@ -844,16 +844,19 @@ static double mapped(int op, const double v[OPERANDS]) {
 }
 
 static void map_case(void) {
-  fc_map_desc d = {.op = (int)between(FC_MAP_ACTIVATE, FC_MAP_MINIMUM_BACKWARD),
+  fc_map_desc d = {.op = (int)between(FC_MAP_ACTIVATE, FC_MAP_DROPOUT),
                    .dtype = (int)between(FC_F32, FC_F64),
                    .isa = usable_isa(),
                    .rank = (int)between(0, DIMS),
-                   .act = activation()};
+                   .act = activation(),
+                   .p = one_in(8) ? 1 : 0.3};
   const int spoilt = one_in(2), nthreads = threads();
   for (int i = 0; i < d.rank; i++) d.size[i] = between(1, 9);
   lay_out(d.size, d.rank, d.out_stride, 0);
   for (int k = 0; k < OPERANDS; k++) lay_out(d.size, d.rank, d.stride[k], 1);
+  for (int i = 0; i < d.rank && d.op == FC_MAP_DROPOUT; i++) d.stride[1][i] = between(0, 1 << 20);
   if (spoilt) spoil(&d.op, 4, d.size, MAP_NUMBERS);
+  if (spoilt && one_in(20)) d.p = one_in(3) ? NAN : (double)border();
   if (spoilt && one_in(20)) d.act.kind = border_int();
   print("map op dtype isa rank act threads", (int64_t[]){d.op, d.dtype, d.isa, d.rank, d.act.kind, nthreads}, 6);
   print("size, out and operands' strides", d.size, MAP_NUMBERS);
@@ -867,9 +870,12 @@ static void map_case(void) {
   int64_t sizes[DIMS] = {1, 1, 1, 1, 1}, strides[1 + OPERANDS][DIMS] = {{0}};
   array in[OPERANDS] = {{.es = 0}}, out = {0};
   double *expected = 0;
+  uint64_t numbers[2] = {random64(), random64()};
+  const int dropout = d.op == FC_MAP_DROPOUT; /* whose second operand is no array */
   if (d.rank > DIMS) goto end;
   memcpy(sizes, d.size, (size_t)d.rank * sizeof *sizes);
-  for (int k = 0; k <= OPERANDS; k++) memcpy(strides[k], k ? d.stride[k - 1] : d.out_stride, (size_t)d.rank * sizeof *sizes);
+  for (int k = 0; k <= OPERANDS; k++)
+    if (!(k == 2 && dropout)) memcpy(strides[k], k ? d.stride[k - 1] : d.out_stride, (size_t)d.rank * sizeof *sizes);
   for (int k = 0; k < OPERANDS; k++)
     if (!make_numbers(&in[k], sizes, strides[1 + k], d.dtype == FC_F32 ? 4 : 8)) goto end;
   if (!make(&out, sizes, strides[0], d.dtype == FC_F32 ? 4 : 8) || !(expected = expectation(&out))) goto end;
@@ -879,6 +885,7 @@ static void map_case(void) {
     expected[place_at(&out, i)] = mapped(d.op, v);
   }
   void *arrays[FC_SLOTS] = {[FC_X] = in[0].first, [FC_W] = in[1].first, [FC_ADD] = in[2].first, [FC_OUT] = out.first};
+  if (dropout) arrays[FC_W] = numbers;
   if (fc_run(plan, arrays, 0, nthreads) != FC_OK) fail("does not run");
   if (!isnan(mapped(d.op, (double[]){1, 1, 1}))) compare(&out, expected, 0, "map");
   arrays[one_in(2) ? FC_X : FC_OUT] = 0;

@@ -458,6 +458,54 @@ static void check_map(const map *v, int op, int kind, int nthreads) {
   EACH(k, 3) done(&operands[k]);
 }
 
+/* Random number k of Philox4x32-10. */
+static uint32_t random_number(int64_t k, uint64_t random_seed, uint64_t random_offset) {
+  uint32_t c[4] = {(uint32_t)(k / 4), 0, (uint32_t)random_offset, (uint32_t)(random_offset >> 32)};
+  uint32_t key[2] = {(uint32_t)random_seed, (uint32_t)(random_seed >> 32)};
+  EACH(round, 10) {
+    const uint64_t a = UINT64_C(0xd2511f53) * c[0], b = UINT64_C(0xcd9e8d57) * c[2];
+    const uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ key[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ key[1], (uint32_t)a};
+    memcpy(c, next, sizeof c);
+    key[0] += 0x9e3779b9;
+    key[1] += 0xbb67ae85;
+  }
+  return c[k % 4];
+}
+
+/* Elements are numbered in row-major order, a step from one to the next. */
+static void check_dropout(const map *v, int64_t step, int nthreads) {
+  fc_map_desc d = {.op = FC_MAP_DROPOUT, .dtype = dtype, .isa = isa, .rank = v->rank, .p = 0.75};
+  int64_t count = 1, extent = 1, x_extent = 1;
+  for (int i = v->rank - 1; i >= 0; count *= v->size[i--]) {
+    d.size[i] = v->size[i];
+    d.out_stride[i] = v->out[i];
+    d.stride[0][i] = v->first[i];
+    d.stride[1][i] = count * step;
+    extent += (v->size[i] - 1) * v->out[i];
+    x_extent += (v->size[i] - 1) * v->first[i];
+  }
+  array x = numbers(x_extent), out = unknown(extent);
+  uint64_t random[2] = {UINT64_C(0x123456789abcdef), UINT64_C(0xfedcba987654321)};
+  double *expected = blank(extent);
+  EACH(n, count) {
+    int64_t rest = n, place = 0, first = 0;
+    for (int i = v->rank - 1; i >= 0; rest /= v->size[i], i--) {
+      place += rest % v->size[i] * v->out[i];
+      first += rest % v->size[i] * v->first[i];
+    }
+    expected[place] = random_number(n * step, random[0], random[1]) < 0.75 * 0x1p32 ? 0 : 4 * get(&x, first);
+  }
+  fc_plan *plan;
+  if (fc_plan_map(&d, &plan)) fail("no plan for dropout of %s", v->name);
+  void *arrays[FC_SLOTS] = {[FC_X] = at(&x), [FC_W] = random, [FC_OUT] = at(&out)};
+  if (fc_run(plan, arrays, 0, nthreads)) fail("dropout of %s failed", v->name);
+  fc_plan_destroy(plan);
+  compare(&out, expected, 0, 0, "dropout", v->name);
+  free(expected);
+  done(&out);
+  done(&x);
+}
+
 static void check_maps(void) {
   EACH(i, (int64_t)(sizeof maps / sizeof *maps)) {
     EACH(kind, FC_ACT_ERF + 1) {
@@ -465,6 +513,7 @@ static void check_maps(void) {
       check_map(&maps[i], FC_MAP_ACTIVATE_BACKWARD, (int)kind, 1);
     }
     for (int op = FC_MAP_ADD; op <= FC_MAP_MINIMUM_BACKWARD; op++) check_map(&maps[i], op, FC_ACT_NONE, op % 3 + 1);
+    EACH(step, 4) check_dropout(&maps[i], step, (int)step);
   }
 }
 

@@ -452,8 +452,8 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
 #: What each parameter takes, by its name: a new function is covered here without a line, a new name says what it is.
 KINDS = {
     "array": "a b bias c dy indices out pos_weight residual running_mean running_var s t target w weight x y",
-    "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups output_padding "
-    "output_size padding size sizes stride",
+    "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups offset "
+    "output_padding output_size padding seed size sizes stride",
     "shape": "input_shape shape weight_shape x_shape",
     "flag": "align_corners ceil_mode count_include_pad keepdim log_target measure on recompute_scale_factor residual "
     "return_indices return_statistics training trans_a trans_b use_input_stats",
@@ -523,6 +523,7 @@ def _right(name: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         "x": x, "w": w, "b": B, "x_shape": x.shape, "input_shape": x.shape, "weight_shape": w.shape, "kernel_size": 2,
         "output_size": 2, "n": 1, "nbytes": 2**20, "level": "strict", "shape": (2, 3), "name": "reference", "on": True,
+        "seed": 7,
         "activation": "relu", "function": dict, "layout": "NCHW",
         "residual": np.ones((2, 8, *(4,) * ndim), "f4"),
     }  # fmt: skip
@@ -557,7 +558,9 @@ def _right(name: str) -> dict[str, Any]:
         with fc.use_backend("reference"):
             values["dy"] = np.ones_like(forward(**known))
     defaults = {k: p.default for k, p in names.items() if p.default is not p.empty}
-    needed = [k for k, p in names.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    needed = [
+        k for k, p in names.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
     return {k: values[k] for k in needed} | {k: values.get(k, v) for k, v in defaults.items()}
 
 

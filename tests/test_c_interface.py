@@ -468,3 +468,21 @@ def test_an_axis_without_a_table_stays_as_it_is():
     assert np.array_equal(x, y)
     d.y_size = [1, 1, 5]
     assert lib.fc_plan_resize(d, ffi.new("fc_plan **")) == lib.FC_ERROR_ARGUMENT
+
+
+def test_dropout_has_a_probability_and_numbers_from_0_on():
+    def status(p: float, *steps: int) -> int:
+        d = ffi.new("fc_map_desc *")
+        d.op, d.rank, d.p = lib.FC_MAP_DROPOUT, 2, p
+        d.isa = next(i for i in range(lib.fc_isa_count()) if not lib.fc_isa_reason(i))
+        d.size[0:2], d.out_stride[0:2], d.stride[0][0:2], d.stride[1][0:2] = [2, 3], [3, 1], [3, 1], steps
+        plan = ffi.new("fc_plan **")
+        found = lib.fc_plan_map(d, plan)
+        lib.fc_plan_destroy(plan[0])
+        return found
+
+    assert status(0.5, 3, 1) == status(1, 0, 2**29) == lib.FC_OK
+    for p in (0, -1, 1.5, float("nan"), float("inf")):
+        assert status(p, 3, 1) == lib.FC_ERROR_ARGUMENT, p
+    for steps in ((3, -1), (-3, 1), (2**31, 1), (0, 2**30)):
+        assert status(0.5, *steps) == lib.FC_ERROR_ARGUMENT, steps

@@ -33,6 +33,8 @@ def convolutions(x: npt.NDArray[np.float32], w: npt.NDArray[np.float32]) -> None
     assert_type(fc.activate(y, "gelu"), Array)
     assert_type(fc.silu_backward(fc.silu(y, out=np.empty_like(y)), y), Array)
     assert_type(fc.multiply_backward(fc.multiply(y, y), y, y), tuple[Array, Array])
+    assert_type(fc.dropout_backward(fc.dropout(y, 0.1, seed=1), y, 0.1, seed=1, offset=0), Array)
+    assert_type(fc.feature_dropout(y, seed=1, layout="NCHW"), Array)
     with fc.use_backend("reference"), fc.threads(1), fc.precision("strict"):
         assert_type(str(fc.explain(fc.conv2d, x, w)), str)
 

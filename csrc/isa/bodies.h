@@ -10,6 +10,7 @@
 #define NR (NV * VL)
 
 #include "../kernels/math.inc"
+#include "../kernels/dropout.inc"
 #include "../kernels/map.inc"
 #include "../kernels/pack.inc"
 #include "../kernels/gemm.inc"

@@ -228,6 +228,12 @@ typedef struct fc_map {
   int64_t row[3], step[3];
   void *out;
   int64_t out_row, out_step;
+  /* Of dropout: where an element's random number is, as if those were an array; the largest that drops it, and what the others
+   * are multiplied by. */
+  uint64_t seed, offset;
+  int64_t place, place_row, place_step;
+  uint32_t dropped;
+  double scale;
 } fc_map;
 
 /* The sum of taps arrays, each times its weight, run after run. A run is length neighbours, run i of each array step elements

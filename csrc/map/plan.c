@@ -32,7 +32,8 @@ static const int slots[] = {FC_X, FC_W, FC_ADD};
 
 static int operands_of(int op) {
   switch (op) {
-  case FC_MAP_ACTIVATE: return 1;
+  case FC_MAP_ACTIVATE:
+  case FC_MAP_DROPOUT: return 1;
   case FC_MAP_SCALE_SHIFT:
   case FC_MAP_PRELU_BACKWARD:
   case FC_MAP_DIVIDE_BACKWARD:
@@ -56,16 +57,33 @@ static void add_dimension(map_plan *p, int64_t size, const int64_t stride[ARRAYS
   for (int k = 0; k < ARRAYS; k++) p->stride[k][p->rank - 1] = stride[k];
 }
 
+/* Whether the numbers of a dropout's elements are from 0 to below 2^31. */
+static int numbered(const fc_map_desc *d) {
+  int64_t last = 0;
+  for (int i = 0; i < d->rank; i++) {
+    if (d->size[i] > 1 && d->stride[1][i] < 0) return 0;
+    last += d->size[i] > 1 ? d->stride[1][i] * (d->size[i] - 1) : 0;
+  }
+  return last <= FC_MOST;
+}
+
 static int describe(map_plan *p, const fc_map_desc *given) {
-  if (!given || !fc_kernels_of(given->isa, given->dtype) || !fc_between(given->op, FC_MAP_ACTIVATE, FC_MAP_MINIMUM_BACKWARD) ||
+  if (!given || !fc_kernels_of(given->isa, given->dtype) || !fc_between(given->op, FC_MAP_ACTIVATE, FC_MAP_DROPOUT) ||
       !fc_act_known(&given->act) || !fc_between(given->rank, 0, RANK) || !fc_elements(given->size, given->rank))
     return FC_ERROR_ARGUMENT;
   fc_map_desc d = *given;
   *p = (map_plan){.kn = fc_kernels_of(d.isa, d.dtype), .es = d.dtype == FC_F32 ? 4 : 8};
   p->rows = (fc_map){.op = d.op, .operands = operands_of(d.op), .act = d.act};
   if (!fc_settle(d.out_stride, d.size, d.rank) || !fc_apart(d.out_stride, d.size, d.rank)) return FC_ERROR_ARGUMENT;
-  for (int k = 0; k < p->rows.operands; k++)
+  /* Random numbers are numbered as if they were an operand. */
+  const int dropout = d.op == FC_MAP_DROPOUT, operands = p->rows.operands + dropout;
+  for (int k = 0; k < operands; k++)
     if (!fc_settle(d.stride[k], d.size, d.rank)) return FC_ERROR_ARGUMENT;
+  if (dropout && !(numbered(&d) && d.p > 0 && d.p <= 1)) return FC_ERROR_ARGUMENT;
+  if (dropout) {
+    p->rows.dropped = (uint32_t)(ceil(d.p * 0x1p32) - 1);
+    p->rows.scale = d.p < 1 ? 1 / (1 - d.p) : 0;
+  }
   int order[RANK], rank = 0;
   for (int i = 0; i < d.rank; i++) {
     if (d.size[i] == 1) continue;
@@ -75,7 +93,7 @@ static int describe(map_plan *p, const fc_map_desc *given) {
   }
   for (int i = 0; i < rank; i++) {
     int64_t stride[ARRAYS] = {d.out_stride[order[i]]};
-    for (int k = 0; k < p->rows.operands; k++) stride[1 + k] = d.stride[k][order[i]];
+    for (int k = 0; k < operands; k++) stride[1 + k] = d.stride[k][order[i]];
     add_dimension(p, d.size[order[i]], stride);
   }
   static const int64_t still[ARRAYS] = {0};
@@ -118,6 +136,11 @@ static void piece(void *ctx, int64_t index, int worker) {
     t.step[k] = p->stride[1 + k][columns];
     t.row[k] = lines < 0 ? 0 : p->stride[1 + k][lines];
   }
+  if (t.op == FC_MAP_DROPOUT) {
+    t.place = at[2];
+    t.place_step = p->stride[2][columns];
+    t.place_row = lines < 0 ? 0 : p->stride[2][lines];
+  }
   p->kn->map(&t);
 }
 
@@ -127,6 +150,10 @@ static int run(const fc_plan *plan, void *const *arrays, void *workspace, int nt
   map_job j = {p, p->rows};
   for (int k = 0; k < j.rows.operands; k++) j.rows.from[k] = arrays[slots[k]];
   j.rows.out = arrays[FC_OUT];
+  if (j.rows.op == FC_MAP_DROPOUT) {
+    memcpy(&j.rows.seed, arrays[FC_W], 8);
+    memcpy(&j.rows.offset, (const char *)arrays[FC_W] + 8, 8);
+  }
   return fc_parallel_for(nthreads, p->pieces, piece, &j);
 }
 
@@ -146,7 +173,7 @@ int fc_plan_map(const fc_map_desc *d, fc_plan **plan) {
   }
   p->head = (fc_plan){
       .does = &map, .algorithm = "elementwise", .needs = FC_BIT(FC_OUT), .serial = fc_elements(d->size, d->rank) < FC_SERIAL_MAP};
-  for (int k = 0; k < p->rows.operands; k++) p->head.needs |= FC_BIT(slots[k]);
+  for (int k = 0; k < p->rows.operands + (p->rows.op == FC_MAP_DROPOUT); k++) p->head.needs |= FC_BIT(slots[k]);
   *plan = &p->head;
   return FC_OK;
 }

@@ -29,7 +29,8 @@ class Kernel(Protocol):
       bwd raises IndexError if one is not); a maximum's fwd may be of integers;
     * ``GemmSpec``: ``kernel(a, b, bias, c, out)`` with a (batch, m, k), b (batch, k, n), out and c (batch, m, n); where
       the batch is 1, all of them may lack that axis;
-    * ``MapSpec``: ``kernel(*operands, out)``, all of the spec's shape: what is broadcast has strides of 0;
+    * ``MapSpec``: ``kernel(*operands, out)``, all of the spec's shape: what is broadcast has strides of 0; of dropout
+      ``kernel(x, numbers, out)``, where ``numbers`` is a contiguous array of two uint64;
     * ``ReduceSpec``: ``kernel(six operands, four results)``, those of ``spec.REDUCTIONS``, each with all axes of the
       spec's shape; along an axis, an operand has that size or 1, a result but the first 1 where it is reduced;
     * ``ResizeSpec``: ``kernel(x, out)`` fwd, ``kernel(dy, out)`` bwd.

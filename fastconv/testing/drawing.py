@@ -24,7 +24,7 @@ from ..settings import settings as settings_that_hold
 from . import elementwise, products, reductions, resampling, windows
 from .arrays import Array, Lie
 from .draws import CONVOLUTION, MOST, Alias, Call, Draws, Problem
-from .elementwise import BROADCAST, UNARY
+from .elementwise import BROADCAST, DROPOUTS, UNARY
 from .helpers import backends_here, isas_here
 
 __all__ = ["FUNCTIONS", "again", "problem", "problems", "settings_here"]
@@ -34,7 +34,7 @@ FUNCTIONS = tuple(
     name
     for name in fc.__all__
     if re.match(r"(plan_)?conv|(max|avg|sum)_pool|global_|adaptive_|gemm|matmul|linear|empty", name)
-    or name.removesuffix("_backward") in (*BROADCAST, *UNARY, "prelu")
+    or name.removesuffix("_backward") in (*BROADCAST, *UNARY, *DROPOUTS, "prelu")
     or re.match(f"{reductions.NAMES}|{resampling.NAMES}", name)
 )
 
@@ -160,6 +160,7 @@ _FAMILIES: dict[str, Callable[[Call], Problem | None]] = {
     resampling.NAMES: resampling.resizing,
     "|".join(f"{name}(_backward)?$" for name in BROADCAST): elementwise.broadcast,
     "prelu": elementwise.prelu,
+    "|".join(f"{name}(_backward)?$" for name in DROPOUTS): elementwise.dropout,
     "": elementwise.elementwise,
 }
 

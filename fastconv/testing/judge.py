@@ -22,7 +22,7 @@ from ..spec import ACTIVATIONS
 from . import reductions, resampling
 from .arrays import Array, Laid
 from .draws import Alias, Problem
-from .elementwise import BROADCAST, UNARY
+from .elementwise import BROADCAST, DROPOUTS, UNARY
 from .helpers import adjoint_gap
 
 __all__ = ["Verdict", "verdict"]
@@ -309,7 +309,7 @@ def _difference_of(
 def _elementwise(function: str) -> str:
     """What kind of one it is, if any."""
     stem = function.removesuffix("_backward")
-    return "unary" if stem in UNARY else "broadcast" if stem in (*BROADCAST, "prelu") else ""
+    return "unary" if stem in UNARY else "broadcast" if stem in (*BROADCAST, *DROPOUTS, "prelu") else ""
 
 
 def _largest(problem: Problem) -> float:
