@@ -115,9 +115,9 @@ def _dropout(spec: MapSpec, x: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         along = np.arange(spec.shape[axis], dtype=np.uint64) * np.uint64(step)
         place += along.reshape(-1, *(1,) * (len(spec.shape) - 1 - axis))
     seed, offset = map(int, numbers)
-    ones = np.ones_like(place)
-    counter = [place // 4, ones * 0, ones * (offset % 2**32), ones * (offset >> 32)]
-    word = np.choose((place % 4).astype(np.intp), philox(counter, (seed % 2**32, seed >> 32)))
+    place, zeros = place.reshape(-1), np.zeros(place.size, np.uint64)
+    counter = [place // 4, zeros, zeros + offset % 2**32, zeros + (offset >> 32)]
+    word = np.choose((place % 4).astype(np.intp), philox(counter, (seed % 2**32, seed >> 32))).reshape(spec.shape)
     kept = x.astype(np.float64) * (1 / (1 - spec.p) if spec.p < 1 else 0.0)
     return np.where(word < np.ceil(spec.p * 2**32), 0, kept)
 
