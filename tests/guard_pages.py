@@ -30,9 +30,11 @@ _MORE = [conv("2 groups of 3 5x5", 1, 6, 4, (7, 9), 5, 2, padding=2)]
 
 def _guard_scratch_of_numba() -> None:
     """What kernels read beyond their scratch memory and packed weights changes no result: let it end the process."""
-    from fastconv.backends.numba import product, walk, winograd
+    from fastconv.backends.numba.conv import walk
+    from fastconv.backends.numba.conv.winograd import plan
+    from fastconv.backends.numba.gemm import product
 
-    for module in (product, walk, winograd):
+    for module in (product, walk, plan):
         module.aligned = lambda count, dtype: testing.guarded(np.empty(count, dtype))
 
 

@@ -31,13 +31,14 @@ import fastconv as fc
 
 read = Path.read_bytes
 Path.read_bytes = lambda path: read(path) + (b"# changed" if path.name == sys.argv[1] else b"")
-from fastconv.backends.numba import simd, strips
+from fastconv.backends.numba.conv import depthwise_strips
+from fastconv.backends.numba.core.target import ISA
 
 x, dy = np.ones((1, 8, 5, 6)), np.ones((1, 8, 5, 6))
 with fc.use_backend("numba"):
     dw = fc.conv2d_backward_weight(x, dy, (8, 1, 3, 3), 1, 1, groups=8)
-stats = strips.multiply_weights.stats
-print(simd.ISA, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), dw[3, 0].tolist())
+stats = depthwise_strips.multiply_weights.stats
+print(ISA, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), dw[3, 0].tolist())
 """
 
 _GRADIENT = "[[20.0, 24.0, 20.0], [25.0, 30.0, 25.0], [20.0, 24.0, 20.0]]"
@@ -67,18 +68,18 @@ def test_code_is_compiled_once_for_each_processor_and_each_state_of_the_sources(
     assert generic in ("vector128", "neon")
     assert _run(tmp_path) == [isa, "1", "0", _GRADIENT]
     # The file of another function, of which this one is made, too.
-    assert _run(tmp_path, "engine.py")[1:] == ["0", "1", _GRADIENT]
+    assert _run(tmp_path, "strips.py")[1:] == ["0", "1", _GRADIENT]
 
 
 def test_code_is_not_loaded_from_where_others_can_write(tmp_path: Path) -> None:
-    from fastconv.backends.numba import simd
+    from fastconv.backends.numba.core import compile as compiling
 
     def place() -> str | None:
-        simd._code_directory.cache_clear()
-        return simd._code_directory()
+        compiling._code_directory.cache_clear()
+        return compiling._code_directory()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simd.config, "CACHE_DIR", "")
+        patch.setattr(compiling.config, "CACHE_DIR", "")
         patch.setenv("FASTCONV_CACHE", str(tmp_path))
         ours = tmp_path / "numba"
         assert place() == str(ours)
@@ -94,8 +95,8 @@ def test_code_is_not_loaded_from_where_others_can_write(tmp_path: Path) -> None:
         assert place() == str(ours)
         patch.setenv("FASTCONV_CACHE", "off")
         assert place() is None
-        assert not isinstance(simd.jit(lambda x: x)._cache, simd._Cache)
-    simd._code_directory.cache_clear()
+        assert not isinstance(compiling.jit(lambda x: x)._cache, compiling._Cache)
+    compiling._code_directory.cache_clear()
 
 
 def test_without_a_directory_to_write_to_it_still_runs(tmp_path: Path) -> None:
@@ -107,10 +108,10 @@ def test_without_a_directory_to_write_to_it_still_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "layout", "height", "groups", "stride"),
     [
-        *[("pixels.Pixels", "NHWC", height, 19, 1) for height in (15, 16, 17, 18, 21, 28)],
-        *[("pixels.Pixels", "NHWC", height, 19, 2) for height in (31, 33, 34, 36)],
-        ("strips.Strips", "NCHW", 17, 19, 1),
-        ("strips.Strips", "NCHW", 33, 19, 2),
+        *[("depthwise_pixels.Pixels", "NHWC", height, 19, 1) for height in (15, 16, 17, 18, 21, 28)],
+        *[("depthwise_pixels.Pixels", "NHWC", height, 19, 2) for height in (31, 33, 34, 36)],
+        ("depthwise_strips.Strips", "NCHW", 17, 19, 1),
+        ("depthwise_strips.Strips", "NCHW", 33, 19, 2),
         ("direct.Direct", "NCHW", 17, 1, 1),
         ("direct.Direct", "NCHW", 33, 1, 2),
     ],
@@ -118,7 +119,7 @@ def test_without_a_directory_to_write_to_it_still_runs(tmp_path: Path) -> None:
 def test_pieces_in_another_order(kind, layout, height, groups, stride, monkeypatch) -> None:
     """A thread may be late: what a piece writes, with what is added to it, no other piece touches."""
     module, name = kind.split(".")
-    walked = getattr(import_module(f"fastconv.backends.numba.{module}"), name)
+    walked = getattr(import_module(f"fastconv.backends.numba.conv.{module}"), name)
     kernel, taken = walked.kernel, []
 
     def backwards(counter, pieces, *rest):
@@ -155,7 +156,7 @@ def test_a_call_is_through_when_all_threads_are() -> None:
         joined.set()
         through.append(sum(range(3_000_000)))
 
-    import_module("fastconv.backends.numba.workers").run(work, 2)
+    import_module("fastconv.backends.numba.core.workers").run(work, 2)
     assert len(through) == 1
 
 
@@ -170,7 +171,7 @@ def test_an_error_in_another_thread_is_raised() -> None:
         raise MemoryError("in a thread")
 
     with pytest.raises(MemoryError, match="in a thread"):
-        import_module("fastconv.backends.numba.workers").run(work, 2)
+        import_module("fastconv.backends.numba.core.workers").run(work, 2)
 
 
 def _on_numba(function):

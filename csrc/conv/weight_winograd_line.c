@@ -166,18 +166,4 @@ static const char *refuse(const fc_conv_plan *p) {
                                                                                : "gradients of so many taps round too much";
 }
 
-/* The same for each number of points. */
-#define FC_LINE_ALGORITHM(points)                                                               \
-  const fc_algorithm fc_conv_weight_winograd_line_##points = {.name = "winograd_line_" #points, \
-                                                              .directions = FC_OF_WEIGHTS,      \
-                                                              .state = FC_LINE_STATE,           \
-                                                              .parameter = points,              \
-                                                              .refuse = refuse,                 \
-                                                              .prepare = fc_line_prepare,       \
-                                                              .pieces = pieces,                 \
-                                                              .run = piece,                     \
-                                                              .slow = fc_line_slow,             \
-                                                              .tile = fc_line_tile};
-FC_LINE_ALGORITHM(6)
-FC_LINE_ALGORITHM(8)
-FC_LINE_ALGORITHM(10)
+FC_LINE_ALGORITHMS(fc_conv_weight_winograd_line, .directions = FC_OF_WEIGHTS, .refuse = refuse, .pieces = pieces, .run = piece);

@@ -369,20 +369,5 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   return j->p->d.groups * regions(&s, j->p);
 }
 
-/* The same for each number of points. */
-#define FC_LINE_ALGORITHM(points)                                                        \
-  const fc_algorithm fc_conv_winograd_line_##points = {.name = "winograd_line_" #points, \
-                                                       .directions = FC_OF_IMAGES,       \
-                                                       .state = FC_LINE_STATE,           \
-                                                       .parameter = points,              \
-                                                       .refuse = fc_line_refuse,         \
-                                                       .prepare = fc_line_prepare,       \
-                                                       .packed = packed_elements,        \
-                                                       .pack = pack,                     \
-                                                       .pieces = pieces,                 \
-                                                       .run = piece,                     \
-                                                       .slow = fc_line_slow,             \
-                                                       .tile = fc_line_tile};
-FC_LINE_ALGORITHM(6)
-FC_LINE_ALGORITHM(8)
-FC_LINE_ALGORITHM(10)
+FC_LINE_ALGORITHMS(fc_conv_winograd_line, .directions = FC_OF_IMAGES, .refuse = fc_line_refuse, .packed = packed_elements,
+                   .pack = pack, .pieces = pieces, .run = piece);

@@ -88,4 +88,18 @@ const char *fc_line_slow(const fc_conv_plan *p);
 void fc_line_prepare(fc_conv_plan *p);
 const void *fc_line_matrix(const fc_conv_plan *p, int which);
 
+/* An algorithm for each number of points; what else it has is its direction's. */
+#define FC_LINE_ALGORITHM(symbol, points, ...)                              \
+  const fc_algorithm symbol##_##points = {.name = "winograd_line_" #points, \
+                                          .state = FC_LINE_STATE,           \
+                                          .parameter = points,              \
+                                          .prepare = fc_line_prepare,       \
+                                          .slow = fc_line_slow,             \
+                                          .tile = fc_line_tile,             \
+                                          __VA_ARGS__}
+#define FC_LINE_ALGORITHMS(symbol, ...)      \
+  FC_LINE_ALGORITHM(symbol, 6, __VA_ARGS__); \
+  FC_LINE_ALGORITHM(symbol, 8, __VA_ARGS__); \
+  FC_LINE_ALGORITHM(symbol, 10, __VA_ARGS__)
+
 #endif

@@ -1,4 +1,4 @@
-/* What reduce/plan.c and kernels/reduce.inc agree on.
+/* What reduce/run.c and kernels/reduce.inc agree on.
  *
  * Kernels compute in double, whatever the elements are: a conversion costs less than the memory that is read for it, sums of a
  * million numbers lose nothing that shows in float32, and one body serves both types. They see blocks in which every operand is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -52,14 +53,25 @@ def channels_last(layout: str, ndim: int) -> bool:
     return table[layout]
 
 
-def hash_of_fields(spec: Any) -> int:
-    """Computed once a spec: it takes as long as a small layer."""
-    return hash(tuple(getattr(spec, field.name) for field in fields(spec)))
+class HashedOnce:
+    """What a spec is beside a frozen dataclass: its hash is computed once, as that takes as long as a small layer.
 
+    A pickle or a copy holds the fields alone: hashes of strings, and so of a spec, are others in another process.
+    """
 
-def fields_alone(spec: Any) -> dict[str, Any]:
-    """What a pickle or a copy of a spec holds: hashes of strings, and so of a spec, are others in another process."""
-    return {field.name: getattr(spec, field.name) for field in fields(spec)}
+    def __init_subclass__(cls) -> None:
+        # A frozen dataclass leaves its own alone, but makes another one in place of an inherited one.
+        cls.__hash__ = HashedOnce.__hash__  # type: ignore[method-assign]
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(self.__getstate__().values()))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
 def check_elements(name: str, shape: tuple[int, ...]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..arguments import MOST, index, shown
 from .activation import Activation
-from .common import MAX_ELEMENTS, channels_last, check_dtype, check_elements, fields_alone, hash_of_fields, int_tuple
+from .common import MAX_ELEMENTS, HashedOnce, channels_last, check_dtype, check_elements, int_tuple
 
 #: Compiled backends copy and tabulate the padded input of a convolution, if it has no more positions than these and 16
 #: times as many as both arrays; and of a strided backward-input they treat by itself each remainder of positions.
@@ -85,7 +85,7 @@ def _canonical(
 
 
 @dataclass(frozen=True)
-class ConvSpec:
+class ConvSpec(HashedOnce):
     """One convolution problem, in one of its three directions.
 
     ``x`` is always the side with ``ic`` channels and ``in_size``, ``y`` the side with ``oc`` and ``out_size``, and
@@ -117,16 +117,6 @@ class ConvSpec:
     residual: bool = False
     activation: Activation | None = None
     packed: bool = False
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @property
     def ndim(self) -> int:

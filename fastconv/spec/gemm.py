@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from .activation import Activation
-from .common import fields_alone, hash_of_fields
+from .common import HashedOnce
 
 
 @dataclass(frozen=True)
-class GemmSpec:
+class GemmSpec(HashedOnce):
     """``out = activation(alpha a @ b + beta c + bias)`` for ``batch`` matrices a (m, k), b (k, n), out (m, n).
 
     ``bias`` has n elements, one a column. ``c`` (where ``use_c``) has the shape of out and is read only then.
@@ -27,16 +26,6 @@ class GemmSpec:
     alpha: float = 1.0
     beta: float = 0.0
     activation: Activation | None = None
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @cached_property
     def empty(self) -> bool:

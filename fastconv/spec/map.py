@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
 
 from .activation import Activation
-from .common import check_elements, fields_alone, hash_of_fields
+from .common import HashedOnce, check_elements
 
 #: name -> how many arrays it takes, in the order of the C library's and Numba's numbers.
 #:
@@ -37,7 +36,7 @@ MAPS: dict[str, int] = {
 
 
 @dataclass(frozen=True)
-class MapSpec:
+class MapSpec(HashedOnce):
     """``out = operation(arrays)``, element by element; the arrays are broadcast to ``shape``, which out has.
 
     ``dropout`` makes 0 with probability ``p``, and x / (1 - p) else. ``places`` number the elements: that at index
@@ -55,16 +54,6 @@ class MapSpec:
 
     def __post_init__(self) -> None:
         check_elements("the result", self.shape)
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @cached_property
     def empty(self) -> bool:

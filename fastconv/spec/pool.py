@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..arguments import number, shown
-from .common import INTEGERS, channels_last, check_dtype, check_elements, fields_alone, hash_of_fields, int_tuple
+from .common import INTEGERS, HashedOnce, channels_last, check_dtype, check_elements, int_tuple
 from .conv import conv_pads
 
 
 @dataclass(frozen=True)
-class PoolSpec:
+class PoolSpec(HashedOnce):
     """One pooling problem. ``kind`` is ``"max"``, ``"avg"`` or ``"sum"``, ``direction`` ``"fwd"`` or ``"bwd"``.
 
     Output ``o`` of a dimension pools the input positions ``start, start + dilation, ... < end``, which are inside the
@@ -40,16 +40,6 @@ class PoolSpec:
     divisor: float | None = None
     adaptive: bool = False
     indices: bool = False
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @property
     def ndim(self) -> int:

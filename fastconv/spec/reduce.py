@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from ..arguments import index, shown
-from .common import channels_last, fields_alone, hash_of_fields
+from .common import HashedOnce, channels_last
 
 #: kind -> the names of its operands and results, in the order of a kernel's ten arrays: six operands, four results.
 REDUCTIONS: dict[str, tuple[str | None, ...]] = {
@@ -28,7 +28,7 @@ REDUCTIONS: dict[str, tuple[str | None, ...]] = {
 
 
 @dataclass(frozen=True)
-class ReduceSpec:
+class ReduceSpec(HashedOnce):
     """A reduction of arrays of ``shape`` over ``axes``; ``kind`` as in csrc/fastconv.h, which has the formulas.
 
     ``parameter``: what a sum is divided by, the correction of a variance, or what is added to it.
@@ -41,16 +41,6 @@ class ReduceSpec:
     axes: tuple[int, ...]
     parameter: float = 0.0
     root_mean_square: bool = False
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @cached_property
     def empty(self) -> bool:

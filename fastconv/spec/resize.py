@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import number, shown
-from .common import MAX_ELEMENTS, channels_last, check_dtype, check_elements, fields_alone, hash_of_fields, int_tuple
+from .common import MAX_ELEMENTS, HashedOnce, channels_last, check_dtype, check_elements, int_tuple
 
 #: Where position o of the result lies in x: by o, size, out, and two numbers whose quotient is how far apart results
 #: lie. The names are those of ONNX's ``coordinate_transformation_mode``.
@@ -39,7 +39,7 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class ResizeSpec:
+class ResizeSpec(HashedOnce):
     """One resizing, ``direction`` ``"fwd"`` or ``"bwd"``; ``table`` is the only definition of what is computed.
 
     ``transformation`` and ``rounding`` are keys of the tables above. ``scales``: of each axis what the size is
@@ -58,16 +58,6 @@ class ResizeSpec:
     rounding: str
     scales: tuple[float | None, ...]
     cubic_coeff: float = -0.75
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash_of_fields(self)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __getstate__(self) -> dict[str, Any]:
-        return fields_alone(self)
 
     @property
     def ndim(self) -> int:

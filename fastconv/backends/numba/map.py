@@ -8,10 +8,12 @@ import numpy as np
 
 from ..._threads import get_num_threads
 from ...spec import MAPS, MapSpec
-from . import workers
-from .elementwise import activated, slope
-from .product import activation_number, addresses_of
-from .simd import ISA, compact, fetch_add, jit, part, pointer
+from .core import workers
+from .core.activations import activated, activation_number, slope
+from .core.arrays import addresses_of
+from .core.compile import jit, part
+from .core.intrinsics import compact, fetch_add, pointer
+from .core.target import ISA
 
 __all__ = ["MapKernel"]
 

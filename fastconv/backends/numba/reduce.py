@@ -9,9 +9,10 @@ import numpy as np
 
 from ..._threads import get_num_threads
 from ...spec import REDUCTIONS, ReduceSpec
-from . import workers
-from .product import WORK_FLOOR
-from .simd import ISA, fetch_add, jit, part
+from .core import workers
+from .core.compile import jit, part
+from .core.intrinsics import fetch_add
+from .core.target import ISA
 
 __all__ = ["ReduceKernel"]
 
@@ -182,7 +183,7 @@ class ReduceKernel:
             )  # fmt: skip
 
         pieces = -(-count // together)
-        threads = get_num_threads() if prod(spec.shape) >= WORK_FLOOR // 16 else 1
+        threads = get_num_threads() if prod(spec.shape) >= workers.WORK_FLOOR // 16 else 1
         workers.run(work, min(threads, pieces))
         if out is not None:
             shape = [spec.shape[i] for i in self._order]

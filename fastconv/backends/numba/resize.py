@@ -10,9 +10,11 @@ import numpy as np
 from ..._threads import get_num_threads
 from ...spec import ResizeSpec
 from ..tables import LIGHT, TABLES
-from . import workers
-from .product import addresses_of
-from .simd import ISA, compact, fetch_add, jit, pointer
+from .core import workers
+from .core.arrays import addresses_of
+from .core.compile import jit
+from .core.intrinsics import compact, fetch_add, pointer
+from .core.target import ISA
 
 __all__ = ["ResizeKernel"]
 

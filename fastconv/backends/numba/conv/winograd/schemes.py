@@ -5,65 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from ...spec import ConvSpec
-from ..heuristics import HEURISTICS
-from .simd import part
-from .transforms import LINE, SQUARE, STEPS, TURNS, values_of
-from .walk import Triple
+from .....spec import ConvSpec
+from ....heuristics import HEURISTICS
+from ...core.compile import part
+from ..layer import Layer
+from .square import values_of
 
-__all__ = ["NAMES", "Layer", "Scheme", "refuse", "scheme_of", "slow", "tile_at", "tiles_of"]
+__all__ = [
+    "LINE", "NAMES", "SQUARE", "STRIDED", "TURNS", "Scheme", "layer_of", "patch_at", "place_of", "refuse", "scheme_of",
+    "slow", "tile_at", "tiles_of",
+]  # fmt: skip
+
+#: The same map along both sides; by steps of 2; that backward-input; along one axis.
+SQUARE, STRIDED, TURNS, LINE = range(4)
 
 #: Of groups the transforms cost more here than in C: with fewer than so many times the channels more than they save.
 _GROUPED = 2
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution of three spatial dimensions, in their order: the last two have the tiles."""
-
-    spec: ConvSpec
-    order: Triple
-    kernel: Triple
-    stride: Triple
-    dilation: Triple
-    lo: Triple
-    in_size: Triple
-    out_size: Triple
-
-    @classmethod
-    def of(cls, spec: ConvSpec) -> Layer:
-        fill = 3 - spec.ndim
-
-        def triple(values: tuple[int, ...], one: int = 1) -> Triple:
-            whole = (one,) * fill + tuple(values)
-            return tuple(whole[i] for i in order)
-
-        # Taps along the depth alone are rows to it.
-        order = (1, 0, 2) if spec.ndim == 3 and spec.kernel[1:] == (1, 1) else (0, 1, 2)
-        return cls(
-            spec, order, triple(spec.kernel), triple(spec.stride), triple(spec.dilation),
-            triple([lo for lo, _ in spec.pads], 0), triple(spec.in_size), triple(spec.out_size),
-        )  # fmt: skip
-
-    @property
-    def backward(self) -> bool:
-        return self.spec.direction == "bwd_input"
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Of a group: of the source and the result."""
-        forward = self.spec.ic // self.spec.groups, self.spec.oc // self.spec.groups
-        return forward[::-1] if self.backward else forward
-
-    @property
-    def sizes(self) -> tuple[Triple, Triple]:
-        """Of the source and the result."""
-        return (self.out_size, self.in_size) if self.backward else (self.in_size, self.out_size)
-
-    @property
-    def axis(self) -> int:
-        """That of the only taps; 0 if there are two of them."""
-        return 2 if self.kernel[1] == 1 else 1 if self.kernel[2] == 1 else 0
+def layer_of(spec: ConvSpec) -> Layer:
+    """The last two of its dimensions have the tiles: taps along the depth alone are rows."""
+    return Layer.of(spec, (1, 0, 2) if spec.ndim == 3 and spec.kernel[1:] == (1, 1) else (0, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -89,7 +51,7 @@ NAMES = {
     "winograd_line_8": (LINE, 8),
     "winograd_line_10": (LINE, 10),
     "winograd_2x2_5x5": (SQUARE, 5),
-    "winograd_4x4_3x3_stride2": (STEPS, 3),
+    "winograd_4x4_3x3_stride2": (STRIDED, 3),
 }
 
 
@@ -105,7 +67,7 @@ def scheme_of(name: str, layer: Layer) -> Scheme:
         return Scheme(SQUARE, 6, (6, 6), (side, side), (side, side), values_of(6))
     if layer.backward:
         return Scheme(TURNS, 9, (5, 5), (8, 8), (4, 4), values_of(9))
-    return Scheme(STEPS, 9, (9, 9), (4, 4), (8, 8), values_of(9))
+    return Scheme(STRIDED, 9, (9, 9), (4, 4), (8, 8), values_of(9))
 
 
 def tiles_of(size: int, apart: int, side: int) -> int:
@@ -127,6 +89,24 @@ def tile_at(number, size, apart, side):
     return first + number // many + number % many * side * apart, many - number % many
 
 
+@part
+def place_of(job, number):
+    """Of a tile: its image, its slice of the result, where there it begins; how many adjoin from it on in its row.
+
+    ``job`` has the tiles and the results in the fields of ``multiply.PROBLEM``.
+    """
+    column, row, plane = number % job.wide, number // job.wide % job.high, number // (job.wide * job.high)
+    h, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
+    w, adjoin = tile_at(column, job.out_width, job.apart_2, job.side_2)
+    return plane // job.out_depth, plane % job.out_depth, h, w, adjoin
+
+
+@part
+def patch_at(job, h, w):
+    """Where in the source the patch of the tile at (h, w) begins."""
+    return h * job.hop_1 // job.side_1 + job.low_1, w * job.hop_2 // job.side_2 + job.low_2
+
+
 def _cost(name: str, layer: Layer) -> float:
     """What a channel costs, in products: those of all tiles, and as much as its filters' transform takes."""
     points, axis = NAMES[name][1], layer.axis
@@ -140,9 +120,9 @@ def _cost(name: str, layer: Layer) -> float:
 
 def refuse(spec: ConvSpec, name: str, precision: str) -> str | None:
     """Why an algorithm does not compute it; None if it does."""
-    layer, (number, many) = Layer.of(spec), NAMES[name]
+    layer, (number, many) = layer_of(spec), NAMES[name]
     flat = (layer.kernel[0], layer.in_size[0], layer.out_size[0], layer.lo[0]) == (1, 1, 1, 0)
-    stride = 2 if number == STEPS else 1
+    stride = 2 if number == STRIDED else 1
     if number == LINE:
         sides = zip(layer.in_size, layer.out_size, layer.lo, layer.stride, strict=True)
         others = [side for i, side in enumerate(sides) if i != layer.axis]
@@ -152,7 +132,7 @@ def refuse(spec: ConvSpec, name: str, precision: str) -> str | None:
         strides = {layer.stride[layer.axis]}
     else:
         deep = layer.kernel[0] > HEURISTICS.WINOGRAD_SLICES
-        if layer.kernel[1:] != (many, many) or deep or (number == STEPS and not flat):
+        if layer.kernel[1:] != (many, many) or deep or (number == STRIDED and not flat):
             return "the kernel is not 3x3" if name == "winograd_4x4_3x3" else ""
         strides = {*layer.stride[1:]} if flat else {*layer.stride}
     if strides != {stride}:
@@ -168,7 +148,7 @@ def refuse(spec: ConvSpec, name: str, precision: str) -> str | None:
 
 def slow(spec: ConvSpec, name: str) -> str | None:
     """Why it costs more than it saves; None if it does not."""
-    layer, h = Layer.of(spec), HEURISTICS
+    layer, h = layer_of(spec), HEURISTICS
     number, scheme = NAMES[name][0], scheme_of(name, layer)
     weight, (_, size) = spec.direction == "bwd_weight", layer.sizes
     taps, results = prod(layer.kernel), spec.n * prod(size)

@@ -11,7 +11,10 @@ import os
 import threading
 from collections.abc import Callable
 
-__all__ = ["run"]
+__all__ = ["WORK_FLOOR", "run"]
+
+#: Multiply-adds below which waking another thread costs more than it saves.
+WORK_FLOOR = 2_000_000
 
 
 class _Offer:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from .engine import activate, turn
-from .product import up
-from .simd import (
+from ..core.arrays import up
+from ..core.compile import jit, part
+from ..core.intrinsics import (
     compact,
     copy_evens,
     copy_vector,
     data_of,
     fetch_add,
-    jit,
-    lanes,
     no_inline,
-    part,
     plain,
     pointer,
     vector_lanes,
 )
+from ..core.lines import finish, turn
+from ..core.target import lanes
 from .tiles import COLUMNS, LINES, TOGETHER, correlate_rows, weigh_results, weigh_rows
 from .walk import DirectJob, Gradients, Phases, Results, Walk
 
@@ -101,35 +100,6 @@ def _fill_rows(buffer, b, src, base, step, job, q0, q1, end):
                     _fill_row(buffer, at + c * plane, src, source + c * step.c, every, k0, j1, job.width)
                 if turned:
                     turn(buffer, at + j0, plane, src, source + j0 * every, every, j1 - j0, job.channels)
-
-
-@part
-def finish(
-    line, at, count, bias, b, b_step, out, o, o_step, residual, r, r_step, has_bias, has_residual, activation, scalars
-):
-    """The epilogue on ``line[at : at + count]``, and its elements to their places."""
-    no_inline()
-    if has_bias and b_step == 0:
-        value = bias[b]
-        for j in range(count):
-            line[at + j] += value
-    elif has_bias:
-        for j in range(count):
-            line[at + j] += bias[b + j * b_step]
-    if has_residual:
-        for j in range(count):
-            line[at + j] += residual[r + j * r_step]
-    activate(line, at, count, activation, scalars[0], scalars[1])
-    if o_step == 1:
-        width = vector_lanes(line)
-        whole = count // width * width
-        for j in range(0, whole, width):
-            copy_vector(out, o + j, line, at + j)
-        for j in range(whole, count):
-            out[o + j] = line[at + j]
-    else:
-        for j in range(count):
-            out[o + j * o_step] = line[at + j]
 
 
 @part

@@ -11,18 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from ..._threads import get_num_threads
-from ...spec import Activation
-from . import workers
-from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned
+from ...._threads import get_num_threads
+from ....spec import Activation
+from ..core import workers
+from ..core.activations import activation_number
+from ..core.arrays import Packed, addresses_of, aligned
+from .layer import STEPS, Layer, Triple
 
-__all__ = ["STEPS", "DirectJob", "Gradients", "Phases", "Results", "Triple", "Walk"]
-
-_i8 = np.int64
-Triple = tuple[int, int, int]
-
-#: Address steps of an image array, and where it begins.
-STEPS = np.dtype([("n", _i8), ("c", _i8), ("s0", _i8), ("s1", _i8), ("s2", _i8), ("base", _i8)])
+__all__ = ["DirectJob", "Gradients", "Phases", "Results", "Walk", "jobs_of"]
 
 
 @dataclass
@@ -39,6 +35,18 @@ class DirectJob:
     image: Triple
     offsets: list[Triple]
     taps: list[int]
+
+
+def jobs_of(layer: Layer) -> tuple[list[DirectJob], list[Triple]]:
+    """A layer's phases as jobs, and where each one's results begin."""
+    jobs, begins = [], []
+    for size, begin, taps in layer.phases(with_taps=False):
+        numbers = [(a * layer.kernel[1] + b) * layer.kernel[2] + c for (a, b, c), _ in taps]
+        offsets = [offset for _, offset in taps]
+        n, groups = layer.spec.n, layer.spec.groups
+        jobs.append(DirectJob(n, groups, *layer.channels, size, layer.step, layer.sizes[0], offsets, numbers))
+        begins.append(begin)
+    return jobs, begins
 
 
 @dataclass
@@ -87,7 +95,7 @@ class Walk:
 
     def threads(self) -> int:
         """How many of them the pieces employ."""
-        return min(get_num_threads(), self.pieces) if self.macs >= WORK_FLOOR else 1
+        return min(get_num_threads(), self.pieces) if self.macs >= workers.WORK_FLOOR else 1
 
     def walk(self, arrays: tuple[np.ndarray | None, ...], *others: np.ndarray) -> None:
         """Calls the kernel on each thread. ``arrays``: those that it finds by their addresses."""

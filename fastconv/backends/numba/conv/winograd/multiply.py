@@ -1,4 +1,4 @@
-"""Convolution by Winograd's minimal filtering: fewer products, of transformed patches and filters (``transforms``).
+"""Convolution by Winograd's minimal filtering, compiled: fewer products, of transformed patches and filters.
 
 A piece of work is a number of tiles of results, or a block of filters: patches are transformed, multiplied for each of
 the transformed filters' values, and transformed back, all in cache. Vectors run over channels, outside and inside.
@@ -8,65 +8,32 @@ the products' reduction.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from math import prod
-
 import numpy as np
 
-from ..._threads import get_num_threads
-from ...spec import ConvSpec
-from ..heuristics import HEURISTICS
-from . import workers
-from .direct import finish
-from .engine import turn
-from .product import WORK_FLOOR, Packed, activation_number, addresses_of, aligned, together, up
-from .range import GradientRange, ResultRange
-from .schemes import Layer, scheme_of, tile_at, tiles_of
-from .simd import (
-    KC,
-    MR,
-    NV,
-    PITCH,
+from ...core.arrays import round_up
+from ...core.compile import jit, part
+from ...core.intrinsics import (
     compact,
     data_of,
     fetch_add,
-    jit,
-    lanes,
     no_inline,
-    part,
     plain,
     pointer,
     tile_columns,
     vector_lanes,
     zero_vector,
 )
-from .strips import fill_strip
-from .tiles import micro_kernel, outer_kernel
-from .transforms import (
-    LINE,
-    TURNS,
-    filters_to_values,
-    matrices,
-    patches_to_values,
-    results_to_values,
-    values_to_filter,
-    values_to_results,
-)
-from .walk import STEPS as STRIDES
-from .windows import accumulate
+from ...core.lines import accumulate, finish, turn
+from ...core.target import KC, MR, PITCH
+from ...gemm.tiles import micro_kernel, outer_kernel
+from ..strips import fill_strip
+from .schemes import patch_at, place_of
+from .transforms import filters_to_values, patches_to_values, results_to_values, values_to_filter, values_to_results
 
-__all__ = ["Winograd", "WinogradWeights"]
-
-
-#: Transformed patches and products of a piece stay within this, where that leaves enough tiles to reuse filters.
-_BYTES, _FEWEST = 1024 * 1024, 36
-
-#: Channels of a block of filters' gradients, at most, those of a line's fewer values; what is transformed for it at a
-#: time stays within the bytes.
-_BLOCK, _LINE_BLOCK, _WEIGHT_BYTES = 128, 256, 1536 * 1024
+__all__ = ["APART", "PROBLEM", "multiply", "multiply_weights", "pack"]
 
 #: Values lie by a line of the cache further apart: no power of two.
-_APART = 16
+APART = 16
 
 _i8 = np.int64
 
@@ -94,14 +61,6 @@ PROBLEM = np.dtype(
 )  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------- the filters
-
-
-@part
-def _up(count, step):
-    return (count + step - 1) // step * step
-
-
 @jit
 def pack(counter, pieces, jobs, steps, addresses, matrix, packed, buffer):
     """Transform the filters of NR results at a time. ``steps``: of groups, results, channels, taps; the first tap. The
@@ -111,7 +70,7 @@ def pack(counter, pieces, jobs, steps, addresses, matrix, packed, buffer):
     w, dst, lines, table = pointer(addresses[0], packed), data_of(packed), data_of(buffer), data_of(matrix)
     nr, width = tile_columns(dst), vector_lanes(dst)
     panels, apart = (job.results + nr - 1) // nr, job.filters
-    channels = _up(job.channels, width) if job.slices > 1 else job.channels
+    channels = round_up(job.channels, width) if job.slices > 1 else job.channels
     # Taps of channels that follow one another are turned together.
     size = job.taps * job.slices
     together = width if step[2] == size else 1
@@ -124,16 +83,8 @@ def pack(counter, pieces, jobs, steps, addresses, matrix, packed, buffer):
         base = group * job.blocks * apart + panel * channels * job.slices * nr
         for c0 in range(0, job.channels, together):
             some = min(together, job.channels - c0)
-            turn(
-                lines,
-                plain(0),
-                nr,
-                w,
-                group * step[0] + panel * nr * step[1] + c0 * step[2],
-                step[1],
-                count,
-                size * some,
-            )
+            at = group * step[0] + panel * nr * step[1] + c0 * step[2]
+            turn(lines, plain(0), nr, w, at, step[1], count, size * some)
             for c in range(some):
                 for z in range(job.slices):
                     for v in range(0, nr, width):
@@ -147,9 +98,6 @@ def pack(counter, pieces, jobs, steps, addresses, matrix, packed, buffer):
                     for v in range(0, nr, width):
                         zero_vector(dst, base + f * apart + (z * channels + c) * nr + v)
         piece = fetch_add(counter)
-
-
-# ------------------------------------------------------------------------------------------------------ the tiles
 
 
 @part
@@ -210,11 +158,11 @@ def multiply(counter, pieces, jobs, strides, blocks, addresses, matrix, packed, 
     nr, lane = tile_columns(v), vector_lanes(v)
     panels = (job.results + nr - 1) // nr
     # The reduction: whole vectors of channels of each slice.
-    channels = _up(job.channels, lane) if job.slices > 1 else job.channels
+    channels = round_up(job.channels, lane) if job.slices > 1 else job.channels
     terms = channels * job.slices
     parts = (terms + KC - 1) // KC
     columns, by_channels = panels * nr, ys.c == 1
-    a_part, a_apart, c_apart = job.all_values * job.piece * PITCH, job.piece * PITCH, job.piece * columns + _APART
+    a_part, a_apart, c_apart = job.all_values * job.piece * PITCH, job.piece * PITCH, job.piece * columns + APART
     products = parts * a_part
     strip_at = products + job.all_values * c_apart
     number = fetch_add(counter)
@@ -225,13 +173,10 @@ def multiply(counter, pieces, jobs, strides, blocks, addresses, matrix, packed, 
         strip = data_of(work[strip_at:])
         t = t0
         while t < t1:
-            column, row, slice_ = t % job.wide, t // job.wide % job.high, t // (job.wide * job.high)
-            n, z = slice_ // job.out_depth, slice_ % job.out_depth
-            h, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
-            w, adjoin = tile_at(column, job.out_width, job.apart_2, job.side_2)
+            n, z, h, w, adjoin = place_of(job, t)
             # Where channels are contiguous most patches are read where they lie.
             tiles = 1 if xs.c == 1 else min(adjoin, t1 - t)
-            h, w = h * job.hop_1 // job.side_1 + job.low_1, w * job.hop_2 // job.side_2 + job.low_2
+            h, w = patch_at(job, h, w)
             for k in range(job.slices):
                 y = z + job.first_slice + k * job.slice_step
                 base = xs.base + n * xs.n + y * xs.s0 + group * job.channels * xs.c
@@ -256,10 +201,7 @@ def multiply(counter, pieces, jobs, strides, blocks, addresses, matrix, packed, 
                         )  # fmt: skip
         t = t0
         while t < t1:
-            column, row, slice_ = t % job.wide, t // job.wide % job.high, t // (job.wide * job.high)
-            n, z = slice_ // job.out_depth, slice_ % job.out_depth
-            h, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
-            w, adjoin = tile_at(column, job.out_width, job.apart_2, job.side_2)
+            n, z, h, w, adjoin = place_of(job, t)
             tiles = 1 if by_channels else min(adjoin, t1 - t)
             height = min(job.side_1, -((h - job.out_height) // job.apart_1))
             width = min(job.side_2 * tiles, -((w - job.out_width) // job.apart_2))
@@ -268,7 +210,7 @@ def multiply(counter, pieces, jobs, strides, blocks, addresses, matrix, packed, 
             o = ys.base + n * ys.n + z * ys.s0 + h * ys.s1 + w * ys.s2
             r = rs.base + n * rs.n + z * rs.s0 + h * rs.s1 + w * rs.s2
             pixels = job.side_2 * tiles
-            turned = _up(pixels, lane)
+            turned = round_up(pixels, lane)
             for c in range(0, job.results, lane):
                 values_to_results(
                     strip, c if by_channels else 0, pixels * pitch, pitch, job.side_2 * pitch, v, products + c, t - t0,
@@ -307,10 +249,10 @@ def multiply_weights(counter, pieces, jobs, strides, blocks, addresses, matrix, 
     nr, lane = tile_columns(v), vector_lanes(v)
     size, tile, panels = job.taps, MR * nr, (job.columns + nr - 1) // nr
     # Rows of channels of a value: of patches, and of gradients.
-    x_pitch, y_pitch = panels * nr + _APART, (job.rows + nr - 1) // nr * nr + MR
-    x_apart, y_apart = job.piece * x_pitch + _APART, job.piece * y_pitch + _APART
+    x_pitch, y_pitch = panels * nr + APART, (job.rows + nr - 1) // nr * nr + MR
+    x_apart, y_apart = job.piece * x_pitch + APART, job.piece * y_pitch + APART
     y_at = job.all_values * x_apart
-    sums_at, sums_apart = y_at + job.all_values * y_apart, (job.rows + MR - 1) // MR * panels * tile + _APART
+    sums_at, sums_apart = y_at + job.all_values * y_apart, (job.rows + MR - 1) // MR * panels * tile + APART
     all_sums, is_long = job.blocks * sums_apart, job.tiles > job.piece * job.together
     totals_at = sums_at + (all_sums if is_long else 0)
     row_blocks, column_blocks = -(-job.results // job.rows), -(-job.channels // job.columns)
@@ -325,18 +267,15 @@ def multiply_weights(counter, pieces, jobs, strides, blocks, addresses, matrix, 
             t = t0
             t1 = min(job.tiles, t0 + job.piece)
             while t < t1:
-                column, row, slice_ = t % job.wide, t // job.wide % job.high, t // (job.wide * job.high)
-                n, z = slice_ // job.out_depth, slice_ % job.out_depth
-                h, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
-                w, adjoin = tile_at(column, job.out_width, job.apart_2, job.side_2)
+                n, z, h, w, adjoin = place_of(job, t)
                 tiles = 1 if xs.c == 1 else min(adjoin, t1 - t)
                 y = z + job.first_slice + k * job.slice_step
+                patch_h, patch_w = patch_at(job, h, w)
                 base = xs.base + n * xs.n + y * xs.s0 + (group * job.channels + c0) * xs.c
                 for c in range(0, columns, lane):
                     _read(
                         v, c, t - t0, x_pitch, x_apart, x, base + c * xs.c, xs, job, table, False, 0 <= y < job.depth,
-                        h * job.hop_1 // job.side_1 + job.low_1, w * job.hop_2 // job.side_2 + job.low_2, job.height,
-                        job.width, tiles, min(lane, columns - c), strip,
+                        patch_h, patch_w, job.height, job.width, tiles, min(lane, columns - c), strip,
                     )  # fmt: skip
                 base = ys.base + n * ys.n + z * ys.s0 + (group * job.results + o0) * ys.c
                 for c in range(0, rows, lane):
@@ -365,200 +304,3 @@ def multiply_weights(counter, pieces, jobs, strides, blocks, addresses, matrix, 
                 to = (((group * job.results + o0 + o) * job.channels + c0 + c) * job.slices + k) * size
                 turn(dw, to, size * job.slices, strip, plain(0), lane, size, min(lane, columns - c))
         number = fetch_add(counter)
-
-
-# ------------------------------------------------------------------------------------------------------- the plan
-
-
-class _Plan:
-    """What both directions share. ``strides``: of two images, or three, as ``walk.STEPS``."""
-
-    def __init__(self, spec: ConvSpec, name: str, strides: list[tuple[int, ...]]) -> None:
-        layer = Layer.of(spec)
-        self.spec = spec
-        self.dtype = np.dtype(spec.dtype)
-        self.lanes = lanes(spec.dtype)
-        self.nr = NV * self.lanes
-        self.channels, self.results = layer.channels
-        self.scheme = scheme = scheme_of(name, layer)
-        source, result = layer.sizes
-        self.kernel = layer.kernel
-        self.taps = prod(layer.kernel[1:])
-        self.slices = layer.kernel[0]
-        sides = tuple(zip(result[1:], layer.dilation[1:], scheme.side, strict=True))
-        self.high, self.wide = (tiles_of(*side) for side in sides)
-        self.tiles = spec.n * result[0] * self.high * self.wide
-        first, step = -layer.lo[0], layer.dilation[0]
-        if layer.backward:
-            # The taps are turned, here as within a slice.
-            first = layer.lo[0] - (self.slices - 1) * step
-        even = [int(lo % 2 == 0) for lo in layer.lo[1:]]
-        self.sizes = (
-            self.channels, self.results, *source, *result,
-            scheme.number, scheme.values, layer.axis == 2, self.taps, *even,
-            *scheme.patch, *scheme.side, *scheme.hop, *layer.dilation[1:], *self._first_patch(layer),
-            self.slices, first, step,
-            self.high, self.wide, self.tiles,
-        )  # fmt: skip
-        self.all_values = scheme.all_values
-        self.blocks = np.array(scheme.blocks, np.int64)
-        table = matrices(scheme.values, self.taps) if scheme.number == LINE else np.zeros(1)
-        self.matrix = table.ravel().astype(self.dtype)
-        n, c, *rest = zip(*strides, strict=True)
-        base = rest.pop()
-        self.strides = np.array(list(zip(n, c, *(rest[i] for i in layer.order), base, strict=True)), STRIDES)
-        kind = GradientRange if spec.direction == "bwd_weight" else ResultRange
-        self.range = kind(spec, layer, scheme, self._first_patch(layer), (first, step, self.slices))
-        # The tiles of the longest remainder adjoin.
-        size, apart, side = sides[1]
-        self.run_tiles = -(-size // (apart * side))
-        self.schedule = lru_cache(maxsize=8)(self._schedule)
-
-    def _first_patch(self, layer: Layer) -> list[int]:
-        """Where in the source the patch of the first tile begins, by rows and by columns."""
-        if self.scheme.number == TURNS:
-            return [(lo - lo % 2) // 2 - (lo % 2 == 0) for lo in layer.lo[1:]]
-        if layer.backward:
-            return [layer.lo[i] - (layer.kernel[i] - 1) * layer.dilation[i] for i in (1, 2)]
-        return [-lo for lo in layer.lo[1:]]
-
-    def strip(self, tiles: int) -> int:
-        """Elements that patches or results of a run of at most so many tiles take, as vectors of channels."""
-        run = min(self.run_tiles, tiles)
-        (rows, columns), (high, wide), hop = self.scheme.patch, self.scheme.side, self.scheme.hop[1]
-        # Results are there twice: by pixels, and a row of them turned.
-        return max(rows * (hop * (run - 1) + columns), (high + 1) * wide * run + 3 * self.lanes) * self.lanes
-
-    def threads(self) -> int:
-        return get_num_threads() if self.spec.macs >= WORK_FLOOR else 1
-
-    def _schedule(self, threads: int) -> tuple[np.ndarray, int, int]:
-        """(the problem, its pieces, elements of a thread's work space) for a number of threads."""
-        raise NotImplementedError
-
-    @property
-    def workspace_bytes(self) -> int:
-        threads = self.threads()
-        _, pieces, work = self.schedule(threads)
-        return min(threads, pieces) * work * self.dtype.itemsize
-
-
-class Winograd(_Plan):
-    """A convolution, forward or backward-input, for one set of strides: of source, result and residual."""
-
-    def __init__(
-        self, spec: ConvSpec, name: str, strides: list[tuple[int, ...]], bias_step: int | None, residual: bool
-    ) -> None:
-        super().__init__(spec, name, strides)
-        self.panels = -(-self.results // self.nr)
-        self.terms = self.channels if self.slices == 1 else up(self.channels, self.lanes) * self.slices
-        self.filters = self.panels * self.nr * self.terms + _APART
-        number, *parameters = activation_number(spec.activation)
-        self.epilogue = (bias_step is not None, bias_step or 0, residual, number)
-        self.scalars = np.array(parameters, self.dtype)
-
-    def _schedule(self, threads: int) -> tuple[np.ndarray, int, int]:
-        columns = self.panels * self.nr
-        fitting = _BYTES // (self.all_values * (self.terms + columns) * self.dtype.itemsize)
-        share = -(-self.tiles * self.spec.groups // (3 * threads if threads > 1 else 1))
-        piece = max(MR, min(max(fitting // MR * MR, up(_FEWEST, MR)), up(share, MR)))
-        blocks = len(self.blocks)
-        job = (*self.sizes, piece, blocks, self.all_values, self.filters, 0, 0, 0, *self.epilogue)
-        strip = max(self.strip(piece), prod(self.scheme.side) * columns)
-        patches = piece * up(self.terms, KC) // KC * PITCH
-        work = self.all_values * (patches + piece * columns + _APART) + strip
-        return np.array([job], PROBLEM), self.spec.groups * -(-self.tiles // piece), work
-
-    @property
-    def workspace_bytes(self) -> int:
-        return super().workspace_bytes + self.spec.groups * len(self.blocks) * self.filters * self.dtype.itemsize
-
-    def pack(self, w: np.ndarray) -> Packed:
-        """The filters, transformed."""
-        w = np.ascontiguousarray(w)
-        inputs = self.taps * self.slices
-        outputs = inputs * w.shape[1]
-        group = self.spec.oc // self.spec.groups * outputs
-        forward = self.spec.direction == "fwd"
-        # Backward the filters are turned by half: the last tap comes first.
-        order = [group, outputs, inputs, 1, 0] if forward else [group, inputs, outputs, -1, inputs - 1]
-        threads = self.threads()
-        job, _, _ = self.schedule(threads)
-        packed = aligned(self.spec.groups * len(self.blocks) * self.filters, self.dtype)
-        steps, addresses = np.array(order, np.int64), addresses_of(w)
-        counter = np.zeros(1, np.int64)
-
-        def work() -> None:
-            buffer = np.empty(inputs * self.lanes * self.nr, self.dtype)
-            pack(counter, self.spec.groups * self.panels, job, steps, addresses, self.matrix, packed, buffer)
-
-        workers.run(work, threads)
-        return Packed(packed)
-
-    def run(
-        self,
-        source: np.ndarray,
-        out: np.ndarray,
-        residual: np.ndarray | None,
-        bias: np.ndarray | None,
-        packed: Packed,
-    ) -> None:
-        threads = self.threads()
-        job, pieces, size = self.schedule(threads)
-        addresses = addresses_of(source, out, residual, bias)
-        counter = np.zeros(1, np.int64)
-
-        def work() -> None:
-            space = aligned(size, self.dtype)
-            multiply(
-                counter, pieces, job, self.strides, self.blocks, addresses, self.matrix, packed.data,
-                self.scalars, space,
-            )  # fmt: skip
-
-        workers.run(work, min(threads, pieces))
-
-
-class WinogradWeights(_Plan):
-    """The gradient of the filters, for one set of strides: of x and dy."""
-
-    def _schedule(self, threads: int) -> tuple[np.ndarray, int, int]:
-        most = _LINE_BLOCK if self.scheme.number == LINE else _BLOCK
-        rows, columns = (min(up(c, t), up(most, t)) for c, t in ((self.results, MR), (self.channels, self.nr)))
-        # Tiles at a time follow from the layer alone, as they decide on rounding.
-        tiles = max(32, _WEIGHT_BYTES // (self.all_values * (rows + columns) * self.dtype.itemsize) // 8 * 8)
-        tiles = -(-self.tiles // -(-self.tiles // tiles))
-
-        def pieces() -> int:
-            return self.spec.groups * self.slices * -(-self.results // rows) * -(-self.channels // columns)
-
-        while threads > 1 and pieces() < 2 * threads and max(rows, columns) >= 4 * HEURISTICS.WINOGRAD_CHANNELS:
-            if rows > columns:
-                rows = up(rows // 2, MR)
-            else:
-                columns = up(columns // 2, self.nr)
-        blocks = len(self.blocks)
-        some = together(-(-self.tiles // tiles))
-        job = (*self.sizes, tiles, blocks, self.all_values, 0, rows, columns, some, 0, 0, 0, 0)
-        patches = tiles * (up(columns, self.nr) + _APART) + _APART
-        gradients = tiles * (up(rows, self.nr) + MR) + _APART
-        strip = max(self.strip(tiles), self.taps * self.lanes)
-        sums = blocks * (rows * up(columns, self.nr) + _APART) * (1 + (self.tiles > tiles * some))
-        work = self.all_values * (patches + gradients) + sums + strip
-        return np.array([job], PROBLEM), pieces(), work
-
-    def run(self, x: np.ndarray, dy: np.ndarray, out: np.ndarray) -> None:
-        threads = self.threads()
-        job, pieces, size = self.schedule(threads)
-        dw = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-        addresses = addresses_of(x, dy, dw)
-        counter = np.zeros(1, np.int64)
-
-        def work() -> None:
-            multiply_weights(
-                counter, pieces, job, self.strides, self.blocks, addresses, self.matrix,
-                aligned(size, self.dtype),
-            )  # fmt: skip
-
-        workers.run(work, min(threads, pieces))
-        if dw is not out:
-            out[...] = dw

@@ -1,11 +1,21 @@
-"""Functions of one number, which compiled loops call."""
+"""Activations: of one number, which compiled loops call, and of a line."""
 
 from __future__ import annotations
 
 import math
 
-from ...spec import SELU_ALPHA, SELU_SCALE
-from .simd import part
+from ....spec import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation
+from .compile import part
+from .intrinsics import no_inline
+
+__all__ = ["activate", "activated", "activation_number", "slope"]
+
+_NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
+
+
+def activation_number(activation: Activation | None) -> tuple[int, float, float]:
+    """An activation as the kernels know it: number, alpha, beta."""
+    return (_NUMBERS[activation.name], activation.alpha, activation.beta) if activation else (0, 0.0, 0.0)
 
 
 @part
@@ -139,3 +149,37 @@ def slope(kind, number, alpha, beta):
     if kind == 21:
         return 1 / x
     return 2 / math.sqrt(math.pi) * math.exp(-x * x)
+
+
+@part
+def activate(tile, at, count, kind, alpha, beta):
+    """The activation number ``kind`` of ``spec.ACTIVATIONS`` on ``tile[at : at + count]``. NaN stays NaN."""
+    no_inline()
+    zero = alpha * 0
+    one, six = zero + 1, zero + 6
+    if kind == 1:
+        for i in range(at, at + count):
+            tile[i] = zero if tile[i] < zero else tile[i]
+    elif kind == 2:
+        for i in range(at, at + count):
+            tile[i] = tile[i] if tile[i] > zero else tile[i] * alpha
+    elif kind == 3:
+        for i in range(at, at + count):
+            x = alpha if tile[i] < alpha else tile[i]
+            tile[i] = beta if x > beta else x
+    elif kind == 7:
+        for i in range(at, at + count):
+            x = tile[i] + 3
+            x = zero if x < zero else x
+            tile[i] *= (six if x > six else x) / six
+    elif kind:
+        for i in range(at, at + count):
+            x = tile[i]
+            if kind == 5:
+                tile[i] = math.tanh(x)
+            elif kind > 7:
+                tile[i] = activated(kind, x, alpha, beta)
+            else:
+                e = math.exp(-abs(x))
+                y = (one if x >= zero else e) / (one + e)
+                tile[i] = x * y if kind == 6 else y

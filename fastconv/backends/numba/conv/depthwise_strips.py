@@ -8,26 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .engine import activate, turn
-from .simd import (
-    compact,
-    copy_vector,
-    data_of,
-    fetch_add,
-    jit,
-    lanes,
-    no_inline,
-    part,
-    plain,
-    pointer,
-    vector_lanes,
-    zero_vector,
-)
+from ..core.activations import activate
+from ..core.compile import jit, part
+from ..core.intrinsics import compact, data_of, fetch_add, no_inline, plain, pointer, vector_lanes, zero_vector
+from ..core.lines import accumulate
+from ..core.target import lanes
+from .strips import empty_strip, fill_strip
 from .tiles import PIXELS, TOGETHER, correlate_strip, weigh_strip, weigh_strip_1, weigh_strip_2
 from .walk import Gradients, Phases, Results, Walk
-from .windows import accumulate
 
-__all__ = ["StripWeights", "Strips", "fill_strip"]
+__all__ = ["StripWeights", "Strips"]
 
 _i8 = np.int64
 
@@ -56,37 +46,6 @@ PROBLEM = np.dtype(
 
 
 @part
-def fill_strip(strip, at, src, base, step, h, w, apart_1, apart_2, rows, pixels, height, width, count):
-    """Rows of pixels from (h, w) of an image on, some apart, each a vector of which ``count`` channels exist; 0 for all
-    others."""
-    compact()
-    no_inline()
-    lane = vector_lanes(strip)
-    first, last = min(pixels, max(0, -(w // apart_2))), min(pixels, -((w - width) // apart_2))
-    s2 = apart_2 * step.s2
-    for i in range(rows):
-        line = at + i * pixels * lane
-        y = h + i * apart_1
-        inside = 0 <= y < height and first < last
-        for j in range(first if inside and count == lane else pixels):
-            zero_vector(strip, line + j * lane)
-        if inside:
-            for j in range(last, pixels):
-                zero_vector(strip, line + j * lane)
-            line += first * lane
-            source = base + y * step.s1 + w * step.s2 + first * s2
-            if s2 == 1:
-                turn(strip, line, lane, src, source, step.c, count, last - first)
-            elif step.c == 1 and count == lane:
-                for j in range(last - first):
-                    copy_vector(strip, line + j * lane, src, source + j * s2)
-            else:
-                for j in range(last - first):
-                    for c in range(count):
-                        strip[line + j * lane + c] = src[source + j * s2 + c * step.c]
-
-
-@part
 def _fill_source(strip, src, base, step, job, q0, q1, end, count):
     """What the results (q0, q1 to end) read."""
     for u in range(job.depth):
@@ -97,28 +56,6 @@ def _fill_source(strip, src, base, step, job, q0, q1, end, count):
             (end - q1 - 1) * job.step_1 + job.span, job.width, job.size_1 if 0 <= x0 < job.size_0 else 0, job.size_2,
             count,
         )  # fmt: skip
-
-
-@part
-def _empty_strip(out, base, step, strip, at, rows, pixels, count):
-    """The inverse of ``fill_strip``, without anything around."""
-    compact()
-    no_inline()
-    lane = vector_lanes(strip)
-    # Rows that follow one another are one.
-    dense = step.s2 == 1 and step.s1 == pixels
-    length = pixels * rows if dense else pixels
-    for i in range(1 if dense else rows):
-        o, line = base + i * step.s1, at + i * pixels * lane
-        if step.s2 == 1:
-            turn(out, o, step.c, strip, line, lane, length, count)
-        elif step.c == 1 and count == lane:
-            for j in range(pixels):
-                copy_vector(out, o + j * step.s2, strip, line + j * lane)
-        else:
-            for j in range(pixels):
-                for c in range(count):
-                    out[o + j * step.s2 + c * step.c] = strip[line + j * lane + c]
 
 
 @part
@@ -192,7 +129,7 @@ def multiply(counter, pieces, jobs, strides, table, addresses, weights, scalars,
                 )  # fmt: skip
                 accumulate(strip, whole.results, strip, other, lines * whole.full_2 * lane)
             activate(strip, whole.results, lines * whole.full_2 * lane, whole.activation, scalars[0], scalars[1])
-            _empty_strip(out, o, ys, strip, whole.results, lines, whole.full_2, count)
+            empty_strip(out, o, ys, strip, whole.results, lines, whole.full_2, count)
         piece = fetch_add(counter)
 
 

@@ -1,4 +1,4 @@
-"""Matrix products."""
+"""The operator."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...spec import GemmSpec
-from .product import Job, Operand, Product, steps
-from .simd import ISA, MR, NV, lanes
+from ....spec import GemmSpec
+from ..core.arrays import steps
+from ..core.target import ISA, MR, NV, lanes
+from .operands import Operand
+from .product import Job, Product
 
 __all__ = ["GemmKernel"]
 

@@ -1,4 +1,4 @@
-"""Vectors of windows: maxima, sums and their gradients, which pooling is made of. Intrinsics, as in ``simd.py``."""
+"""Vectors of windows: maxima, sums and their gradients. Intrinsics, as in ``core.intrinsics``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .simd import ABREAST, INDEX, Emit
+from ..core.emit import INDEX, Emit
+from ..core.target import ABREAST
 
 __all__ = [
-    "accumulate",
     "add_to_maxima",
     "add_to_windows",
     "arg_max",
-    "fill_line",
     "max_of_windows",
     "put_in_indices",
     "put_in_maxima",
@@ -382,39 +381,6 @@ def put_in_indices(typingctx, dx, d, indices, i, i_step, dy, y, y_step, numbers,
 
     given = (numbers, offsets, windows, ROW)
     return INDEX(dx, INDEX, indices, INDEX, INDEX, dy, INDEX, INDEX, *given), codegen
-
-
-@intrinsic
-def accumulate(typingctx, dst, d, src, s, count):
-    """``dst[d + j] += src[s + j]``, for j below count."""
-
-    def codegen(context, builder, signature, args):
-        dst, d, src, s, count = args
-        e = Emit(builder, signature.args[0])
-        dst, src = e.at(dst, d), e.at(src, s)
-
-        def body(at: ir.Value, wide: int, mask: ir.Value | None) -> None:
-            pairs = zip(e.load_each(dst, at, wide, mask), e.load_each(src, at, wide, mask), strict=True)
-            e.store_each([builder.fadd(old, more) for old, more in pairs], dst, at, mask)
-
-        e.spans(count, body)
-        return context.get_dummy_value()
-
-    return types.void(dst, INDEX, src, INDEX, INDEX), codegen
-
-
-@intrinsic
-def fill_line(typingctx, dst, d, count, value):
-    """``dst[d + j] = value``, for j below count."""
-
-    def codegen(context, builder, signature, args):
-        dst, d, count, value = args
-        e = Emit(builder, signature.args[0])
-        line, dst = e.splat(value), e.at(dst, d)
-        e.spans(count, lambda at, wide, mask: e.store_each([line] * wide, dst, at, mask))
-        return context.get_dummy_value()
-
-    return types.void(dst, INDEX, INDEX, dst.dtype), codegen
 
 
 @intrinsic

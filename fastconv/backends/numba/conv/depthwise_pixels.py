@@ -9,21 +9,12 @@ from itertools import product
 
 import numpy as np
 
-from ..._threads import get_num_threads
-from .engine import activate
-from .simd import (
-    address_in,
-    compact,
-    data_of,
-    fetch_add,
-    jit,
-    lanes,
-    no_inline,
-    part,
-    pointer,
-    vector_lanes,
-    zero_vector,
-)
+from ...._threads import get_num_threads
+from ..core.activations import activate
+from ..core.compile import jit, part
+from ..core.intrinsics import address_in, compact, data_of, fetch_add, no_inline, pointer, vector_lanes, zero_vector
+from ..core.lines import accumulate
+from ..core.target import lanes
 from .tiles import (
     correlate_3,
     correlate_3_1,
@@ -40,7 +31,6 @@ from .tiles import (
     weigh_5_2,
 )
 from .walk import DirectJob, Gradients, Phases, Results, Walk
-from .windows import accumulate
 
 __all__ = ["PixelWeights", "Pixels", "serves"]
 

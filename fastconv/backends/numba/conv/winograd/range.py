@@ -9,14 +9,14 @@ from math import prod
 
 import numpy as np
 
-from ...spec import ConvSpec
-from ..reference.kernel import activated
-from . import workers
-from .product import addresses_of
-from .schemes import Layer, Scheme, tile_at, tiles_of
-from .simd import compact, data_of, fetch_add, jit, pointer
-from .transforms import TURNS
-from .walk import STEPS, Triple
+from .....spec import ConvSpec
+from ....reference.kernel import activated
+from ...core import workers
+from ...core.arrays import addresses_of
+from ...core.compile import jit
+from ...core.intrinsics import compact, data_of, fetch_add, pointer
+from ..layer import STEPS, Layer, Triple
+from .schemes import TURNS, Scheme, patch_at, place_of, tiles_of
 
 __all__ = ["GradientRange", "ResultRange"]
 
@@ -96,11 +96,8 @@ def look(looks, readers, limits, sums, flags):
     job, count = looks[0], 0
     patch = np.empty((job.patch_1, job.patch_2), sums.dtype)
     for number in range(job.images * job.out_depth * job.high * job.wide):
-        column, row, plane = number % job.wide, number // job.wide % job.high, number // (job.wide * job.high)
-        image, z = plane // job.out_depth, plane % job.out_depth
-        y0, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
-        x0, _ = tile_at(column, job.out_width, job.apart_2, job.side_2)
-        h0, w0 = y0 * job.hop_1 // job.side_1 + job.low_1, x0 * job.hop_2 // job.side_2 + job.low_2
+        image, z, y0, x0, _ = place_of(job, number)
+        h0, w0 = patch_at(job, y0, x0)
         patch[...] = 0
         inside = 0
         for k in range(job.slices):
@@ -153,14 +150,11 @@ def look_at_gradient(looks, limits, x, dy, group, slice_, taps):
     job, products = looks[0], 0.0
     taps[:] = 0
     for number in range(job.images // job.groups * job.out_depth * job.high * job.wide):
-        column, row, plane = number % job.wide, number // job.wide % job.high, number // (job.wide * job.high)
-        z, y = plane % job.out_depth, plane % job.out_depth + job.first_slice + slice_ * job.slice_step
+        n, z, y0, x0, _ = place_of(job, number)
+        image, y = n * job.groups + group, z + job.first_slice + slice_ * job.slice_step
         if not 0 <= y < job.depth:
             continue
-        image = plane // job.out_depth * job.groups + group
-        y0, _ = tile_at(row, job.out_height, job.apart_1, job.side_1)
-        x0, _ = tile_at(column, job.out_width, job.apart_2, job.side_2)
-        h0, w0 = y0 * job.hop_1 // job.side_1 + job.low_1, x0 * job.hop_2 // job.side_2 + job.low_2
+        h0, w0 = patch_at(job, y0, x0)
         pixels, gradients = limits[0] * 0, limits[0] * 0
         source = (image * job.depth + y) * job.height
         for i in range(job.patch_1):
