@@ -1,7 +1,8 @@
 /* fastconv: convolution, pooling and GEMM kernels. The public C ABI, usable from any language; cffi reads exactly this file.
  *
  * Nothing here prints, aborts, or keeps mutable state besides the thread pool. Functions that can fail return a status; a
- * description (desc) that is none, and an array or a workspace missing where there must be one, are FC_ERROR_ARGUMENT.
+ * description (desc) that is none, and an array or a workspace missing where there must be one, are FC_ERROR_ARGUMENT. One of
+ * types that there are no kernels for is FC_ERROR_UNSUPPORTED.
  *
  * Sizes and strides are in elements. Arrays of three run over d, h, w: lower ranks have size 1 in front. A pointer to an array
  * is to its first element, the one of index 0 in each dimension, whatever the signs of the strides. Strides of what is read
@@ -36,9 +37,19 @@ extern "C" {
 enum { FC_VERSION = 3 };
 FC_API int fc_version(void);
 
-enum { FC_OK = 0, FC_ERROR_MEMORY = 1, FC_ERROR_ARGUMENT = 2, FC_ERROR_REFUSED = 3 };
-enum { FC_F32 = 0, FC_F64 = 1 };
+enum { FC_OK = 0, FC_ERROR_MEMORY = 1, FC_ERROR_ARGUMENT = 2, FC_ERROR_REFUSED = 3, FC_ERROR_UNSUPPORTED = 4 };
 enum { FC_FWD = 0, FC_BWD_INPUT = 1, FC_BWD_WEIGHT = 2 };
+
+/* Types of numbers. */
+enum { FC_F32 = 0, FC_F64 = 1, FC_F16 = 2, FC_BF16 = 3, FC_I8 = 4, FC_U8 = 5, FC_I32 = 6 };
+
+/* The types of a problem's numbers, named as the arrays' slots are, whichever is the result: of x and dx (a product's a), of w
+ * (its b; statistics, weights and biases of a normalization), of y (out); acc is that of the sums, which may be made in a wider
+ * one. Bias and add have the type of the result, operands of a map that of x; where there is no w, its type is that of x.
+ * There are kernels where all four are FC_F32, and where all are FC_F64. */
+typedef struct fc_types {
+  int x, w, acc, y;
+} fc_types;
 
 /* Instruction sets compiled in, best first. The name is NULL if there is none of this number; the reason why this CPU cannot
  * run it is NULL where it can. */
@@ -142,7 +153,8 @@ FC_API int fc_run_steps(const fc_step *steps, int64_t count, void *const *buffer
  * Strides: x, y and add over (n, channel, d, h, w), w over (out channel, in channel, d, h, w). add is NULL or has the
  * shape of the result; bias is NULL or has one element a channel of the result. */
 typedef struct fc_conv_desc {
-  int dtype, direction, isa;
+  fc_types types;
+  int direction, isa;
   int has_bias, has_add;
   int strict;                 /* direct algorithms only */
   int packed;                 /* the weights are packed once, for many calls */
@@ -173,7 +185,8 @@ FC_API int fc_conv_explain(const fc_conv_desc *desc, char *text, int64_t size);
  * strides over (batch, row, column); bias has n elements, one after another. Sizes are at most 2^31 - 1, and so are the elements
  * of out; all but k are at least 1. Where k is 0, a and b may be NULL. */
 typedef struct fc_gemm_desc {
-  int dtype, isa;
+  fc_types types;
+  int isa;
   int has_bias, has_c;
   int64_t batch, m, n, k;
   int64_t a_stride[3], b_stride[3], c_stride[3], out_stride[3];
@@ -215,7 +228,8 @@ enum {
 /* out[i] = f(operands[i]) over up to 8 dimensions, which all arrays share: strides of 0 are how an operand is broadcast. The
  * operands are in FC_X, FC_W and FC_ADD, as many as there are, out in FC_OUT. */
 typedef struct fc_map_desc {
-  int op, dtype, isa, rank;
+  fc_types types;
+  int op, isa, rank;
   int64_t size[8], out_stride[8], stride[3][8]; /* of each operand */
   fc_act act;
   double p;                   /* of FC_MAP_DROPOUT: above 0, at most 1 */
@@ -261,7 +275,8 @@ enum {
 
 /* Slots: in[i] is i, out[0] is 6, and those after it are 8, 9 and 10. */
 typedef struct fc_reduce_desc {
-  int kind, dtype, isa, rank;  /* rank: 0 to 8 */
+  fc_types types;
+  int kind, isa, rank;         /* rank: 0 to 8 */
   int reduced, present;        /* bits of axes, and of slots */
   int root_mean_square;
   double p0;
@@ -285,7 +300,8 @@ enum { FC_MAX = 0, FC_AVG = 1, FC_SUM = 2 };
  * Where maxima are located, FC_F32 has at most 2^24 positions in a plane. No array has more than 2^31 - 1 elements.
  * Strides are over (n, channel, d, h, w); those of arrays that the direction does not have mean nothing. */
 typedef struct fc_pool_desc {
-  int kind, direction, dtype, isa, indices, adaptive, count_pad;
+  fc_types types;
+  int kind, direction, isa, indices, adaptive, count_pad;
   int64_t n, c, x_size[3], y_size[3], ker[3], stride[3], pad[3], pad_end[3], dil[3];
   int64_t x_stride[5], y_stride[5], dx_stride[5], indices_stride[5];
   double divisor;
@@ -301,7 +317,8 @@ FC_API int fc_plan_pool(const fc_pool_desc *desc, fc_plan **plan);
  * An axis whose first is NULL stays as it is. FC_ERROR_REFUSED: a position of y is the sum of over 2^16 along w, or along d and
  * h together. Tables may go once the plan is made. Strides are over (n, channel, d, h, w). */
 typedef struct fc_resize_desc {
-  int dtype, isa;
+  fc_types types;
+  int isa;
   int64_t n, c, x_size[3], y_size[3];
   int64_t x_stride[5], y_stride[5];
   const int64_t *first[3], *index[3];
@@ -326,8 +343,8 @@ FC_API int64_t fc_selftest_threads(int nthreads, int64_t npieces, int64_t work, 
                                    int64_t *flushed);
 
 /* Seconds for count register-only fused multiply-adds on this thread's core, for the peak that benchmarks quote;
- * flops, if not NULL, receives how many floating-point operations they were. -1, and 0, if isa, dtype or count are none. */
-FC_API double fc_fma_peak(int isa, int dtype, int64_t count, double *flops);
+ * flops, if not NULL, receives how many floating-point operations they were. -1, and 0, if isa, type or count are none. */
+FC_API double fc_fma_peak(int isa, int type, int64_t count, double *flops);
 
 #ifdef __cplusplus
 }

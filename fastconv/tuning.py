@@ -26,7 +26,7 @@ import numpy as np
 from ._threads import get_num_threads
 from ._version import __version__
 from .arguments import flag
-from .arrays import empty
+from .arrays import new_array
 from .backends import backend
 from .backends.base import Kernel
 from .machine import cache_directory, cpu_model
@@ -141,13 +141,11 @@ def _key(spec: ConvSpec, given: Settings) -> str:
 def _operands(spec: ConvSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Arrays for one call: what it reads, and where the result goes."""
     rng = np.random.default_rng(0)
-    shapes = {
-        "fwd": (spec.x_shape, spec.w_shape),
-        "bwd_input": (spec.y_shape, spec.w_shape),
-        "bwd_weight": (spec.x_shape, spec.y_shape),
-    }
-    first, second, result = (empty(shape, spec.dtype) for shape in (*shapes[spec.direction], spec.result_shape))
-    first[...], second[...] = (rng.random(shape, np.float32) for shape in shapes[spec.direction])
+    x, w, y = (spec.x_shape, spec.types.x), (spec.w_shape, spec.types.w), (spec.y_shape, spec.types.y)
+    order = {"fwd": (x, w, y), "bwd_input": (y, w, x), "bwd_weight": (x, y, w)}[spec.direction]
+    first, second, result = (new_array(shape, np.dtype(name)) for shape, name in order)
+    for operand in (first, second):
+        operand[...] = rng.random(operand.shape, np.float32)
     return first, second, result
 
 

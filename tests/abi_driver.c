@@ -72,7 +72,8 @@ int main(int count, char **names) {
 
   /* Both channels are x itself: 3x3 filters with a one in the middle. The second is negative. */
   float weights[CHANNELS][9] = {{0, 0, 0, 0, 1}, {0, 0, 0, 0, -1}}, column[CHANNELS * POOLED * POOLED], buffer[ALL];
-  fc_conv_desc conv = {.dtype = FC_F32,
+  const fc_types types = {FC_F32, FC_F32, FC_F32, FC_F32};
+  fc_conv_desc conv = {.types = types,
                        .direction = FC_FWD,
                        .isa = isa,
                        .packed = 1,
@@ -91,7 +92,7 @@ int main(int count, char **names) {
                        .w_stride = {9, 9, 9, 3, 1}};
   fc_pool_desc pool = {.kind = FC_MAX,
                        .direction = FC_FWD,
-                       .dtype = FC_F32,
+                       .types = types,
                        .isa = isa,
                        .n = 1,
                        .c = CHANNELS,
@@ -102,7 +103,7 @@ int main(int count, char **names) {
                        .dil = {1, 1, 1},
                        .x_stride = {0, SIDE * SIDE, 0, SIDE, 1},
                        .y_stride = {0, POOLED * POOLED, 0, POOLED, 1}};
-  fc_gemm_desc gemm = {.dtype = FC_F32,
+  fc_gemm_desc gemm = {.types = types,
                        .isa = isa,
                        .batch = 1,
                        .m = 1,
@@ -116,8 +117,11 @@ int main(int count, char **names) {
   wrong += check(CALL(fc_plan_conv)(&conv, &plans[0]) == FC_OK, "a convolution");
   wrong += check(CALL(fc_plan_pool)(&pool, &plans[1]) == FC_OK, "a pooling");
   wrong += check(CALL(fc_plan_gemm)(&gemm, &plans[2]) == FC_OK, "a product");
-  conv.ker[1] = 0;
+  conv.types.acc = FC_F64;
   fc_plan *none;
+  wrong += check(CALL(fc_plan_conv)(&conv, &none) == FC_ERROR_UNSUPPORTED && !none, "a convolution of types that differ");
+  conv.types = types;
+  conv.ker[1] = 0;
   wrong += check(CALL(fc_plan_conv)(&conv, &none) == FC_ERROR_ARGUMENT && !none, "a convolution by no filters");
   if (wrong) return 1;
 

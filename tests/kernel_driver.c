@@ -20,6 +20,9 @@ enum { MARGIN = 32, MOST_FAILURES = 20 };
 
 static int isa, dtype, failures, checks;
 
+/* The types of a problem: all that under test. */
+#define ALIKE {dtype, dtype, dtype, dtype}
+
 static void fail(const char *format, ...) {
   if (failures++ >= MOST_FAILURES) return;
   printf("%s, %s: ", fc_isa_name(isa), dtype == FC_F32 ? "f32" : "f64");
@@ -213,7 +216,7 @@ static void convolve(const fc_conv_desc *d, const array *x, const array *w, cons
 }
 
 static void check_conv(const conv *v, int layout, int w_layout, int direction, int act, int extras, int nthreads) {
-  fc_conv_desc d = {.dtype = dtype, .direction = direction, .isa = isa, .n = v->n, .groups = v->g, .icg = v->icg, .ocg = v->ocg};
+  fc_conv_desc d = {.types = ALIKE, .direction = direction, .isa = isa, .n = v->n, .groups = v->g, .icg = v->icg, .ocg = v->ocg};
   EACH(i, 3) {
     d.x_size[i] = v->in[i];
     d.ker[i] = v->ker[i];
@@ -333,7 +336,7 @@ static const product products[] = {
 static void check_product(const product *v, int a_t, int b_t, int out_t, int act, int extras, int nthreads) {
   const int64_t m = v->m, n = v->n, k = v->k;
   fc_gemm_desc d = {
-      .dtype = dtype,
+      .types = ALIKE,
       .isa = isa,
       .has_bias = extras,
       .has_c = extras,
@@ -411,7 +414,7 @@ static const map maps[] = {
 };
 
 static void check_map(const map *v, int op, int kind, int nthreads) {
-  fc_map_desc d = {.op = op, .dtype = dtype, .isa = isa, .rank = v->rank, .act = some_act(kind)};
+  fc_map_desc d = {.op = op, .types = ALIKE, .isa = isa, .rank = v->rank, .act = some_act(kind)};
   int64_t count = 1, extents[4] = {1, 1, 1, 1};
   EACH(i, v->rank) {
     d.size[i] = v->size[i];
@@ -474,7 +477,7 @@ static uint32_t random_number(int64_t k, uint64_t random_seed, uint64_t random_o
 
 /* Elements are numbered in row-major order, a step from one to the next. */
 static void check_dropout(const map *v, int64_t step, int nthreads) {
-  fc_map_desc d = {.op = FC_MAP_DROPOUT, .dtype = dtype, .isa = isa, .rank = v->rank, .p = 0.75};
+  fc_map_desc d = {.op = FC_MAP_DROPOUT, .types = ALIKE, .isa = isa, .rank = v->rank, .p = 0.75};
   int64_t count = 1, extent = 1, x_extent = 1;
   for (int i = v->rank - 1; i >= 0; count *= v->size[i--]) {
     d.size[i] = v->size[i];
@@ -545,7 +548,7 @@ static void some_table(int64_t x_size, int64_t y_size, int most, int64_t **first
 }
 
 static void check_resizing(const resizing *v, int x_layout, int y_layout, int most, int still, int nthreads) {
-  fc_resize_desc d = {.dtype = dtype, .isa = isa, .n = v->n, .c = v->c};
+  fc_resize_desc d = {.types = ALIKE, .isa = isa, .n = v->n, .c = v->c};
   memcpy(d.x_size, v->x_size, sizeof d.x_size);
   memcpy(d.y_size, v->y_size, sizeof d.y_size);
   int64_t *first[3], *index[3];
@@ -624,7 +627,7 @@ static const pool pools[] = {
 };
 
 static void check_pool(const pool *v, int layout, int kind, int direction, int indices, int nthreads) {
-  fc_pool_desc d = {.kind = kind, .direction = direction, .dtype = dtype, .isa = isa, .indices = indices, .n = v->n, .c = v->c};
+  fc_pool_desc d = {.kind = kind, .direction = direction, .types = ALIKE, .isa = isa, .indices = indices, .n = v->n, .c = v->c};
   int64_t *windows[3];
   EACH(i, 3) {
     d.x_size[i] = v->in[i];
@@ -784,7 +787,7 @@ static double reduced_value(const fc_reduce_desc *d, double *const v[SLOTS], con
 /* order: the axes from the outermost in memory; gap: elements from one to the next. few: operands after the second have one
  * number for all elements of a group. */
 static void check_reduction(const reduction *r, int kind, const int order[3], int64_t gap, int few, int nthreads) {
-  fc_reduce_desc d = {.kind = kind, .dtype = dtype, .isa = isa, .rank = 3, .reduced = r->reduced, .present = slots[kind]};
+  fc_reduce_desc d = {.kind = kind, .types = ALIKE, .isa = isa, .rank = 3, .reduced = r->reduced, .present = slots[kind]};
   d.p0 = kind == FC_SUM_OVER ? 2 : 0.5;
   d.root_mean_square = few && kind >= FC_NORMALIZE && kind <= FC_NORMALIZE_BACKWARD;
   memcpy(d.size, r->size, sizeof r->size);
@@ -877,7 +880,7 @@ static void check_reductions(void) {
 /* A product and another one of its result, in one program: what is to come out is sums of whole numbers. */
 static void check_program(int nthreads) {
   enum { M = 5, K = 9, N = 33, L = 7 };
-  fc_gemm_desc d = {.dtype = dtype,
+  fc_gemm_desc d = {.types = ALIKE,
                     .isa = isa,
                     .batch = 1,
                     .m = M,

@@ -213,8 +213,7 @@ _NOT_ALLOWED: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("n", "groups", "icg", "ocg", "x_size", "y_size", "ker", "stride", "dil"), _BEYOND),
     "pad": (-(2**63), -(2**31), 2**31, 2**63 - 1),
     "limit": (-1,),
-    **dict.fromkeys(("dtype", "direction", "isa", "algorithm"), (-(2**31), -1, 99, 2**31 - 1)),
-    "act": (-(2**31), -1, 99, 2**31 - 1),
+    **dict.fromkeys(("types", "direction", "isa", "algorithm", "act"), (-(2**31), -1, 99, 2**31 - 1)),
 }
 
 
@@ -228,8 +227,8 @@ def test_the_library_checks_a_description_before_it_computes_with_it(c_target: T
             conv_spec(direction, (2, 4, 5, 6), (8, 4, 3, 3), "float32", stride=2), Settings(isa=c_target.isa)
         )
         old = getattr(d, field)
-        if field == "act":
-            d.act.kind = value
+        if field in ("act", "types"):
+            setattr(old, "kind" if field == "act" else "w", value)
         elif isinstance(old, int):
             setattr(d, field, value)
         else:

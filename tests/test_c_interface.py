@@ -76,7 +76,7 @@ def planned(make: Any, description: Any) -> tuple[int, Any]:
 def gemm(m: int = 2, n: int = 3, k: int = 4, batch: int = 1, **changes: Any) -> Any:
     """A description of float64 C-contiguous matrices, with these changes."""
     d = ffi.new("fc_gemm_desc *")
-    d.dtype, d.isa, d.alpha = lib.FC_F64, lib.fc_isa_count() - 1, 1
+    d.types, d.isa, d.alpha = [lib.FC_F64] * 4, lib.fc_isa_count() - 1, 1
     d.batch, d.m, d.n, d.k = batch, m, n, k
     d.a_stride, d.b_stride = [m * k, k, 1], [k * n, n, 1]
     d.c_stride = d.out_stride = [m * n, n, 1]
@@ -98,7 +98,8 @@ def run(d: Any, a: Any, b: Any, out: Any, c: Any = None, nthreads: int = 1) -> i
 BAD = [
     *[{name: value} for name in ("batch", "m", "n") for value in (INT64_MIN, -1, 0, 2**31, 2**32 + 1, INT64_MAX)],
     *[{"k": value} for value in (INT64_MIN, -1, 2**31, INT64_MAX)],
-    *[{name: value} for name in ("dtype", "isa", "kind") for value in (INT_MIN, -1, 99, INT_MAX)],
+    *[{name: value} for name in ("isa", "kind") for value in (INT_MIN, -1, 99, INT_MAX)],
+    *[{"types": {name: value}} for name in ("x", "w", "acc", "y") for value in (INT_MIN, -1, 7, INT_MAX)],
     *[
         {name: [0, stride, 1]}
         for name in ("a_stride", "b_stride", "out_stride")
@@ -188,7 +189,7 @@ def test_operands_that_run_backwards_or_repeat(shape):
 def conv():
     """A 2x2 convolution of one 3x3 image, float64, with bias and residual."""
     d = ffi.new("fc_conv_desc *")
-    d.dtype, d.isa, d.has_bias, d.has_add = lib.FC_F64, lib.fc_isa_count() - 1, 1, 1
+    d.types, d.isa, d.has_bias, d.has_add = [lib.FC_F64] * 4, lib.fc_isa_count() - 1, 1, 1
     d.n = d.groups = d.icg = d.ocg = 1
     d.x_size = [1, 3, 3]
     d.y_size = d.ker = [1, 2, 2]
@@ -245,6 +246,76 @@ def test_no_plan_is_a_status():
     assert lib.fc_run(null, slots(), array, 1) == lib.FC_ERROR_ARGUMENT
 
 
+def _algorithm(name: bytes) -> int:
+    """The number of the first of this name."""
+    return next(i for i in range(lib.fc_conv_algorithm_count()) if ffi.string(lib.fc_conv_algorithm_name(i)) == name)
+
+
+_TYPES = {name: getattr(lib, f"FC_{name}") for name in ("F32", "F64", "F16", "BF16", "I8", "U8", "I32")}
+
+
+@pytest.mark.parametrize("operator", ["conv", "gemm", "pool", "map", "reduce", "resize"])
+def test_types_without_kernels_are_a_status_of_their_own(operator):
+    make, d = getattr(lib, f"fc_plan_{operator}"), ffi.new(f"fc_{operator}_desc *")
+    d.isa = lib.fc_isa_count() - 1
+    alike = [[number] * 4 for name, number in _TYPES.items() if name not in ("F32", "F64")]
+    unlike = [[first] * i + [second] + [first] * (3 - i) for first in (0, 1) for second in range(7) for i in range(4)]
+    for types in [*alike, *(types for types in unlike if len(set(types)) > 1)]:
+        d.types = types
+        assert planned(make, d) == (lib.FC_ERROR_UNSUPPORTED, ffi.NULL), types
+        d.types.w = len(_TYPES)
+        assert planned(make, d) == (lib.FC_ERROR_ARGUMENT, ffi.NULL)
+    for types in ([lib.FC_F32] * 4, [lib.FC_F64] * 4):  # of which there are kernels, but not for no sizes
+        d.types = types
+        assert operator in ("map", "reduce") or planned(make, d)[0] == lib.FC_ERROR_ARGUMENT
+
+
+def test_a_convolution_of_types_without_kernels_says_so(conv):
+    conv.types.acc = lib.FC_F32
+    text = ffi.new("char[]", 99)
+    assert lib.fc_conv_explain(conv, text, len(text)) == lib.FC_ERROR_UNSUPPORTED
+    for number in range(lib.fc_conv_algorithm_count()):
+        reason = ffi.string(lib.fc_conv_algorithm_refusal(conv, number))
+        assert reason == b"there are no kernels for these types"
+
+
+def test_direct_copies_no_more_padding_than_is_in_proportion(conv):
+    """A kernel of many taps along a depth of 1: another algorithm takes it."""
+    conv.has_bias = conv.has_add = 0
+    conv.n, conv.icg, conv.direction = 3, 2, lib.FC_BWD_INPUT
+    conv.x_size, conv.y_size, conv.ker = [1, 10, 16385], [1, 2, 2], [16385, 3, 3]
+    conv.stride, conv.pad, conv.dil = [1, 1, 4], [0, -1, 1], [1, 3, 4]
+    conv.x_stride, conv.y_stride = [327700, 163850, 163850, 16385, 1], [4, 4, 4, 2, 1]
+    conv.w_stride = [294930, 147465, 9, 3, 1]
+    status, plan = planned(lib.fc_plan_conv, conv)
+    assert status == lib.FC_OK
+    assert lib.fc_plan_workspace(plan, 1, 0) < 64 * 8 * (327700 + 294930)
+    direct = _algorithm(b"direct")
+    assert ffi.string(lib.fc_conv_algorithm_refusal(conv, direct)) == b"its taps reach over too much padding"
+    conv.algorithm = direct + 1
+    assert planned(lib.fc_plan_conv, conv) == (lib.FC_ERROR_REFUSED, ffi.NULL)
+
+
+@pytest.mark.parametrize("direction", [lib.FC_FWD, lib.FC_BWD_INPUT])
+def test_winograd_lines_refuse_rows_that_lie_far_apart(conv, direction):
+    """A piece holds all lines between them."""
+    conv.direction, conv.types, conv.has_bias, conv.has_add = direction, [lib.FC_F32] * 4, 0, 0
+    conv.icg = conv.ocg = 64
+    conv.ker, conv.x_size, conv.y_size = [1, 5, 5], [1, 12, 64], [1, 12, 64]
+    conv.x_stride = conv.y_stride = [49152, 768, 768, 64, 1]
+    conv.w_stride = [1600, 25, 25, 5, 1]
+    for dilation in (16, 17, 1000):
+        conv.dil, conv.pad = [1, dilation, 1], [0, 2 * dilation, 2]
+        reason = lib.fc_conv_algorithm_refusal(conv, _algorithm(b"winograd_line_8"))
+        if dilation == 16:
+            assert reason == ffi.NULL
+        else:
+            assert ffi.string(reason) == b"the rows of the kernel lie too far apart"
+        status, plan = planned(lib.fc_plan_conv, conv)
+        assert status == lib.FC_OK
+        assert lib.fc_plan_workspace(plan, 1, 1) < 2**25
+
+
 def test_why_an_algorithm_was_chosen(conv):
     """As much of it as there is room for, and nothing behind that."""
     text = ffi.new("char[]", 4096)
@@ -292,7 +363,7 @@ def test_threads_of_a_plan_are_those_that_can_be_used(conv):
 def test_strides_of_a_pooling():
     """Those that nobody steps by may be anything; others are a status, as is a missing workspace."""
     d = ffi.new("fc_pool_desc *")
-    d.kind, d.dtype, d.isa = lib.FC_MAX, lib.FC_F64, lib.fc_isa_count() - 1
+    d.kind, d.types, d.isa = lib.FC_MAX, [lib.FC_F64] * 4, lib.fc_isa_count() - 1
     d.n = d.c = 1
     d.x_size = [1, 1, 4]
     d.y_size = d.ker = d.stride = [1, 1, 2]
@@ -321,7 +392,7 @@ def test_descriptions_of_a_reduction():
 
     def described(**changes):
         d = ffi.new("fc_reduce_desc *")
-        d.kind, d.dtype, d.isa, d.rank, d.reduced = lib.FC_SUM_OVER, lib.FC_F64, lib.fc_isa_count() - 1, 2, 2
+        d.kind, d.types, d.isa, d.rank, d.reduced = lib.FC_SUM_OVER, [lib.FC_F64] * 4, lib.fc_isa_count() - 1, 2, 2
         d.present, d.p0 = 0x101, 1
         d.size[0:2] = [2, 3]
         d.stride[0][0:2], d.stride[8][0:2] = [3, 1], [1, 0]
@@ -335,7 +406,7 @@ def test_descriptions_of_a_reduction():
     bad_operand.stride[0][0] = INT64_MIN
     wrong = [ffi.NULL, described(kind=12), described(kind=-1), described(rank=9), described(rank=-1)]
     wrong += [described(present=p) for p in (0x100, 0x001, 0x103, 0x301, INT_MIN)]
-    wrong += [described(reduced=4), described(dtype=2), described(isa=99), bad_result, bad_operand]
+    wrong += [described(reduced=4), described(types=[lib.FC_I32 + 1] * 4), described(isa=99), bad_result, bad_operand]
     wrong += [described(size=[2, 0, 1, 1, 1, 1, 1, 1])]
     for d in wrong:
         assert planned(lib.fc_plan_reduce, d) == (lib.FC_ERROR_ARGUMENT, ffi.NULL)
@@ -433,7 +504,7 @@ def _resizing(x_size: int, first: list[int], index: list[int], y_size: int = 0) 
     d.x_size, d.y_size = [1, x_size, 1], [1, y_size or len(first) - 1, 1]
     d.x_stride, d.y_stride = [0, 0, 0, 1, 0], [0, 0, 0, 1, 0]
     kept = ffi.new("int64_t[]", first), ffi.new("int64_t[]", index), ffi.new("double[]", [1.0] * len(index))
-    d.isa = next(i for i in range(lib.fc_isa_count()) if not lib.fc_isa_reason(i))
+    d.types, d.isa = [lib.FC_F32] * 4, lib.fc_isa_count() - 1
     d.first[1], d.index[1], d.weight[1] = kept
     plan = ffi.new("fc_plan **")
     status = lib.fc_plan_resize(d, plan)
@@ -456,7 +527,7 @@ def test_tables_are_looked_at():
 def test_an_axis_without_a_table_stays_as_it_is():
     d = ffi.new("fc_resize_desc *")
     d.n = d.c = 1
-    d.isa = next(i for i in range(lib.fc_isa_count()) if not lib.fc_isa_reason(i))
+    d.types, d.isa = [lib.FC_F32] * 4, lib.fc_isa_count() - 1
     d.x_size, d.y_size = [1, 1, 4], [1, 1, 4]
     d.x_stride, d.y_stride = [0, 0, 0, 0, 1], [0, 0, 0, 0, 1]
     plan = ffi.new("fc_plan **")
@@ -474,7 +545,7 @@ def test_dropout_has_a_probability_and_numbers_from_0_on():
     def status(p: float, *steps: int) -> int:
         d = ffi.new("fc_map_desc *")
         d.op, d.rank, d.p = lib.FC_MAP_DROPOUT, 2, p
-        d.isa = next(i for i in range(lib.fc_isa_count()) if not lib.fc_isa_reason(i))
+        d.types, d.isa = [lib.FC_F32] * 4, lib.fc_isa_count() - 1
         d.size[0:2], d.out_stride[0:2], d.stride[0][0:2], d.stride[1][0:2] = [2, 3], [3, 1], [3, 1], steps
         plan = ffi.new("fc_plan **")
         found = lib.fc_plan_map(d, plan)

@@ -13,15 +13,16 @@ import threading
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv import dispatch, settings, testing
+from fastconv import dispatch, settings, testing, tuning
 from fastconv.backends import ORDER, backend
 from fastconv.bench import layers
-from fastconv.spec import GemmSpec, conv_spec, pool_spec
+from fastconv.spec import GemmSpec, MapSpec, ReduceSpec, Types, conv_spec, pool_spec
 from fastconv.testing import Target
 
 RNG = np.random.default_rng(20)
@@ -374,13 +375,102 @@ def test_a_pickled_spec_holds_its_fields_alone() -> None:
     for made in (
         conv_spec("fwd", X.shape, W.shape, "float32"),
         pool_spec("max", "fwd", X.shape, "float32", 2, 2),
-        GemmSpec("float32", 1, 2, 3, 4),
+        GemmSpec(Types.of("float32"), 1, 2, 3, 4),
+        GemmSpec(Types("float16", "float32", "float64", "float32"), 1, 2, 3, 4),
     ):
         assert hash(made) == hash(pickle.loads(pickle.dumps(made)))
         assert made.empty is False
         for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
             assert set(vars(again)) == {field.name for field in dataclasses.fields(made)}
             assert again == made
+
+
+#: Problems whose numbers are of several types.
+_MIXED = {
+    "stored in half": Types("float16", "float16", "float32", "float16"),
+    "results kept": Types("float16", "float16", "float32", "float32"),
+    "summed in double": Types("float32", "float32", "float64", "float32"),
+    "other weights": Types("float32", "float16", "float32", "float64"),
+}
+
+
+def _problems(types: Types) -> list[tuple[Any, list[Any], tuple[str, ...]]]:
+    """Specs, a call's arrays in float64, and the dtypes of these."""
+    x, w, y = X.astype("float64"), W.astype("float64"), testing.integers(RNG, (2, 8, 4, 5), "float64")
+    b, a, c = B.astype("float64"), x[0, 0], x[0, 1].T
+    product = GemmSpec(types, 1, 6, 6, 7, bias=True, use_c=True, beta=2.0)
+    row, square = testing.integers(RNG, (6,), "float64"), testing.integers(RNG, (6, 6), "float64")
+    t = types
+    return [
+        (conv_spec("fwd", x.shape, w.shape, types, bias=True, residual=True), [x, w, b, y], (t.x, t.w, t.y, t.y, t.y)),
+        (conv_spec("bwd_input", x.shape, w.shape, types), [y, w, None, None], (t.y, t.w, "", "", t.x)),
+        (conv_spec("bwd_weight", x.shape, w.shape, types), [x, y, None, None], (t.x, t.y, "", "", t.w)),
+        (product, [a, c, row, square], (t.x, t.w, t.y, t.y, t.y)),
+    ]
+
+
+@pytest.mark.parametrize("types", _MIXED.values(), ids=_MIXED)
+def test_types_that_differ_have_the_reference_and_others_say_what_they_have(types: Types) -> None:
+    for (spec, arrays, dtypes), (exact, _, _) in zip(_problems(types), _problems(Types.of("float64")), strict=True):
+        choice = dispatch.choose(spec)
+        assert (choice.kernel.backend, choice.spec.types) == ("reference", types)
+        reasons = dict(choice.refusals)
+        for name in ("c", "numba"):
+            if fc.backends()[name] is None:
+                assert reasons[name] == f"it computes float32 and float64, not {types}"
+                refused = pytest.raises(
+                    NotImplementedError, match=f"backend='{name}' does not compute this: it computes"
+                )
+                with fc.use_backend(name), refused:
+                    dispatch.choose(spec)
+        assert repr(types) in str(choice)
+        shape = getattr(spec, "result_shape", (6, 6))
+        out, expected = np.full(shape, np.nan, dtypes[-1]), np.full(shape, np.nan)
+        choice.kernel(*(a if a is None else a.astype(d) for a, d in zip(arrays, dtypes, strict=False)), out)
+        with fc.use_backend("reference"):
+            dispatch.choose(exact).kernel(*arrays, expected)
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_sums_are_as_wide_as_the_types_say() -> None:
+    """What float16 holds, summed so that float16 would lose it; and what is too large for the result."""
+    x = np.array([[[2048, 1, 1, 1, 1]]], "float16")
+    w = np.ones_like(x)
+    for name, expected in (("float32", 2052), ("float16", 2052)):
+        spec = conv_spec("fwd", x.shape, w.shape, Types("float16", "float16", "float32", name))
+        out = np.full(spec.result_shape, np.nan, name)
+        dispatch.choose(spec).kernel(x, w, None, None, out)
+        assert out.item() == expected
+        dispatch.choose(spec).kernel(x, w * 32, None, None, out)
+        assert out.item() == (65664 if name == "float32" else np.inf)
+
+
+_UNKNOWN = [
+    Types.of("bfloat16"),
+    Types("uint8", "int8", "int32", "float32"),
+    Types("float32", "float32", "int32", "float32"),
+]
+
+
+@pytest.mark.parametrize("types", _UNKNOWN, ids=str)
+def test_types_that_no_backend_has_are_refused_with_the_words_of_each(types: Types) -> None:
+    given = GemmSpec(types, 1, 2, 3, 4), conv_spec("fwd", X.shape, W.shape, types), MapSpec("add", types, (3,))
+    for spec in (*given, ReduceSpec("sum", types, (3, 4), (1,)), pool_spec("avg", "fwd", X.shape, types, 2, 2)):
+        with pytest.raises(NotImplementedError) as refused:
+            dispatch.choose(spec)
+        has = "float16, float32, float64 and mixtures of them"
+        assert f"reference: it computes {has}, not {types}" in str(refused.value)
+
+
+@pytest.mark.usefixtures("free_choice")
+def test_tuning_leaves_types_that_differ_to_the_reference() -> None:
+    spec = conv_spec("bwd_weight", X.shape, W.shape, _MIXED["results kept"])
+    with fc.autotune():
+        assert dispatch.choose(spec).kernel.backend == "reference"
+    first, second, out = tuning._operands(spec)
+    assert [(a.dtype, a.shape) for a in (first, second, out)] == [
+        ("float16", spec.x_shape), ("float32", spec.y_shape), ("float16", spec.w_shape),
+    ]  # fmt: skip
 
 
 def test_explain_says_that_long_kernels_have_no_fourier_transform() -> None:

@@ -50,6 +50,7 @@ LOADED = {
     "fastconv.spec.pool",
     "fastconv.spec.reduce",
     "fastconv.spec.resize",
+    "fastconv.spec.types",
     "fastconv.tuning",
 }
 

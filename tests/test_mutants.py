@@ -23,7 +23,6 @@ NONE = {
     "fastconv/backends/numba/core/target.py": "asks the CPU: on one machine it is right or it is not",
     "fastconv/backends/numba/gemm/__init__.py": "hands on",
     "fastconv/backends/numba/pool/__init__.py": "hands on",
-    "fastconv/backends/reference/__init__.py": "hands on",
     "fastconv/nn/__init__.py": "hands on",
     "fastconv/nn/layers/__init__.py": "hands on",
     "fastconv/ops/__init__.py": "is empty",

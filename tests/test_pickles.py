@@ -62,7 +62,10 @@ def test_specs_are_found_there() -> None:
         spec.conv_transpose_spec((2, 4, 6, 7), (4, 8, 3, 3), "float64", stride=2),
         spec.pool_spec("max", "bwd", (2, 4, 6, 7), "float32", 2, 3, padding=1, indices=True),
         spec.adaptive_pool_spec("avg", "fwd", (2, 4, 6, 7), "float32", 2, (None, 3)),
-        spec.GemmSpec("float32", 1, 5, 6, 7, activation=act),
+        spec.GemmSpec(spec.Types.of("float32"), 1, 5, 6, 7, activation=act),
+        spec.GemmSpec(spec.Types("float16", "float16", "float32", "float64"), 1, 5, 6, 7),
+        spec.MapSpec("add", spec.Types.of("float64"), (3, 4)),
+        spec.ReduceSpec("sum", spec.Types("float16", "float32", "float32", "float16"), (3, 4), (1,)),
     ]
     for made in specs:
         hash(made)  # which is kept

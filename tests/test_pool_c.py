@@ -29,8 +29,8 @@ def _created(**changes: Any) -> int:
     from fastconv._c import ffi, lib
 
     fields = {
-        "kind": lib.FC_MAX, "direction": lib.FC_FWD, "dtype": lib.FC_F32, "isa": lib.fc_isa_count() - 1, "n": 1, "c": 2,
-        "x_size": [1, 4, 5], "y_size": [1, 3, 2], "ker": [1, 2, 2], "stride": [1, 1, 2], "pad": [0] * 3,
+        "kind": lib.FC_MAX, "direction": lib.FC_FWD, "types": [lib.FC_F32] * 4, "isa": lib.fc_isa_count() - 1,
+        "n": 1, "c": 2, "x_size": [1, 4, 5], "y_size": [1, 3, 2], "ker": [1, 2, 2], "stride": [1, 1, 2], "pad": [0] * 3,
         "pad_end": [0] * 3,
         "dil": [1] * 3, "x_stride": [40, 20, 20, 5, 1], "y_stride": [12, 6, 6, 2, 1], "dx_stride": [40, 20, 20, 5, 1],
         "indices_stride": [12, 6, 6, 2, 1],
@@ -50,8 +50,8 @@ def test_a_right_descriptor_is_taken() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kind": 3}, {"kind": -1}, {"direction": 2}, {"direction": -1}, {"dtype": 2}, {"isa": -1}, {"isa": 99},
-        {"kind": 2, "indices": 1}, {"n": 0}, {"n": -1}, {"n": 2**31}, {"c": 2**62}, {"x_size": [1, 0, 5]},
+        {"kind": 3}, {"kind": -1}, {"direction": 2}, {"direction": -1}, {"types": [0, 0, 0, 7]}, {"isa": -1},
+        {"isa": 99}, {"kind": 2, "indices": 1}, {"n": 0}, {"n": -1}, {"n": 2**31}, {"c": 2**62}, {"x_size": [1, 0, 5]},
         {"x_size": [2**20] * 3}, {"y_size": [1, 3, 0]}, {"y_size": [1, 5, 2]}, {"y_size": [1, 3, 4]},
         {"y_size": [2**21] * 3}, {"ker": [1, 2, 0]},
         {"ker": [1, 2, 2**31]}, {"stride": [1, 1, 0]}, {"stride": [1, 1, -1]}, {"stride": [1, 2**63 - 1, 1]},

@@ -10,7 +10,7 @@ import pytest
 import fastconv as fc
 from fastconv import dispatch
 from fastconv.backends import backends
-from fastconv.spec import GemmSpec, conv_spec, pool_spec
+from fastconv.spec import GemmSpec, Types, conv_spec, pool_spec
 
 if reason := backends()["c"]:
     pytest.skip(f"the c backend cannot run here: {reason}", allow_module_level=True)
@@ -33,7 +33,7 @@ class Chain:
         second = conv_spec(
             "fwd", pool.y_shape, (24, 24, 3, 3), dtype, padding=1, layout=layout, bias=True, residual=True, packed=True
         )
-        product = GemmSpec(dtype, 1, 2, 10, 24 * 16 * 16, bias=True)
+        product = GemmSpec(Types.of(dtype), 1, 2, 10, 24 * 16 * 16, bias=True)
         with fc.use_backend("c"):
             self.kernels = [dispatch.choose(spec).kernel for spec in (first, pool, second, product)]
         self.shapes = [first.y_shape, pool.y_shape, second.y_shape, (2, 10)]

@@ -266,6 +266,23 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
 
 static void prepare(fc_conv_plan *p) { size_planes(p, p->src_channels); }
 
+/* The smallest piece is a row of results, and what it copies is limited to so many elements and 16 times those of the arrays. */
+#define MOST_COPIED (1 << 18)
+
+static const char *refuse(const fc_conv_plan *p) {
+  const fc_conv_desc *d = &p->d;
+  const int back = d->direction == FC_BWD_INPUT;
+  double copied = (double)p->src_channels;
+  for (int i = 0; i < 3; i++) {
+    const int64_t span = (d->ker[i] - 1) * d->dil[i] / (back ? d->stride[i] : 1) + 1;
+    const int64_t columns = back ? fc_div_up(d->x_size[i], d->stride[i]) : d->y_size[i] * d->stride[i];
+    copied *= (double)(i < 2 ? span : span + columns + 2 * p->kn->vl * (back ? 1 : d->stride[i]));
+  }
+  const double arrays = (double)d->icg * (double)fc_product3(d->x_size) + (double)d->ocg * (double)fc_product3(d->y_size) +
+                        (double)d->icg * (double)d->ocg * (double)fc_product3(d->ker);
+  return copied <= MOST_COPIED + 16 * arrays ? 0 : "its taps reach over too much padding";
+}
+
 static const char *slow(const fc_conv_plan *p) {
   if (p->d.groups == 1 && fc_product3(p->dst_size) < p->kn->vl) return "a plane of the result does not fill a vector";
   if (p->dst_channels <= FC_CHOOSE_DIRECT_RESULTS && (p->d.groups > 1 || p->dst_channels < p->kn->mr)) return 0;
@@ -285,6 +302,7 @@ const fc_algorithm fc_conv_direct = {
     .name = "direct",
     .state = sizeof(fields),
     .directions = FC_OF_IMAGES,
+    .refuse = refuse,
     .prepare = prepare,
     .pieces = pieces,
     .run = piece,
@@ -294,6 +312,7 @@ const fc_algorithm fc_conv_weight_direct = {
     .name = "direct",
     .state = sizeof(fields),
     .directions = FC_OF_WEIGHTS,
+    .refuse = refuse,
     .prepare = prepare,
     .pieces = weight_pieces,
     .run = weight_piece,

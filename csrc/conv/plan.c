@@ -272,9 +272,10 @@ static int strides_known(const int64_t strides[5], const int64_t reach[5]) {
 static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
   memset(p, 0, sizeof *p);
   if (!d) return FC_ERROR_ARGUMENT;
-  const fc_kernels *kn = fc_kernels_of(d->isa, d->dtype);
+  const int status = fc_find_kernels(&p->kn, d->isa, &d->types);
+  if (status) return status;
   const int weight = d->direction == FC_BWD_WEIGHT;
-  if (!kn || !fc_between(d->direction, FC_FWD, FC_BWD_WEIGHT) || !fc_between(d->algorithm, 0, ALGORITHMS) || d->limit < 0 ||
+  if (!fc_between(d->direction, FC_FWD, FC_BWD_WEIGHT) || !fc_between(d->algorithm, 0, ALGORITHMS) || d->limit < 0 ||
       !fc_act_known(&d->act) || (weight && (d->has_bias || d->has_add || d->act.kind != FC_ACT_NONE)))
     return FC_ERROR_ARGUMENT;
   for (int i = 0; i < 3; i++)
@@ -304,8 +305,7 @@ static int describe(fc_conv_plan *p, const fc_conv_desc *d) {
   if (!strides_known(d->x_stride, image) || !strides_known(d->y_stride, image) || !strides_known(d->w_stride, filters) ||
       (d->has_add && !strides_known(d->add_stride, image)))
     return FC_ERROR_REFUSED;
-  p->kn = kn;
-  p->es = d->dtype == FC_F32 ? 4 : 8;
+  p->es = fc_bytes(d->types.x);
   p->src_channels = back ? d->ocg : d->icg;
   p->dst_channels = back ? d->icg : d->ocg;
   p->w_dst = d->w_stride[back ? 1 : 0];
@@ -326,7 +326,9 @@ const char *fc_conv_algorithm_name(int algorithm) {
 const char *fc_conv_algorithm_refusal(const fc_conv_desc *d, int algorithm) {
   fc_conv_plan p;
   if (!fc_between(algorithm, 0, ALGORITHMS - 1)) return "there is no such algorithm";
-  return describe(&p, d) ? "the description is not one" : refusal(&p, candidates[algorithm]);
+  const int status = describe(&p, d);
+  if (status == FC_ERROR_UNSUPPORTED) return "there are no kernels for these types";
+  return status ? "the description is not one" : refusal(&p, candidates[algorithm]);
 }
 
 int64_t fc_conv_own_packed_bytes(const fc_conv_plan *p) {

@@ -10,6 +10,10 @@
 /* Tiles of a line in a rectangle, at most. */
 #define FC_LINE_WIDE 16
 
+/* Lines that a piece may read more than it writes: where the rows of a kernel lie further apart, most of what it transforms would
+ * be for a few of them. */
+#define FC_LINE_REACH 64
+
 /* ---- what all directions share ---- */
 
 const char *fc_line_refuse(const fc_conv_plan *p) {
@@ -23,6 +27,8 @@ const char *fc_line_refuse(const fc_conv_plan *p) {
   }
   if (d->stride[axis] != 1 || d->dil[axis] != 1) return "stride or dilation is not 1";
   if (d->strict) return "strict precision takes direct algorithms only";
+  if (axis == 2 && d->direction != FC_BWD_WEIGHT && (d->ker[1] - 1) * d->dil[1] > FC_LINE_REACH)
+    return "the rows of the kernel lie too far apart";
   return 0;
 }
 

@@ -47,6 +47,26 @@ static inline int fc_apart(const int64_t *strides, const int64_t *sizes, int n) 
   return 1;
 }
 
+/* Bytes of a number. */
+static inline int64_t fc_bytes(int type) {
+  static const int64_t bytes[] = {[FC_F32] = 4, [FC_F64] = 8, [FC_F16] = 2, [FC_BF16] = 2,
+                                  [FC_I8] = 1,  [FC_U8] = 1,  [FC_I32] = 4};
+  return bytes[type];
+}
+
+/* Finds the kernels of an instruction set for these types. Each planner asks this first. */
+static inline int fc_find_kernels(const fc_kernels **kernels, int isa, const fc_types *types) {
+  const int type[] = {types->x, types->w, types->acc, types->y};
+  int unlike = 0;
+  for (int i = 0; i < 4; i++) {
+    if (!fc_between(type[i], FC_F32, FC_I32)) return FC_ERROR_ARGUMENT;
+    unlike |= type[i] != types->acc;
+  }
+  if (fc_isa_reason(isa)) return FC_ERROR_ARGUMENT;
+  *kernels = unlike ? 0 : fc_kernels_of(isa, types->acc);
+  return *kernels ? FC_OK : FC_ERROR_UNSUPPORTED;
+}
+
 static inline int fc_act_known(const fc_act *act) { return fc_between(act->kind, FC_ACT_NONE, FC_ACT_ERF); }
 
 #endif

@@ -28,13 +28,13 @@ const char *fc_isa_reason(int isa) {
   return isa < 0 || isa >= fc_isa_count() ? "there is no such instruction set" : isas[isa].reason();
 }
 
-const fc_kernels *fc_kernels_of(int isa, int dtype) {
-  if (fc_isa_reason(isa) || (dtype != FC_F32 && dtype != FC_F64)) return 0;
-  return isas[isa].kernels[dtype];
+const fc_kernels *fc_kernels_of(int isa, int type) {
+  if (fc_isa_reason(isa) || (type != FC_F32 && type != FC_F64)) return 0;
+  return isas[isa].kernels[type];
 }
 
-double fc_fma_peak(int isa, int dtype, int64_t count, double *flops) {
-  const fc_kernels *kn = fc_kernels_of(isa, dtype);
+double fc_fma_peak(int isa, int type, int64_t count, double *flops) {
+  const fc_kernels *kn = fc_kernels_of(isa, type);
   if (flops) *flops = 0;
   if (!kn || count < 0) return -1;
   union {

@@ -75,19 +75,20 @@ static void transpose(fc_gemm_desc *d) {
 }
 
 /* Settles the strides of a description, if it is one. */
-static int describe(fc_gemm_desc *d) {
+static int describe(fc_gemm_desc *d, const fc_kernels **kn) {
   const int64_t a[3] = {d->batch, d->m, d->k}, b[3] = {d->batch, d->k, d->n}, out[3] = {d->batch, d->m, d->n};
-  if (!fc_kernels_of(d->isa, d->dtype) || !fc_act_known(&d->act) || !fc_elements(out, 3) || !fc_between(d->k, 0, FC_MOST))
-    return 0;
+  const int status = fc_find_kernels(kn, d->isa, &d->types);
+  if (status) return status;
+  if (!fc_act_known(&d->act) || !fc_elements(out, 3) || !fc_between(d->k, 0, FC_MOST)) return FC_ERROR_ARGUMENT;
   if (!d->has_c) memset(d->c_stride, 0, sizeof d->c_stride);
   if (!fc_settle(d->a_stride, a, 3) || !fc_settle(d->b_stride, b, 3) || !fc_settle(d->out_stride, out, 3) ||
       !fc_apart(d->out_stride, out, 3) || !fc_settle(d->c_stride, out, 3))
-    return 0;
+    return FC_ERROR_ARGUMENT;
   if (d->k == 0) { /* then a and b may be NULL, to which nothing may be added */
     memset(d->a_stride, 0, sizeof d->a_stride);
     memset(d->b_stride, 0, sizeof d->b_stride);
   }
-  return 1;
+  return FC_OK;
 }
 
 static gemm_cut cut(const gemm_plan *p, int nthreads) {
@@ -187,17 +188,19 @@ static const fc_operator gemm = {.destroy = destroy, .run = run, .workspace = wo
 int fc_plan_gemm(const fc_gemm_desc *given, fc_plan **plan) {
   if (!plan) return FC_ERROR_ARGUMENT;
   *plan = 0;
-  fc_gemm_desc d;
-  if (!given || (d = *given, !describe(&d))) return FC_ERROR_ARGUMENT;
+  if (!given) return FC_ERROR_ARGUMENT;
+  fc_gemm_desc d = *given;
+  const fc_kernels *kn;
+  const int status = describe(&d, &kn);
+  if (status) return status;
   gemm_plan *p = malloc(sizeof *p);
   if (!p) return FC_ERROR_MEMORY;
-  const fc_kernels *kn = fc_kernels_of(d.isa, d.dtype);
   *p = (gemm_plan){.head = {.does = &gemm,
                             .algorithm = "packed_gemm",
                             .needs = FC_BIT(FC_OUT) | (d.k ? FC_BIT(FC_A) | FC_BIT(FC_B) : 0) |
                                      (d.has_bias ? FC_BIT(FC_BIAS) : 0) | (d.has_c ? FC_BIT(FC_C) : 0),
                             .serial = (double)d.batch * (double)d.m * (double)d.n * (double)d.k < FC_SERIAL_MACS},
-                   .product = {kn, d.dtype == FC_F32 ? 4 : 8, d.m, d.n, d.k, fc_product_kstep(kn, d.k), 0}};
+                   .product = {kn, fc_bytes(d.types.x), d.m, d.n, d.k, fc_product_kstep(kn, d.k), 0}};
   p->transposed = d.n < d.m;
   if (p->transposed) transpose(&d);
   p->few = few_rows(kn, &d);

@@ -265,8 +265,9 @@ typedef struct fc_kernels {
 #undef FC_KERNEL
 } fc_kernels;
 
-/* The kernels of an ISA (its number in fc_isa_name's order) and dtype; NULL where this CPU cannot run them. */
-const fc_kernels *fc_kernels_of(int isa, int dtype);
+/* The kernels of an ISA (its number in fc_isa_name's order) that read, add and write one type; NULL where there are none, or
+ * this CPU cannot run them. */
+const fc_kernels *fc_kernels_of(int isa, int type);
 
 static inline int64_t fc_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t fc_max(int64_t a, int64_t b) { return a > b ? a : b; }

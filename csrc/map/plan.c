@@ -68,11 +68,15 @@ static int numbered(const fc_map_desc *d) {
 }
 
 static int describe(map_plan *p, const fc_map_desc *given) {
-  if (!given || !fc_kernels_of(given->isa, given->dtype) || !fc_between(given->op, FC_MAP_ACTIVATE, FC_MAP_DROPOUT) ||
-      !fc_act_known(&given->act) || !fc_between(given->rank, 0, RANK) || !fc_elements(given->size, given->rank))
+  if (!given) return FC_ERROR_ARGUMENT;
+  const fc_kernels *kn;
+  const int status = fc_find_kernels(&kn, given->isa, &given->types);
+  if (status) return status;
+  if (!fc_between(given->op, FC_MAP_ACTIVATE, FC_MAP_DROPOUT) || !fc_act_known(&given->act) ||
+      !fc_between(given->rank, 0, RANK) || !fc_elements(given->size, given->rank))
     return FC_ERROR_ARGUMENT;
   fc_map_desc d = *given;
-  *p = (map_plan){.kn = fc_kernels_of(d.isa, d.dtype), .es = d.dtype == FC_F32 ? 4 : 8};
+  *p = (map_plan){.kn = kn, .es = fc_bytes(d.types.x)};
   p->rows = (fc_map){.op = d.op, .operands = operands_of(d.op), .act = d.act};
   if (!fc_settle(d.out_stride, d.size, d.rank) || !fc_apart(d.out_stride, d.size, d.rank)) return FC_ERROR_ARGUMENT;
   /* Random numbers are numbered as if they were an operand. */

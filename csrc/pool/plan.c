@@ -53,13 +53,13 @@ static int valid(const fc_pool_desc *d) {
   const int64_t x[] = {d->n, d->c, d->x_size[0], d->x_size[1], d->x_size[2]},
                 y[] = {d->n, d->c, d->y_size[0], d->y_size[1], d->y_size[2]};
   if (!fc_between(d->kind, FC_MAX, FC_SUM) || (!backward && d->direction != FC_FWD) || !fc_elements(x, 5) || !fc_elements(y, 5) ||
-      !fc_kernels_of(d->isa, d->dtype) || (d->indices && !max))
+      (d->indices && !max))
     return 0;
-  if (d->divisor != 0 && !(fabs(d->divisor) >= (d->dtype == FC_F32 ? FLT_MIN : DBL_MIN) &&
-                           fabs(d->divisor) <= (d->dtype == FC_F32 ? FLT_MAX : DBL_MAX)))
+  const int single = d->types.acc == FC_F32;
+  if (d->divisor != 0 && !(fabs(d->divisor) >= (single ? FLT_MIN : DBL_MIN) && fabs(d->divisor) <= (single ? FLT_MAX : DBL_MAX)))
     return 0;
   /* Kernels count positions in numbers of the arrays' type. */
-  if (max && (d->indices || backward) && d->dtype == FC_F32 && fc_elements(d->x_size, 3) > 1 << 24) return 0;
+  if (max && (d->indices || backward) && single && fc_elements(d->x_size, 3) > 1 << 24) return 0;
   for (int i = 0; i < 3; i++) {
     if (!fc_between(d->dil[i], 1, max ? FC_MOST : 1)) return 0;
     if (!d->adaptive && !(fc_between(d->ker[i], 1, FC_MOST) && fc_between(d->stride[i], 1, FC_MOST) &&
@@ -195,7 +195,11 @@ static const fc_operator pool = {.destroy = destroy, .run = fc_pool_run, .worksp
 int fc_plan_pool(const fc_pool_desc *given, fc_plan **plan) {
   if (!plan) return FC_ERROR_ARGUMENT;
   *plan = 0;
-  if (!given || !valid(given)) return FC_ERROR_ARGUMENT;
+  if (!given) return FC_ERROR_ARGUMENT;
+  const fc_kernels *kn;
+  const int status = fc_find_kernels(&kn, given->isa, &given->types);
+  if (status) return status;
+  if (!valid(given)) return FC_ERROR_ARGUMENT;
   const int max = given->kind == FC_MAX, backward = given->direction == FC_BWD_INPUT, adjoint = backward && !max;
   fc_pool_plan *p = calloc(1, sizeof *p);
   if (!p) return FC_ERROR_MEMORY;
@@ -209,8 +213,8 @@ int fc_plan_pool(const fc_pool_desc *given, fc_plan **plan) {
     free(p);
     return FC_ERROR_ARGUMENT;
   }
-  p->kn = fc_kernels_of(d->isa, d->dtype);
-  p->es = d->dtype == FC_F32 ? 4 : 8;
+  p->kn = kn;
+  p->es = fc_bytes(d->types.x);
   for (int i = 0; i < 3; i++) {
     p->tables[i] = make_axis(d, i, &p->axis[i], &p->around[i]);
     if (!p->tables[i]) {

@@ -36,8 +36,8 @@ static const struct {
 
 /* Strides in a form that can be computed with, if it is a description. */
 static int settle(fc_reduce_desc *d) {
-  if (!fc_between(d->kind, FC_SUM_OVER, FC_LOG_SOFTMAX_BACKWARD) || !fc_kernels_of(d->isa, d->dtype) ||
-      !fc_between(d->rank, 0, AXES) || !fc_elements(d->size, d->rank) || !fc_between(d->reduced, 0, (1 << d->rank) - 1))
+  if (!fc_between(d->kind, FC_SUM_OVER, FC_LOG_SOFTMAX_BACKWARD) || !fc_between(d->rank, 0, AXES) ||
+      !fc_elements(d->size, d->rank) || !fc_between(d->reduced, 0, (1 << d->rank) - 1))
     return 0;
   if ((d->present & kinds[d->kind].needed) != kinds[d->kind].needed || !(d->present & kinds[d->kind].any) ||
       d->present & ~kinds[d->kind].allowed)
@@ -131,6 +131,9 @@ int fc_plan_reduce(const fc_reduce_desc *d, fc_plan **plan) {
   if (!plan) return FC_ERROR_ARGUMENT;
   *plan = 0;
   if (!d) return FC_ERROR_ARGUMENT;
+  const fc_kernels *kn;
+  const int status = fc_find_kernels(&kn, d->isa, &d->types);
+  if (status) return status;
   reduce_plan *p = calloc(1, sizeof *p);
   if (!p) return FC_ERROR_MEMORY;
   p->d = *d;
@@ -138,9 +141,9 @@ int fc_plan_reduce(const fc_reduce_desc *d, fc_plan **plan) {
     free(p);
     return FC_ERROR_ARGUMENT;
   }
-  p->kn = fc_kernels_of(d->isa, d->dtype);
+  p->kn = kn;
   p->each = kinds[d->kind].each;
-  p->es = d->dtype == FC_F32 ? 4 : 8;
+  p->es = fc_bytes(d->types.x);
   for (int a = 0; a < ARRAYS; a++)
     if (d->present >> a & 1) p->array[p->arrays++] = a;
   take_axes(p);

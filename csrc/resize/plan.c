@@ -130,7 +130,9 @@ static int cut(resize_plan *p) {
 /* ---- the plan ---- */
 
 static int describe(resize_plan *p, const fc_resize_desc *given) {
-  if (!given || !fc_kernels_of(given->isa, given->dtype)) return FC_ERROR_ARGUMENT;
+  if (!given) return FC_ERROR_ARGUMENT;
+  const int known = fc_find_kernels(&p->kn, given->isa, &given->types);
+  if (known) return known;
   fc_resize_desc d = *given;
   const int64_t x[5] = {d.n, d.c, d.x_size[0], d.x_size[1], d.x_size[2]};
   const int64_t y[5] = {d.n, d.c, d.y_size[0], d.y_size[1], d.y_size[2]};
@@ -138,8 +140,7 @@ static int describe(resize_plan *p, const fc_resize_desc *given) {
       !fc_apart(d.y_stride, y, 5))
     return FC_ERROR_ARGUMENT;
   p->d = d;
-  p->kn = fc_kernels_of(d.isa, d.dtype);
-  p->es = d.dtype == FC_F32 ? 4 : 8;
+  p->es = fc_bytes(d.types.x);
   for (int i = 0; i < 3; i++) {
     const int status = take(&p->axis[i], d.first[i], d.index[i], d.weight[i], d.x_size[i], d.y_size[i]);
     if (status) return status;

@@ -6,21 +6,25 @@ Tests and benchmarks enumerate what dispatch knows; nothing else changes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..settings import Settings
-from ..spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
+from ..spec import DTYPES, ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, Types
 
 Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | ResizeSpec
+
+#: Of which types the compiled backends have kernels.
+COMPILED = tuple(map(Types.of, DTYPES))
 
 
 @runtime_checkable
 class Kernel(Protocol):
     """A spec compiled by one backend. Re-entrant: two threads may call it at once.
 
-    Arrays may have any strides; ``out`` has the spec's result shape and dtype and is never read. The call is
+    Arrays have the spec's types and any strides; ``out`` has its result's shape and is never read. The call is
 
     * ``ConvSpec`` fwd: ``kernel(x, w, b, residual, out)``, bwd_input: ``kernel(dy, w, b, residual, out)``,
       bwd_weight: ``kernel(x, dy, None, None, out)``;
@@ -79,6 +83,11 @@ class Backend(Protocol):
     def compile(self, spec: Spec, settings: Settings) -> Kernel:
         """By the algorithm and for the instruction set of ``settings`` where those name any."""
         ...
+
+
+def refuse_types(types: Types, have: Sequence[Types]) -> str | None:
+    """None if ``types`` are among those that a backend has, else the reason to refuse."""
+    return None if types in have else f"it computes {' and '.join(map(str, have))}, not {types}"
 
 
 def isa_of(isas: dict[str, str | None], forced: str | None) -> str:

@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..arguments import MOST, flag, integer, number, shown
-from ..arrays import DTYPE_NAMES, as_array, as_output
-from ..dispatch import chooser
-from ..spec import MapSpec, channel_axis, check_elements
-from .elementwise import run
+from ..arrays import as_array, as_output
+from ..spec import channel_axis, check_elements
+from .elementwise import choose, run
 
 __all__ = ["dropout", "dropout_backward", "feature_dropout", "feature_dropout_backward"]
-
-_choose = chooser(MapSpec)
 
 
 def _dropped(
@@ -34,7 +31,7 @@ def _dropped(
     if not training or p == 0:
         run("activate", y, x)
     elif y.size:
-        choice = _choose("dropout", DTYPE_NAMES[x.dtype], x.shape, None, p, places)
+        choice = choose("dropout", x.dtype, x.shape, None, p, places)
         choice.kernel(x, np.array(numbers, np.uint64), y)
     return y if out is None else out
 

@@ -9,10 +9,15 @@ import numpy as np
 from ..arguments import shown
 from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
 from ..dispatch import chooser
-from ..spec import Activation, MapSpec, check_elements
+from ..spec import Activation, MapSpec, Types, check_elements
 from .reduce import sums
 
-_choose = chooser(MapSpec)
+
+def _make(operation: str, dtype: np.dtype, *problem: Any) -> MapSpec:
+    return MapSpec(operation, Types.of(DTYPE_NAMES[dtype]), *problem)
+
+
+choose = chooser(_make)
 
 #: Dimensions that NumPy broadcasts, in every version.
 _MOST_AXES = 32
@@ -23,7 +28,7 @@ def run(operation: str, out: np.ndarray, *operands: np.ndarray, activation: Acti
     if out.size:
         shape = out.shape
         arrays = [a if a.shape == shape else np.broadcast_to(a, shape) for a in operands]
-        _choose(operation, DTYPE_NAMES[out.dtype], shape, activation).kernel(*arrays, out)
+        choose(operation, out.dtype, shape, activation).kernel(*arrays, out)
     return out
 
 

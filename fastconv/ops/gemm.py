@@ -12,14 +12,19 @@ from numpy.lib.stride_tricks import as_strided
 from ..arguments import flag, number
 from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
 from ..dispatch import chooser
-from ..spec import MAX_ELEMENTS, Activation, ActivationLike, GemmSpec, activation_of, check_elements
+from ..spec import MAX_ELEMENTS, Activation, ActivationLike, GemmSpec, Types, activation_of, check_elements
 from .activation import activate_backward
 from .elementwise import summed_to
 from .reduce import sums
 
 __all__ = ["gemm", "gemm_backward", "linear", "linear_backward", "matmul", "matmul_backward"]
 
-_choose = chooser(GemmSpec)
+
+def _make(dtype: np.dtype, *problem: Any) -> GemmSpec:
+    return GemmSpec(Types.of(DTYPE_NAMES[dtype]), *problem)
+
+
+_choose = chooser(_make)
 
 
 # ------------------------------------------------------------------------------------------------ one product
@@ -37,8 +42,8 @@ def _run(
 ) -> None:
     """One kernel call. a (batch, m, k), b (batch, k, n), out and c (batch, m, n), or all of them without a batch."""
     batch, m, n = out.shape if out.ndim == 3 else (1, *out.shape)
-    dtype, k, biased, added = DTYPE_NAMES[out.dtype], a.shape[-1], bias is not None, c is not None
-    choice = _choose(dtype, batch, m, n, k, biased, added, alpha, beta, activation)
+    k, biased, added = a.shape[-1], bias is not None, c is not None
+    choice = _choose(out.dtype, batch, m, n, k, biased, added, alpha, beta, activation)
     choice.kernel(a, b, bias, c, out)
 
 

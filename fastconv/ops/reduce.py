@@ -14,14 +14,19 @@ import numpy as np
 from ..arguments import flag, number
 from ..arrays import DTYPE_NAMES, as_array, new_array
 from ..dispatch import chooser
-from ..spec import ReduceSpec, axes_of, axis_of, check_elements
+from ..spec import ReduceSpec, Types, axes_of, axis_of, check_elements
 
 __all__ = [
     "amax", "amax_backward", "amin", "amin_backward", "argmax", "argmin", "mean", "mean_backward", "sum",
     "sum_backward", "var", "var_backward",
 ]  # fmt: skip
 
-_choose = chooser(ReduceSpec)
+
+def _make(kind: str, dtype: np.dtype, *problem: Any) -> ReduceSpec:
+    return ReduceSpec(kind, Types.of(DTYPE_NAMES[dtype]), *problem)
+
+
+_choose = chooser(_make)
 
 _INT64 = np.dtype(np.int64)
 
@@ -40,7 +45,7 @@ def reduced(
     """
     x = operands[0]
     assert x is not None
-    choice = _choose(kind, DTYPE_NAMES[x.dtype], x.shape, axes, parameter, root_mean_square)
+    choice = _choose(kind, x.dtype, x.shape, axes, parameter, root_mean_square)
     choice.kernel(*operands, *results)
 
 

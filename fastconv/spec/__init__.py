@@ -8,13 +8,14 @@ Sizes and tuples run over the spatial dimensions in the order d, h, w (the last 
 """
 
 from .activation import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation, ActivationLike, activation_of
-from .common import DTYPES, INTEGERS, MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
+from .common import MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
 from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_transpose_spec
 from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis
 from .resize import RESIZE_MODES, ROUNDINGS, TRANSFORMATIONS, ResizeSpec, resize_spec, scales_of
+from .types import DTYPES, INTEGERS, TYPES, Types
 
 __all__ = [
     "ACTIVATIONS",
@@ -28,6 +29,7 @@ __all__ = [
     "SELU_ALPHA",
     "SELU_SCALE",
     "TRANSFORMATIONS",
+    "TYPES",
     "Activation",
     "ActivationLike",
     "ConvSpec",
@@ -38,6 +40,7 @@ __all__ = [
     "PoolSpec",
     "ReduceSpec",
     "ResizeSpec",
+    "Types",
     "activation_of",
     "adaptive_pool_spec",
     "axes_of",

@@ -1,4 +1,4 @@
-"""What all specs share: dtypes, limits of sizes, ints and layouts as callers write them."""
+"""What all specs share: limits of sizes, ints and layouts as callers write them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from typing import Any
 import numpy as np
 
 from ..arguments import MOST, index, shown
-
-DTYPES = ("float32", "float64")
-
-#: What a maximum may be taken of besides.
-INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 #: More elements than this in one array are refused: offsets inside a kernel stay below 2^31 by design.
 MAX_ELEMENTS = 2**31 - 1
@@ -79,8 +74,3 @@ def check_elements(name: str, shape: tuple[int, ...]) -> None:
     elements = prod(size or 1 for size in shape)
     if elements > MAX_ELEMENTS:
         raise ValueError(f"{name} of shape {shape} spans {elements} elements; at most {MAX_ELEMENTS} are allowed")
-
-
-def check_dtype(dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise TypeError(f"dtype {dtype}: allowed is {' or '.join(DTYPES)}")

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..arguments import MOST, index, shown
 from .activation import Activation
-from .common import MAX_ELEMENTS, HashedOnce, channels_last, check_dtype, check_elements, int_tuple
+from .common import MAX_ELEMENTS, channels_last, check_elements, int_tuple
+from .types import Typed, Types, types_of
 
 #: Compiled backends copy and tabulate the padded input of a convolution, if it has no more positions than these and 16
 #: times as many as both arrays; and of a strided backward-input they treat by itself each remainder of positions.
@@ -85,7 +86,7 @@ def _canonical(
 
 
 @dataclass(frozen=True)
-class ConvSpec(HashedOnce):
+class ConvSpec(Typed):
     """One convolution problem, in one of its three directions.
 
     ``x`` is always the side with ``ic`` channels and ``in_size``, ``y`` the side with ``oc`` and ``out_size``, and
@@ -101,7 +102,7 @@ class ConvSpec(HashedOnce):
     """
 
     direction: str
-    dtype: str
+    types: Types
     channels_last: bool
     n: int
     ic: int
@@ -187,7 +188,7 @@ def conv_spec(
     direction: str,
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
-    dtype: str,
+    dtype: str | Types,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
@@ -198,11 +199,14 @@ def conv_spec(
     activation: Activation | None = None,
     packed: bool = False,
 ) -> ConvSpec:
-    """The spec of a convolution, from raw arguments. Raises ValueError or TypeError that names the argument."""
+    """The spec of a convolution, from raw arguments. Raises ValueError or TypeError that names the argument.
+
+    ``dtype``: float32 or float64 for all numbers, or their ``Types``.
+    """
     ndim = len(w_shape) - 2
     last = channels_last(layout, ndim)
     n, ic, in_size = _split_shape("x", x_shape, ndim, last)
-    check_dtype(dtype)
+    types = types_of(dtype)
     oc, icg, *kernel = w_shape
     kernel = tuple(kernel)
     if min(kernel) < 1:
@@ -227,7 +231,7 @@ def conv_spec(
         out_size.append(conv_out_size(size, k, s, (lo, hi), d))
     stride, dilation = _canonical(in_size, kernel, stride, pads, dilation)
     spec = ConvSpec(
-        direction, dtype, last, n, ic, oc, groups, in_size, tuple(out_size), kernel, stride, pads, dilation,
+        direction, types, last, n, ic, oc, groups, in_size, tuple(out_size), kernel, stride, pads, dilation,
         bias, residual, activation, packed,
     )  # fmt: skip
     for name, shape in (("x", spec.x_shape), ("w", spec.w_shape), ("the result", spec.y_shape)):
@@ -238,7 +242,7 @@ def conv_spec(
 def conv_transpose_spec(
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
-    dtype: str,
+    dtype: str | Types,
     stride: Any = 1,
     padding: Any = 0,
     output_padding: Any = 0,
@@ -251,12 +255,13 @@ def conv_transpose_spec(
     """The spec of a transposed convolution: the ``bwd_input`` direction of the convolution that it is adjoint to.
 
     Here x (n, in channels, *size) is that convolution's y, and w is (in channels, out channels / groups, *kernel).
+    The type of x is ``y`` of ``Types`` then, too.
     Output size: ``(size - 1) stride - lo - hi + dilation (kernel - 1) + output_padding + 1``.
     """
     ndim = len(w_shape) - 2
     last = channels_last(layout, ndim)
     n, channels, size = _split_shape("x", x_shape, ndim, last)
-    check_dtype(dtype)
+    types = types_of(dtype)
     wc, ocg, *kernel = w_shape
     kernel = tuple(kernel)
     if min(kernel) < 1:
@@ -288,7 +293,7 @@ def conv_transpose_spec(
     pads = tuple((lo, hi - e if e >= s else hi) for (lo, hi), e, s in zip(pads, extra, stride, strict=True))
     stride, dilation = _canonical(big, kernel, stride, pads, dilation)
     spec = ConvSpec(
-        "bwd_input", dtype, last, n, ocg * groups, channels, groups, big, size, kernel, stride, pads, dilation,
+        "bwd_input", types, last, n, ocg * groups, channels, groups, big, size, kernel, stride, pads, dilation,
         bias, False, activation,
     )  # fmt: skip
     for name, shape in (("x", spec.y_shape), ("w", spec.w_shape), ("the result", spec.x_shape)):

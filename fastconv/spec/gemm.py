@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .activation import Activation
-from .common import HashedOnce
+from .types import Typed, Types
 
 
 @dataclass(frozen=True)
-class GemmSpec(HashedOnce):
+class GemmSpec(Typed):
     """``out = activation(alpha a @ b + beta c + bias)`` for ``batch`` matrices a (m, k), b (k, n), out (m, n).
 
     ``bias`` has n elements, one a column. ``c`` (where ``use_c``) has the shape of out and is read only then.
     """
 
-    dtype: str
+    types: Types
     batch: int
     m: int
     n: int

@@ -7,7 +7,8 @@ from functools import cached_property
 from math import prod
 
 from .activation import Activation
-from .common import HashedOnce, check_elements
+from .common import check_elements
+from .types import Typed, Types
 
 #: name -> how many arrays it takes, in the order of the C library's and Numba's numbers.
 #:
@@ -36,7 +37,7 @@ MAPS: dict[str, int] = {
 
 
 @dataclass(frozen=True)
-class MapSpec(HashedOnce):
+class MapSpec(Typed):
     """``out = operation(arrays)``, element by element; the arrays are broadcast to ``shape``, which out has.
 
     ``dropout`` makes 0 with probability ``p``, and x / (1 - p) else. ``places`` number the elements: that at index
@@ -46,7 +47,7 @@ class MapSpec(HashedOnce):
     """
 
     operation: str
-    dtype: str
+    types: Types
     shape: tuple[int, ...]
     activation: Activation | None = None
     p: float = 0.0

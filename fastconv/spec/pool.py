@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..arguments import number, shown
-from .common import INTEGERS, HashedOnce, channels_last, check_dtype, check_elements, int_tuple
+from .common import channels_last, check_elements, int_tuple
 from .conv import conv_pads
+from .types import DTYPES, INTEGERS, Typed, Types, types_of
 
 
 @dataclass(frozen=True)
-class PoolSpec(HashedOnce):
+class PoolSpec(Typed):
     """One pooling problem. ``kind`` is ``"max"``, ``"avg"`` or ``"sum"``, ``direction`` ``"fwd"`` or ``"bwd"``.
 
     Output ``o`` of a dimension pools the input positions ``start, start + dilation, ... < end``, which are inside the
@@ -26,7 +27,7 @@ class PoolSpec(HashedOnce):
 
     kind: str
     direction: str
-    dtype: str
+    types: Types
     channels_last: bool
     n: int
     c: int
@@ -120,16 +121,15 @@ def _check_pool_sizes(spec: PoolSpec) -> PoolSpec:
     return spec
 
 
-def _check_pool_dtype(kind: str, direction: str, dtype: str) -> None:
-    if not (kind == "max" and direction == "fwd" and dtype in INTEGERS):
-        check_dtype(dtype)
+def _types(kind: str, direction: str, dtype: str | Types) -> Types:
+    return types_of(dtype, DTYPES + INTEGERS if kind == "max" and direction == "fwd" else DTYPES)
 
 
 def pool_spec(
     kind: str,
     direction: str,
     x_shape: tuple[int, ...],
-    dtype: str,
+    dtype: str | Types,
     ndim: int,
     kernel_size: Any,
     stride: Any = None,
@@ -144,11 +144,11 @@ def pool_spec(
     """The spec of a pooling with torch.nn.functional's arguments; padding also takes pairs and names, as in conv."""
     last = channels_last(layout, ndim)
     n, c, size = _split_pool_shape(x_shape, ndim, last)
-    _check_pool_dtype(kind, direction, dtype)
+    types = _types(kind, direction, dtype)
     kernel = int_tuple(kernel_size, ndim, "kernel_size", 1)
     strides = kernel if stride is None else int_tuple(stride, ndim, "stride", 1)
     dil = int_tuple(dilation, ndim, "dilation", 1)
-    divisor = divisor_of(divisor_override, dtype)
+    divisor = divisor_of(divisor_override, types.acc)
     pads = conv_pads(padding, size, kernel, strides, dil)
     for k, (lo, hi), d in zip(kernel, pads, dil, strict=True):
         half = (d * (k - 1) + 1) // 2
@@ -170,7 +170,7 @@ def pool_spec(
             raise ValueError(f"kernel_size={kernel_size!r} is larger than the input {size} padded by {pads}")
         out.append(o)
     spec = PoolSpec(
-        kind, direction, dtype, last, n, c, size, tuple(out), kernel, strides, pads, dil,
+        kind, direction, types, last, n, c, size, tuple(out), kernel, strides, pads, dil,
         bool(count_include_pad), divisor, False, indices,
     )  # fmt: skip
     if any(map(_has_window_of_padding, size, out, kernel, strides, (lo for lo, _ in pads), dil)):
@@ -185,7 +185,7 @@ def adaptive_pool_spec(
     kind: str,
     direction: str,
     x_shape: tuple[int, ...],
-    dtype: str,
+    dtype: str | Types,
     ndim: int,
     output_size: Any,
     layout: str = "NCHW",
@@ -194,7 +194,7 @@ def adaptive_pool_spec(
     """Windows ``floor(o size / out) .. ceil((o + 1) size / out)``; ``None`` in ``output_size`` keeps a size."""
     last = channels_last(layout, ndim)
     n, c, size = _split_pool_shape(x_shape, ndim, last)
-    _check_pool_dtype(kind, direction, dtype)
+    types = _types(kind, direction, dtype)
     wanted = output_size
     if isinstance(output_size, (tuple, list)) and len(output_size) == ndim:
         wanted = tuple(i if o is None else o for o, i in zip(output_size, size, strict=True))
@@ -202,7 +202,7 @@ def adaptive_pool_spec(
     if min(size) < 1:
         raise ValueError(f"x has the spatial size {size}: every size must be >= 1")
     ones = (1,) * ndim
-    spec = PoolSpec(kind, direction, dtype, last, n, c, size, out, ones, ones, ((0, 0),) * ndim, ones,
+    spec = PoolSpec(kind, direction, types, last, n, c, size, out, ones, ones, ((0, 0),) * ndim, ones,
                     adaptive=True, indices=indices)  # fmt: skip
     return _check_pool_sizes(spec)
 

@@ -8,7 +8,8 @@ from math import prod
 from typing import Any
 
 from ..arguments import index, shown
-from .common import HashedOnce, channels_last
+from .common import channels_last
+from .types import Typed, Types
 
 #: kind -> the names of its operands and results, in the order of a kernel's ten arrays: six operands, four results.
 REDUCTIONS: dict[str, tuple[str | None, ...]] = {
@@ -28,7 +29,7 @@ REDUCTIONS: dict[str, tuple[str | None, ...]] = {
 
 
 @dataclass(frozen=True)
-class ReduceSpec(HashedOnce):
+class ReduceSpec(Typed):
     """A reduction of arrays of ``shape`` over ``axes``; ``kind`` as in csrc/fastconv.h, which has the formulas.
 
     ``parameter``: what a sum is divided by, the correction of a variance, or what is added to it.
@@ -36,7 +37,7 @@ class ReduceSpec(HashedOnce):
     """
 
     kind: str
-    dtype: str
+    types: Types
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     parameter: float = 0.0

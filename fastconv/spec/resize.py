@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..arguments import number, shown
-from .common import MAX_ELEMENTS, HashedOnce, channels_last, check_dtype, check_elements, int_tuple
+from .common import MAX_ELEMENTS, channels_last, check_elements, int_tuple
+from .types import Typed, Types, types_of
 
 #: Where position o of the result lies in x: by o, size, out, and two numbers whose quotient is how far apart results
 #: lie. The names are those of ONNX's ``coordinate_transformation_mode``.
@@ -39,7 +40,7 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class ResizeSpec(HashedOnce):
+class ResizeSpec(Typed):
     """One resizing, ``direction`` ``"fwd"`` or ``"bwd"``; ``table`` is the only definition of what is computed.
 
     ``transformation`` and ``rounding`` are keys of the tables above. ``scales``: of each axis what the size is
@@ -47,7 +48,7 @@ class ResizeSpec(HashedOnce):
     """
 
     direction: str
-    dtype: str
+    types: Types
     channels_last: bool
     n: int
     c: int
@@ -153,7 +154,7 @@ def scales_of(name: str, value: Any) -> float | tuple[float, ...] | None:
 def resize_spec(
     direction: str,
     x_shape: tuple[int, ...],
-    dtype: str,
+    dtype: str | Types,
     ndim: int,
     size: Any,
     scales: Any,
@@ -170,7 +171,7 @@ def resize_spec(
     names: what those are called. keep_scales: positions are found by the scales, not by the sizes that these give.
     """
     last = channels_last(layout, ndim)
-    check_dtype(dtype)
+    types = types_of(dtype)
     n, *rest = x_shape
     c, in_size = (rest[-1], tuple(rest[:-1])) if last else (rest[0], tuple(rest[1:]))
     if min(in_size) < 1:
@@ -193,7 +194,7 @@ def resize_spec(
         out_size = tuple(map(floor, sizes))
         kept = factors if keep_scales else kept
     spec = ResizeSpec(
-        direction, dtype, last, n, c, in_size, out_size, mode, transformation, rounding, kept, cubic_coeff
+        direction, types, last, n, c, in_size, out_size, mode, transformation, rounding, kept, cubic_coeff
     )
     for name, shape in (("x", spec.x_shape), ("the result", spec.y_shape)):
         check_elements(name, tuple(max(1, s) for s in shape))

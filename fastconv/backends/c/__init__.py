@@ -8,7 +8,7 @@ from typing import Any
 
 from ...settings import Settings
 from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
-from ..base import Kernel, Spec, isa_of
+from ..base import COMPILED, Kernel, Spec, isa_of, refuse_types
 
 
 @cache
@@ -37,6 +37,8 @@ class _C:
         return isas()
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
+        if reason := refuse_types(spec.types, COMPILED):
+            return reason
         if isinstance(spec, PoolSpec):
             from .pool import refuse
 

@@ -12,7 +12,7 @@ from ..._c import ffi, lib
 from ...settings import Settings
 from ...spec import ConvSpec
 from .kernel import CKernel, Plan, made
-from .library import DTYPES, check, five, isa_number, set_activation, spatial, steps
+from .library import check, five, isa_number, set_activation, spatial, steps, type_numbers
 
 _DIRECTIONS = {"fwd": lib.FC_FWD, "bwd_input": lib.FC_BWD_INPUT, "bwd_weight": lib.FC_BWD_WEIGHT}
 
@@ -35,7 +35,7 @@ def _descriptor(spec: ConvSpec, settings: Settings, strides: dict[int, Any] | No
         return steps(given.get(slot), shape, size)
 
     d = ffi.new("fc_conv_desc *")
-    d.dtype, d.direction, d.isa = DTYPES[spec.dtype], _DIRECTIONS[spec.direction], isa_number(settings.isa)
+    d.types, d.direction, d.isa = type_numbers(spec.types), _DIRECTIONS[spec.direction], isa_number(settings.isa)
     d.has_bias, d.has_add, d.packed = spec.bias, spec.residual, spec.packed
     d.strict, d.algorithm, d.limit = settings.precision == "strict", algorithm, settings.limit or 0
     d.n, d.groups = spec.n, spec.groups

@@ -9,7 +9,7 @@ import numpy as np
 from ..._c import ffi, lib
 from ...spec import GemmSpec
 from .kernel import CKernel, Plan, made
-from .library import DTYPES, isa_number, set_activation, steps
+from .library import isa_number, set_activation, steps, type_numbers
 
 
 class GemmKernel(CKernel):
@@ -21,7 +21,7 @@ class GemmKernel(CKernel):
     def _make_plan(self, strides: dict[int, Any]) -> Plan | None:
         spec, size = self.spec, np.dtype(self.spec.dtype).itemsize
         d = ffi.new("fc_gemm_desc *")
-        d.dtype, d.isa, d.has_bias, d.has_c = DTYPES[spec.dtype], isa_number(self.isa), spec.bias, spec.use_c
+        d.types, d.isa, d.has_bias, d.has_c = type_numbers(spec.types), isa_number(self.isa), spec.bias, spec.use_c
         d.batch, d.m, d.n, d.k = spec.batch, spec.m, spec.n, spec.k
         shapes = {"a": (spec.m, spec.k), "b": (spec.k, spec.n), "c": (spec.m, spec.n), "out": (spec.m, spec.n)}
         for (name, shape), slot in zip(shapes.items(), (lib.FC_A, lib.FC_B, lib.FC_C, lib.FC_OUT), strict=True):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..._c import ffi, lib
-from ...spec import ACTIVATIONS, Activation
+from ...spec import ACTIVATIONS, Activation, Types
 
-DTYPES = {"float32": lib.FC_F32, "float64": lib.FC_F64}
+_TYPES = {"float32": lib.FC_F32, "float64": lib.FC_F64}
 
 _ACTIVATION_NUMBERS = {
     name: getattr(lib, f"FC_ACT_{'NONE' if name == 'identity' else name.upper()}") for name in ACTIVATIONS
@@ -27,6 +27,11 @@ def isas() -> dict[str, str | None]:
         reason = lib.fc_isa_reason(number)
         table[ffi.string(lib.fc_isa_name(number)).decode()] = ffi.string(reason).decode() if reason else None
     return table
+
+
+def type_numbers(types: Types) -> tuple[int, ...]:
+    """As an ``fc_types``."""
+    return tuple(_TYPES[name] for name in (types.x, types.w, types.acc, types.y))
 
 
 def isa_number(name: str) -> int:

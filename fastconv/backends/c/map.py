@@ -9,7 +9,7 @@ import numpy as np
 from ..._c import ffi, lib
 from ...spec import MAPS, MapSpec
 from .kernel import CKernel, Plan, made
-from .library import DTYPES, isa_number, set_activation, steps
+from .library import isa_number, set_activation, steps, type_numbers
 
 #: The slots of the operands.
 _SLOTS = lib.FC_X, lib.FC_W, lib.FC_ADD
@@ -34,7 +34,7 @@ class MapKernel(CKernel):
         spec, size = self.spec, np.dtype(self.spec.dtype).itemsize
         d = ffi.new("fc_map_desc *")
         d.op = getattr(lib, f"FC_MAP_{spec.operation.upper()}")
-        d.dtype, d.isa, d.rank = DTYPES[spec.dtype], isa_number(self.isa), len(spec.shape)
+        d.types, d.isa, d.rank = type_numbers(spec.types), isa_number(self.isa), len(spec.shape)
         d.size[0 : d.rank], d.out_stride[0 : d.rank] = spec.shape, steps(strides.get(lib.FC_OUT), spec.shape, size)
         dropout = spec.operation == "dropout"
         for k, slot in enumerate(self._order[:-1]):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..._c import ffi, lib
-from ...spec import PoolSpec
+from ...spec import PoolSpec, Types
 from ..tables import ADDITIONS, LIGHT, Widened
 from .kernel import CKernel, LongKernel, Plan, made
-from .library import DTYPES, check, five, isa_number, spatial, steps
+from .library import check, five, isa_number, spatial, steps, type_numbers
 
 _KINDS = {"max": lib.FC_MAX, "avg": lib.FC_AVG, "sum": lib.FC_SUM}
 _DIRECTIONS = {"fwd": lib.FC_FWD, "bwd": lib.FC_BWD_INPUT}
@@ -32,8 +32,6 @@ _MOST = 2**31 - 1
 
 def refuse(spec: PoolSpec) -> str | None:
     """None if the C kernels compute ``spec``, else the reason why not."""
-    if spec.dtype not in DTYPES:
-        return f"{spec.dtype} has no C kernels"
     if spec.kind != "max" and max(spec.dilation) > 1:
         return "dilated sums have no C kernels"
     if max(*spec.kernel, *spec.stride, *spec.dilation, *map(max, spec.pads)) > _MOST:
@@ -48,7 +46,7 @@ def pool_kernel(spec: PoolSpec, isa: str) -> PoolKernel | LongKernel | Widened:
     """The kernel of a spec, in float64 where the gradient of a maximum may be the sum of too many for float32."""
     many = spec.kind == "max" and spec.direction == "bwd" and prod(map(spec.overlap, range(spec.ndim))) > ADDITIONS
     if many and spec.dtype == "float32":
-        return Widened(pool_kernel(replace(spec, dtype="float64"), isa), 3)
+        return Widened(pool_kernel(replace(spec, types=Types.of("float64")), isa), 3)
     nbytes = _table_bytes(spec)
     return PoolKernel(spec, isa) if nbytes <= LIGHT else LongKernel(PoolKernel, spec, isa, 2 * nbytes)
 
@@ -70,7 +68,7 @@ class PoolKernel(CKernel):
         spec, size = self.spec, np.dtype(self.spec.dtype).itemsize
         d = ffi.new("fc_pool_desc *")
         d.kind, d.direction = _KINDS[spec.kind], _DIRECTIONS[spec.direction]
-        d.dtype, d.isa, d.indices = DTYPES[spec.dtype], isa_number(self.isa), spec.indices
+        d.types, d.isa, d.indices = type_numbers(spec.types), isa_number(self.isa), spec.indices
         d.adaptive, d.count_pad = spec.adaptive, spec.count_include_pad
         d.n, d.c = spec.n, spec.c
         d.x_size = spatial(spec.in_size)

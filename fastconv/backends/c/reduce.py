@@ -11,7 +11,7 @@ from ..._c import ffi, lib
 from ..._threads import get_num_threads
 from ...spec import ReduceSpec
 from .kernel import Plan, made
-from .library import DTYPES, NULL, address_like, check, isa_number, scratch
+from .library import NULL, address_like, check, isa_number, scratch, type_numbers
 
 _KINDS = {
     "sum": lib.FC_SUM_OVER,
@@ -69,7 +69,7 @@ class ReduceKernel:
     def _make(self, arrays: tuple[Any, ...]) -> _Call:
         spec, axes = self.spec, _axes(self.spec)
         d = ffi.new("fc_reduce_desc *")
-        d.kind, d.dtype, d.isa, d.rank = _KINDS[spec.kind], DTYPES[spec.dtype], isa_number(self.isa), len(axes)
+        d.kind, d.types, d.isa, d.rank = _KINDS[spec.kind], type_numbers(spec.types), isa_number(self.isa), len(axes)
         d.reduced = sum([1 << i for i, axis in enumerate(axes) if axis in spec.axes])
         d.root_mean_square, d.p0 = spec.root_mean_square, spec.parameter
         d.size = [spec.shape[axis] for axis in axes]

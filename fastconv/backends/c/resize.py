@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..._c import ffi, lib
-from ...spec import ResizeSpec
+from ...spec import ResizeSpec, Types
 from ..tables import ADDITIONS, LIGHT, Widened
 from .kernel import CKernel, LongKernel, Plan, made
-from .library import DTYPES, five, isa_number, spatial, steps
+from .library import five, isa_number, spatial, steps, type_numbers
 
 #: Terms of a sum along the last axis, or along the others together.
 _MOST_TERMS = 2**16
@@ -27,7 +27,7 @@ def refuse(spec: ResizeSpec) -> str | None:
 def resize_kernel(spec: ResizeSpec, isa: str) -> ResizeKernel | LongKernel | Widened:
     """The kernel of a spec, in float64 where a gradient may be the sum of too many for float32."""
     if spec.dtype == "float32" and sum(spec.most_terms) > ADDITIONS:
-        return Widened(resize_kernel(replace(spec, dtype="float64"), isa), 1)
+        return Widened(resize_kernel(replace(spec, types=Types.of("float64")), isa), 1)
     nbytes = spec.table_bytes
     return ResizeKernel(spec, isa) if nbytes <= LIGHT else LongKernel(ResizeKernel, spec, isa, 4 * nbytes)
 
@@ -42,7 +42,7 @@ class ResizeKernel(CKernel):
     def _make_plan(self, strides: dict[int, Any]) -> Plan | None:
         spec, size = self.spec, np.dtype(self.spec.dtype).itemsize
         d = ffi.new("fc_resize_desc *")
-        d.dtype, d.isa, d.n, d.c = DTYPES[spec.dtype], isa_number(self.isa), spec.n, spec.c
+        d.types, d.isa, d.n, d.c = type_numbers(spec.types), isa_number(self.isa), spec.n, spec.c
         d.x_size, d.y_size = spatial(spec.source_size), spatial(spec.target_size)
         shapes = (spec.x_shape, spec.y_shape) if spec.direction == "fwd" else (spec.y_shape, spec.x_shape)
         for name, slot, shape in zip(("x", "y"), (lib.FC_X, lib.FC_Y), shapes, strict=True):

@@ -10,8 +10,8 @@ from math import prod
 from typing import Any
 
 from ...settings import Settings
-from ...spec import DTYPES, ConvSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
-from ..base import Spec
+from ...spec import ConvSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
+from ..base import COMPILED, Spec, refuse_types
 
 
 @cache
@@ -40,11 +40,10 @@ class _Numba:
         return {}
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
-        if isinstance(spec, PoolSpec):
-            if spec.dtype not in DTYPES:
-                return f"{spec.dtype} has no kernels"
-            if spec.kind == "avg" and prod(spec.kernel) > 2**53:
-                return "windows count more elements than float64 holds"
+        if reason := refuse_types(spec.types, COMPILED):
+            return reason
+        if isinstance(spec, PoolSpec) and spec.kind == "avg" and prod(spec.kernel) > 2**53:
+            return "windows count more elements than float64 holds"
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:

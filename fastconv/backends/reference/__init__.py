@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import ConvSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
+from ...spec import INTEGERS, ConvSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
 from ..base import Spec
 from .conv import ConvKernel
 from .gemm import GemmKernel
@@ -11,6 +11,9 @@ from .map import MapKernel
 from .pool import PoolKernel
 from .reduce import ReduceKernel
 from .resize import ResizeKernel
+
+#: Sums are made in float64, whichever of these is asked for.
+_FLOATS = ("float16", "float32", "float64")
 
 
 class _Reference:
@@ -22,8 +25,13 @@ class _Reference:
     def isas(self) -> dict[str, str | None]:
         return {}
 
-    def refuse(self, spec: Spec, settings: Settings) -> None:
-        return None
+    def refuse(self, spec: Spec, settings: Settings) -> str | None:
+        types = spec.types
+        if {types.x, types.w, types.acc, types.y} <= {*_FLOATS}:
+            return None
+        if isinstance(spec, PoolSpec) and (spec.kind, spec.direction) == ("max", "fwd"):
+            return None if types.alike and types.x in INTEGERS else f"it takes a maximum of one type, not of {types}"
+        return f"it computes {', '.join(_FLOATS)} and mixtures of them, not {types}"
 
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
         return {self.compile(spec, settings).algorithm: None}

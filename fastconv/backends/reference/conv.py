@@ -35,7 +35,8 @@ class ConvKernel(ReferenceKernel):
             case "bwd_input":
                 result = self._backward_input(self._channels_first(first), second)
             case "bwd_weight":
-                out[...] = self._backward_weight(self._channels_first(first), self._channels_first(second))
+                with np.errstate(over="ignore"):
+                    out[...] = self._backward_weight(self._channels_first(first), self._channels_first(second))
                 return
         if bias is not None:
             result += bias.reshape(-1, *(1,) * self.spec.ndim)

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from ...._threads import get_num_threads
-from ....spec import PoolSpec
+from ....spec import PoolSpec, Types
 from ...tables import ADDITIONS, LIGHT, TABLES, Widened
 from ..core import workers
 from ..core.arrays import addresses_of
@@ -47,7 +47,7 @@ def pool_kernel(spec: PoolSpec) -> PoolKernel | Widened:
     kernel = PoolKernel(spec)
     if spec.dtype == "float64" or kernel.additions <= ADDITIONS:
         return kernel
-    return Widened(PoolKernel(replace(spec, dtype="float64")), 1 if spec.direction == "fwd" else 3)
+    return Widened(PoolKernel(replace(spec, types=Types.of("float64"))), 1 if spec.direction == "fwd" else 3)
 
 
 class PoolKernel:
