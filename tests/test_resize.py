@@ -343,6 +343,7 @@ def test_arguments_that_fit_no_rule_are_named() -> None:
         (lambda: fc.interpolate(x, 50_000), ("the result", "at most 2147483647")),
         (lambda: fc.resize(x, 3, mode="bilinear"), ("mode='bilinear'", "nearest, linear, cubic")),
         (lambda: fc.resize(x, 3, nearest_mode="up"), ("nearest_mode='up'", "round_prefer_floor")),
+        (lambda: fc.resize(x, 3, mode="cubic", cubic_coeff_a=3), ("cubic_coeff_a=3", "from -2 to 2")),
         (lambda: fc.resize(x, scales=float("inf")), ("scales=inf", "above 0")),
         (lambda: fc.resize_backward(x, x, 3), ("dy has shape (2, 3, 4, 5)", "(2, 3, 3, 3)")),
         (lambda: fc.resize(x, (4, 5), out=x), ("out", "overlaps")),

@@ -140,11 +140,14 @@ def _resizing(
     direction: str, x: np.ndarray, sizes: Any, scales: Any, mode: Any, transformation: Any, rounding: Any, cubic: Any,
     layout: Any,
 ) -> Choice:  # fmt: skip
+    a = number("cubic_coeff_a", cubic)
+    if not -2 <= a <= 2:  # others make weights that are large and cancel
+        raise ValueError(f"cubic_coeff_a={shown(cubic)}: allowed is a number from -2 to 2")
     return _choose(
         direction, x.shape, DTYPE_NAMES[x.dtype], x.ndim - 2, plain("sizes", sizes), scales_of("scales", scales),
         ("sizes", "scales"), word("mode", mode, RESIZE_MODES),
         word("coordinate_transformation_mode", transformation, TRANSFORMATIONS),
-        word("nearest_mode", rounding, ROUNDINGS), True, layout, number("cubic_coeff_a", cubic),
+        word("nearest_mode", rounding, ROUNDINGS), True, layout, a,
     )  # fmt: skip
 
 
