@@ -115,11 +115,30 @@ def _poolings(layer: Pool) -> Iterator[tuple[str, Callable[..., Callable[[], Any
     for name, more in names.items():
         yield name, _bound(name, "x", **more)
         yield f"{name}_backward", _bound(f"{name}_backward", "dy", "x", **more)
-    if layer.layer == "maxpool":
+    if layer.layer == "maxpool":  # of an even size
+        for name, arguments in _COPIES.items():
+            yield name, _copying(name, arguments, False)
+            yield f"{name}_backward", _copying(name, arguments, True)
         # From the size after the pooling to the one before, as where features are added up; and the gradient of that.
         more = {"size": layer.size, "mode": "bilinear"}
         yield "interpolate", _bound("interpolate", "dy", **more)
         yield "interpolate_backward", _bound("interpolate_backward", "x", "dy", **more)
+
+
+#: What copies of an image are called with; ``concat`` has it twice.
+_COPIES: dict[str, tuple[Any, ...]] = {
+    "cast": ("float64",), "channel_shuffle": (2,), "concat": (1,), "pad": ((1, 1, 1, 1), "reflect"),
+    "pixel_shuffle": (2,), "pixel_unshuffle": (2,), "split": (8, 1), "to_layout": ("NCHW", "NHWC"),
+}  # fmt: skip
+
+
+def _copying(name: str, arguments: tuple[Any, ...], backward: bool) -> Callable[..., Callable[[], Any]]:
+    def make(x: np.ndarray, **others: Any) -> Callable[[], Any]:
+        given = (x, x) if name == "concat" else x
+        forward = partial(getattr(fc, name), given, *arguments)
+        return partial(getattr(fc, f"{name}_backward"), forward(), given, *arguments) if backward else forward
+
+    return make
 
 
 def _cases() -> Iterator[Case]:

@@ -110,11 +110,15 @@ enum {
   FC_A = FC_X,
   FC_B = FC_W,
   FC_OUT = FC_Y,
-  FC_C = FC_ADD
+  FC_C = FC_ADD,
+  FC_NUMBERS = FC_W,
+  FC_FIRST = 8,
+  FC_SECOND = 9,
+  FC_THIRD = 10
 };
 
-/* fc_plan_conv, fc_plan_gemm, fc_plan_map, fc_plan_pool, fc_plan_reduce and fc_plan_resize make plans: *plan is NULL where the
- * status is not FC_OK. plan may be NULL here. */
+/* fc_plan_conv, fc_plan_copy, fc_plan_gemm, fc_plan_map, fc_plan_pool, fc_plan_reduce, fc_plan_resize and fc_plan_update make
+ * plans: *plan is NULL where the status is not FC_OK. plan may be NULL here. */
 FC_API void fc_plan_destroy(fc_plan *plan);
 /* The name of the algorithm that was chosen. */
 FC_API const char *fc_plan_algorithm(const fc_plan *plan);
@@ -236,6 +240,51 @@ typedef struct fc_map_desc {
 } fc_map_desc;
 
 FC_API int fc_plan_map(const fc_map_desc *desc, fc_plan **plan);
+
+/* ---- steps of optimizers ---- */
+
+/* A step moves a parameter w, in place, against its gradient g, which is only read. With what is remembered of earlier steps in
+ * the slots FC_FIRST to FC_THIRD, which changes too, and with eight numbers (double) in FC_NUMBERS, which are those of one step,
+ * {rate, decay, kept, a, b, eps, per_root, 0}:
+ *
+ *   first                 w = kept w, g = g + decay w
+ *   FC_UPDATE_SGD         v = a v + g; w -= rate v, with nesterov w -= rate (g + a v); without v, w -= rate g
+ *   FC_UPDATE_ADAM        m += a (g - m), s += b (g^2 - s); w -= rate m / (sqrt(s) per_root + eps)
+ *   FC_UPDATE_RMSPROP     s += b (g^2 - s); with m, m += b (g - m) and m^2 is taken off s below; u = g / (sqrt(s) + eps);
+ *                         with v, v = a v + u and w -= rate v, else w -= rate u
+ *
+ * FC_FIRST is v, m, or s; FC_SECOND s or m; FC_THIRD v. No two arrays share memory. */
+enum { FC_UPDATE_SGD = 0, FC_UPDATE_ADAM = 1, FC_UPDATE_RMSPROP = 2, FC_UPDATE_ARRAYS = 5 };
+
+/* w is in FC_OUT, g in FC_X. remembered: bits of FC_FIRST and those after it. Up to 8 dimensions, strides of w, g, first, second
+ * and third. */
+typedef struct fc_update_desc {
+  fc_types types;
+  int rule, nesterov, remembered, isa, rank;
+  int64_t size[8], stride[5][8];
+} fc_update_desc;
+
+FC_API int fc_plan_update(const fc_update_desc *desc, fc_plan **plan);
+/* ---- copies ---- */
+
+/* How padding goes on: with one value; mirrored, without the element at the end once more; with the element at the end; from the
+ * other end. */
+enum { FC_PAD_CONSTANT = 0, FC_PAD_REFLECT = 1, FC_PAD_REPLICATE = 2, FC_PAD_CIRCULAR = 3 };
+
+/* Copies of arrays, whose elements lie anyhow, and are turned so; of FC_F32 and FC_F64, of which one is converted to the other
+ * where out_dtype is not dtype, else any elements of 4 and of 8 bytes, whose bits come through. Along each dimension out has the
+ * positions from -before to size + after of x, 0 to size - 1 being its own; negative numbers leave some of those out.
+ * FC_PAD_REFLECT takes less than size of either, FC_PAD_CIRCULAR at most size. value: an element of out, in the first bytes.
+ * FC_BWD_INPUT is the gradient: x, padded, to out, of size; each element is the sum of all to which it was copied, added in
+ * double precision in row-major order. x is in FC_X, out in FC_OUT. No array has more than 2^31 - 1 elements. FC_ERROR_REFUSED: a
+ * dimension that is padded has more than 2^24. */
+typedef struct fc_copy_desc {
+  int direction, dtype, out_dtype, isa, rank, mode; /* rank: 0 to 8 */
+  int64_t size[8], before[8], after[8], x_stride[8], out_stride[8];
+  unsigned char value[8];
+} fc_copy_desc;
+
+FC_API int fc_plan_copy(const fc_copy_desc *desc, fc_plan **plan);
 
 /* ---- reductions ---- */
 

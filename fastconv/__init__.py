@@ -71,6 +71,12 @@ from .ops.activation import (
     tanh,
     tanh_backward,
 )
+from .ops.batch_norm import (
+    batch_norm,
+    batch_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+)
 from .ops.conv import (
     conv1d,
     conv1d_backward,
@@ -91,6 +97,16 @@ from .ops.conv import (
     conv_transpose2d_backward,
     conv_transpose3d,
     conv_transpose3d_backward,
+)
+from .ops.copy import (
+    cast,
+    cast_backward,
+    concat,
+    concat_backward,
+    split,
+    split_backward,
+    to_layout,
+    to_layout_backward,
 )
 from .ops.dropout import dropout, dropout_backward, feature_dropout, feature_dropout_backward
 from .ops.elementwise import (
@@ -119,6 +135,14 @@ from .ops.gemm import (
     matmul,
     matmul_backward,
 )
+from .ops.layer_norm import (
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from .ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -139,21 +163,21 @@ from .ops.loss import (
     smooth_l1_loss,
     smooth_l1_loss_backward,
 )
-from .ops.norm import (
-    batch_norm,
-    batch_norm_backward,
-    group_norm,
-    group_norm_backward,
-    instance_norm,
-    instance_norm_backward,
-    layer_norm,
-    layer_norm_backward,
+from .ops.normalize import (
     local_response_norm,
     local_response_norm_backward,
     normalize,
     normalize_backward,
-    rms_norm,
-    rms_norm_backward,
+)
+from .ops.optim import (
+    adam_step,
+    adamw_step,
+    rmsprop_step,
+    sgd_step,
+)
+from .ops.pad import (
+    pad,
+    pad_backward,
 )
 from .ops.plan import (
     Plan,
@@ -226,6 +250,14 @@ from .ops.reduce import (
     var_backward,
 )
 from .ops.resize import interpolate, interpolate_backward, resize, resize_backward
+from .ops.shuffle import (
+    channel_shuffle,
+    channel_shuffle_backward,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+)
 from .ops.softmax import (
     log_softmax,
     log_softmax_backward,
@@ -248,6 +280,8 @@ __all__ = [
     "abs_backward",
     "activate",
     "activate_backward",
+    "adam_step",
+    "adamw_step",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
     "adaptive_avg_pool2d",
@@ -282,8 +316,14 @@ __all__ = [
     "binary_cross_entropy_backward",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_backward",
+    "cast",
+    "cast_backward",
     "celu",
     "celu_backward",
+    "channel_shuffle",
+    "channel_shuffle_backward",
+    "concat",
+    "concat_backward",
     "conv1d",
     "conv1d_backward",
     "conv1d_backward_input",
@@ -402,6 +442,12 @@ __all__ = [
     "nn",
     "normalize",
     "normalize_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "plan_conv1d",
     "plan_conv2d",
     "plan_conv3d",
@@ -417,12 +463,14 @@ __all__ = [
     "resize_backward",
     "rms_norm",
     "rms_norm_backward",
+    "rmsprop_step",
     "scale_shift",
     "scale_shift_backward",
     "selu",
     "selu_backward",
     "set_flush_denormals",
     "set_num_threads",
+    "sgd_step",
     "sigmoid",
     "sigmoid_backward",
     "silu",
@@ -435,6 +483,8 @@ __all__ = [
     "softplus_backward",
     "softsign",
     "softsign_backward",
+    "split",
+    "split_backward",
     "sqrt",
     "sqrt_backward",
     "subtract",
@@ -451,6 +501,8 @@ __all__ = [
     "tanh_backward",
     "testing",
     "threads",
+    "to_layout",
+    "to_layout_backward",
     "use_algorithm",
     "use_backend",
     "use_isa",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 
-from .arguments import plain, shown
+from .arguments import number, plain, shown
 from .spec import DTYPES, INTEGERS, MAX_ELEMENTS, check_elements
 
 #: The names of the dtypes that are allowed (native byte order). ``dtype.name`` is computed anew at every access.
@@ -43,6 +43,23 @@ def as_array(
     if not flags.aligned or any(s % value.itemsize for s in value.strides):
         return value.copy()
     return value
+
+
+def as_operand(name: str, value: Any, dtype: np.dtype | None = None, least: int = 0) -> np.ndarray:
+    """The same, of at least so many dimensions and at most 2^31 - 1 elements; ValueError names it."""
+    array = as_array(name, value, dtype)
+    check_elements(name, array.shape)
+    if array.ndim < least:
+        raise ValueError(f"{name} has shape {array.shape}: allowed are {least} dimensions or more")
+    return array
+
+
+def as_gradient(dy: Any, shape: tuple[int, ...], dtype: np.dtype, of: str = "") -> np.ndarray:
+    """``dy``, an array of that shape, which is the one of ``of``, and dtype; TypeError or ValueError names it."""
+    dy = as_array("dy", dy, dtype)
+    if dy.shape != shape:
+        raise ValueError(f"dy has shape {dy.shape}: allowed is {shape}{f', the shape of {of}' if of else ''}")
+    return dy
 
 
 def _elements(name: str, value: Any, allowed: str) -> np.ndarray:
@@ -107,26 +124,53 @@ def as_output(out: Any, shape: tuple[int, ...], dtype: np.dtype, *inputs: np.nda
         raise TypeError(f"out has dtype {out.dtype}: allowed is {dtype}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}: allowed is {shape}")
-    flags = out.flags
-    if not flags.carray:  # C-contiguous, aligned and writeable, as it mostly is
-        _check_memory(out)
-    # An array that owns its memory overlaps its views alone. To compare addresses takes longer than to ask for those.
-    owned = flags.owndata
+    _check_memory("out", out)
     for array in inputs:
-        if array is None or (owned and array.base is None and array is not out):
-            continue
-        if np.may_share_memory(out, array) and _overlap(out, array):
+        if array is not None and _shared(out, array):
             raise ValueError("out overlaps an input: allowed is memory of its own")
     return out
 
 
-def _check_memory(out: np.ndarray) -> None:
-    if not out.flags.writeable:
-        raise ValueError("out is read-only: allowed is a writeable array")
-    if not out.flags.aligned or any(s % out.itemsize for s in out.strides):
-        raise ValueError(f"out is not aligned to its dtype {out.dtype}")
+def as_updated(name: str, value: Any, shape: tuple[int, ...] | None = None, dtype: Any = None) -> np.ndarray:
+    """``value``, of that shape and dtype, as a plain array that is changed in place.
+
+    TypeError or ValueError, which name it, for what ``as_array`` refuses, another shape, and what cannot be written.
+    """
+    if type(value) is not np.ndarray:
+        value = _elements(name, value, "a NumPy array")
+    as_array(name, value, dtype)
+    if shape is not None and value.shape != shape:
+        raise ValueError(f"{name} has shape {value.shape}: allowed is {shape}, the shape of param")
+    _check_memory(name, value)
+    return value
+
+
+def check_apart(**arrays: np.ndarray | None) -> None:
+    """ValueError, which names two, if any of the arrays share memory."""
+    given = [(name, array) for name, array in arrays.items() if array is not None]
+    for i, (name, array) in enumerate(given):
+        for other, before in given[:i]:
+            if _shared(array, before):
+                raise ValueError(f"{name} overlaps {other}: allowed is memory of its own")
+
+
+def _check_memory(name: str, out: np.ndarray) -> None:
+    flags = out.flags
+    if flags.carray:  # C-contiguous, aligned and writeable, as it mostly is
+        return
+    if not flags.writeable:
+        raise ValueError(f"{name} is read-only: allowed is a writeable array")
+    if not flags.aligned or any(s % out.itemsize for s in out.strides):
+        raise ValueError(f"{name} is not aligned to its dtype {out.dtype}")
     if _overlaps_itself(out):
-        raise ValueError(f"out has strides {out.strides}: its elements overlap each other")
+        raise ValueError(f"{name} has strides {out.strides}: its elements overlap each other")
+
+
+def _shared(a: np.ndarray, b: np.ndarray) -> bool:
+    # An array that owns its memory overlaps its views alone. To compare addresses takes longer than to ask for those.
+    if b.base is None and a is not b and a.flags.owndata:
+        return False
+    return np.may_share_memory(a, b) and _overlap(a, b)
 
 
 def _overlaps_itself(a: np.ndarray) -> bool:
@@ -144,3 +188,11 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
         return np.shares_memory(a, b, max_work=10_000)
     except np.exceptions.TooHardError:
         return True
+
+
+def number_of(name: str, value: Any, dtype: np.dtype) -> float:
+    """``value`` as a float that ``dtype`` can hold: ValueError for what it makes infinite."""
+    factor = value if type(value) is float else number(name, value)
+    if 3e38 < abs(factor) < inf and abs(factor) > float(np.finfo(dtype).max):
+        raise ValueError(f"{name}={factor!r}: allowed is a number that {dtype} can hold")
+    return factor

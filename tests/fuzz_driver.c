@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "fastconv.h"
+#include "padding.h"
 
 enum {
   MOST_FAILURES = 30,
@@ -860,6 +861,86 @@ static void pool_case(void) {
   fc_plan_destroy(plan);
 }
 
+/* --------------------------------------------------------------------------------------------------------- copies */
+
+enum { COPY_NUMBERS = (offsetof(fc_copy_desc, value) - offsetof(fc_copy_desc, size)) / sizeof(int64_t) };
+
+static void copy_case(void) {
+  fc_copy_desc d = {.direction = (int)between(FC_FWD, FC_BWD_INPUT),
+                    .dtype = (int)between(FC_F32, FC_F64),
+                    .isa = usable_isa(),
+                    .rank = (int)between(0, DIMS),
+                    .mode = (int)between(FC_PAD_CONSTANT, FC_PAD_CIRCULAR)};
+  const int spoilt = one_in(2), backward = d.direction == FC_BWD_INPUT, nthreads = threads();
+  d.out_dtype = backward || one_in(2) ? d.dtype : FC_F32 + FC_F64 - d.dtype;
+  int64_t padded[DIMS] = {1, 1, 1, 1, 1};
+  for (int i = 0; i < d.rank; i++) {
+    d.size[i] = between(1, 12);
+    const int64_t most = d.mode == FC_PAD_REFLECT ? d.size[i] - 1 : d.mode == FC_PAD_CIRCULAR ? d.size[i] : 5;
+    if (one_in(3)) {
+      d.before[i] = between(-(d.size[i] / 3), most);
+      d.after[i] = between(-(d.size[i] / 3), most);
+    }
+    padded[i] = d.size[i] + d.before[i] + d.after[i];
+  }
+  lay_out(backward ? padded : d.size, d.rank, d.x_stride, 1);
+  lay_out(backward ? d.size : padded, d.rank, d.out_stride, 0);
+  if (spoilt) {
+    fc_types types = {d.dtype, d.dtype, d.dtype, d.out_dtype};
+    spoil(&types, &d.direction, 6, d.size, COPY_NUMBERS);
+    d.dtype = types.x;
+    d.out_dtype = types.y;
+  }
+  print("copy direction dtypes isa rank mode threads",
+        (int64_t[]){d.direction, d.dtype, d.out_dtype, d.isa, d.rank, d.mode, nthreads}, 7);
+  print("size, before, after, x's and out's strides", d.size, COPY_NUMBERS);
+  fc_plan *plan = (fc_plan *)&d;
+  const int status = fc_plan_copy(&d, &plan);
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
+  if (!spoilt && status != FC_OK) fail("status %d", status);
+  if (!plan) return;
+  shared->accepted++;
+  check_threads(plan, nthreads);
+  int64_t sizes[2][DIMS] = {{1, 1, 1, 1, 1}, {1, 1, 1, 1, 1}}, strides[2][DIMS] = {{0}};
+  array x = {.es = 0}, out = {0};
+  double *expected = 0;
+  if (d.rank > DIMS) goto end;
+  const int back = d.direction == FC_BWD_INPUT;
+  for (int i = 0; i < d.rank; i++) {
+    sizes[back][i] = d.size[i];
+    sizes[!back][i] = d.size[i] + d.before[i] + d.after[i];
+    strides[0][i] = d.x_stride[i];
+    strides[1][i] = d.out_stride[i];
+  }
+  if (!make_numbers(&x, sizes[0], strides[0], d.dtype == FC_F32 ? 4 : 8) ||
+      !make(&out, sizes[1], strides[1], d.out_dtype == FC_F32 ? 4 : 8) || !(expected = expectation(&out)))
+    goto end;
+  const array *whole = back ? &x : &out, *inner = back ? &out : &x;
+  for (int64_t i = 0; i < elements(whole); i++) {
+    int64_t rest = i, at = 0, step = 1;
+    for (int k = d.rank - 1; k >= 0; k--) {
+      const int64_t n = whole->sizes[k], from = padded_from(d.mode, rest % n - d.before[k], d.size[k]);
+      rest /= n;
+      at = from < 0 || at < 0 ? -1 : at + from * step;
+      step *= d.size[k];
+    }
+    if (!back)
+      expected[place_at(&out, i)] = at < 0 ? 0 : get(&x, place_at(&x, at));
+    else if (at >= 0)
+      expected[place_at(inner, at)] += get(&x, place_at(&x, i));
+  }
+  void *arrays[FC_SLOTS] = {[FC_X] = x.first, [FC_OUT] = out.first};
+  if (fc_run(plan, arrays, 0, nthreads) != FC_OK) fail("does not run");
+  compare(&out, expected, 0, "copy");
+  arrays[one_in(2) ? FC_X : FC_OUT] = 0;
+  if (fc_run(plan, arrays, 0, nthreads) != FC_ERROR_ARGUMENT) fail("runs without an array");
+end:
+  free(expected);
+  done(&x);
+  done(&out);
+  fc_plan_destroy(plan);
+}
+
 /* ----------------------------------------------------------------------------------------------------------- maps */
 
 enum { MAP_NUMBERS = (offsetof(fc_map_desc, act) - offsetof(fc_map_desc, size)) / sizeof(int64_t), OPERANDS = 3 };
@@ -1180,7 +1261,8 @@ static void other_case(void) {
   fc_plan *none = (fc_plan *)calls;
   if (fc_plan_conv(0, &none) != FC_ERROR_ARGUMENT || none || fc_plan_gemm(0, &none) != FC_ERROR_ARGUMENT ||
       fc_plan_pool(0, &none) != FC_ERROR_ARGUMENT || fc_plan_map(0, &none) != FC_ERROR_ARGUMENT ||
-      fc_plan_reduce(0, &none) != FC_ERROR_ARGUMENT || fc_plan_resize(0, &none) != FC_ERROR_ARGUMENT ||
+      fc_plan_copy(0, &none) != FC_ERROR_ARGUMENT || fc_plan_reduce(0, &none) != FC_ERROR_ARGUMENT ||
+      fc_plan_update(0, &none) != FC_ERROR_ARGUMENT || fc_plan_resize(0, &none) != FC_ERROR_ARGUMENT ||
       fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT ||
       fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK || fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT ||
       fc_steps_workspace(0, 1, n) != -1 || fc_plan_workspace(none, n, 0) != -1 ||
@@ -1196,9 +1278,9 @@ static void other_case(void) {
 static const struct {
   const char *name;
   void (*run)(void);
-} operations[11] = {{"others", other_case},  {"map", map_case},       {"gemm", gemm_case},    {"pool", pool_case},
-                    {"pool", pool_case},     {"conv", conv_case},     {"conv", conv_case},    {"conv", conv_case},
-                    {"reduce", reduce_case}, {"reduce", reduce_case}, {"resize", resize_case}};
+} operations[] = {{"others", other_case},  {"map", map_case},       {"gemm", gemm_case}, {"pool", pool_case},
+                  {"pool", pool_case},     {"conv", conv_case},     {"conv", conv_case}, {"conv", conv_case},
+                  {"reduce", reduce_case}, {"reduce", reduce_case}, {"copy", copy_case}, {"resize", resize_case}};
 
 static void run_case(int64_t number) {
   shared->number = number;
@@ -1208,7 +1290,7 @@ static void run_case(int64_t number) {
   setitimer(ITIMER_PROF, &limit, 0);
   alarm(WALL_SECONDS);
   fc_set_flush_denormals(1);
-  const int which = (int)(random64() % 11);
+  const int which = (int)(random64() % (sizeof operations / sizeof *operations));
   shared->operation = operations[which].name;
   operations[which].run();
 }

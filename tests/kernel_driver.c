@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "elementwise.h"
+#include "padding.h"
 #include "fastconv.h"
 
 enum { MARGIN = 32, MOST_FAILURES = 20 };
@@ -461,6 +462,77 @@ static void check_map(const map *v, int op, int kind, int nthreads) {
   EACH(k, 3) done(&operands[k]);
 }
 
+/* Steps of optimizers on the same arrays: those that are remembered lie as the parameter does. */
+static void check_update(const map *v, int rule, int remembered, int nesterov) {
+  static const double n[8] = {0.5, 0.25, 0.75, 0.5, 0.25, 1, 2, 0};
+  static const int slots[] = {FC_OUT, FC_X, FC_FIRST, FC_SECOND, FC_THIRD};
+  fc_update_desc d = {.rule = rule, .nesterov = nesterov, .remembered = remembered, .types = ALIKE, .isa = isa, .rank = v->rank};
+  int64_t count = 1, extent = 1, of_first = 1;
+  EACH(i, v->rank) {
+    d.size[i] = v->size[i];
+    EACH(k, 5) d.stride[k][i] = k == 1 ? v->first[i] : v->out[i];
+    count *= v->size[i];
+    extent += (v->size[i] - 1) * v->out[i];
+    of_first += (v->size[i] - 1) * v->first[i];
+  }
+  array arrays[5];
+  double *expected[5];
+  void *given[FC_SLOTS] = {[FC_NUMBERS] = (void *)n};
+  EACH(k, 5) {
+    arrays[k] = numbers(k == 1 ? of_first : extent);
+    EACH(i, arrays[k].size)
+      if (k == 2 && rule) set(&arrays[k], i, fabs(get(&arrays[k], i)) + 16);
+    EACH(i, arrays[k].size)
+      if (k == 3 && rule == FC_UPDATE_ADAM) set(&arrays[k], i, fabs(get(&arrays[k], i)));
+    expected[k] = blank(arrays[k].size);
+    EACH(i, arrays[k].size) expected[k][i] = get(&arrays[k], i);
+    if (k < 2 || remembered >> (k - 2) & 1) given[slots[k]] = at(&arrays[k]);
+  }
+  EACH(e, count) {
+    int64_t rest = e, p = 0, first = 0;
+    for (int i = v->rank - 1; i >= 0; rest /= v->size[i], i--) {
+      p += rest % v->size[i] * v->out[i];
+      first += rest % v->size[i] * v->first[i];
+    }
+    double *a[5], w = n[2] * expected[0][p], g = expected[1][first] + n[1] * w, move = g;
+    EACH(k, 5) a[k] = k >= 2 && remembered >> (k - 2) & 1 ? &expected[k][p] : 0;
+    if (rule == FC_UPDATE_SGD && a[2]) {
+      *a[2] = n[3] * *a[2] + g;
+      move = nesterov ? g + n[3] * *a[2] : *a[2];
+    } else if (rule == FC_UPDATE_ADAM) {
+      *a[2] += n[3] * (g - *a[2]);
+      *a[3] += n[4] * (g * g - *a[3]);
+      move = *a[2] / (sqrt(*a[3]) * n[6] + n[5]);
+    } else if (rule == FC_UPDATE_RMSPROP) {
+      *a[2] += n[4] * (g * g - *a[2]);
+      if (a[3]) *a[3] += n[4] * (g - *a[3]);
+      move = g / (sqrt(fmax(*a[2] - (a[3] ? *a[3] * *a[3] : 0), 0)) + n[5]);
+      if (a[4]) move = *a[4] = n[3] * *a[4] + move;
+    }
+    expected[0][p] = w - n[0] * move;
+  }
+  fc_plan *plan;
+  if (fc_plan_update(&d, &plan)) fail("no plan for update of %s", v->name);
+  if (fc_run(plan, given, 0, 2)) fail("update of %s failed", v->name);
+  fc_plan_destroy(plan);
+  char what[64];
+  snprintf(what, sizeof what, "update %d, remembered %d", rule, remembered);
+  EACH(k, 5) {
+    if (k != 1) compare(&arrays[k], expected[k], dtype == FC_F32 ? 1e-5 : 1e-13, 0, what, v->name);
+    free(expected[k]);
+    done(&arrays[k]);
+  }
+}
+
+static void check_updates(void) {
+  EACH(i, (int64_t)(sizeof maps / sizeof *maps)) {
+    EACH(nesterov, 2) check_update(&maps[i], FC_UPDATE_SGD, 1, (int)nesterov);
+    check_update(&maps[i], FC_UPDATE_SGD, 0, 0);
+    check_update(&maps[i], FC_UPDATE_ADAM, 3, 0);
+    for (int remembered = 1; remembered < 8; remembered += 2) check_update(&maps[i], FC_UPDATE_RMSPROP, remembered, 0);
+  }
+}
+
 /* Random number k of Philox4x32-10. */
 static uint32_t random_number(int64_t k, uint64_t random_seed, uint64_t random_offset) {
   uint32_t c[4] = {(uint32_t)(k / 4), 0, (uint32_t)random_offset, (uint32_t)(random_offset >> 32)};
@@ -605,6 +677,111 @@ static void check_resizings(void) {
       EACH(y_layout, LAYOUTS)
         EACH(most, 4)
           if (most) check_resizing(&resizings[i], (int)x_layout, (int)y_layout, (int)most, (int)(x_layout + y_layout) % 4, most);
+}
+
+/* ----------------------------------------------------------------------------------------------------- copies */
+
+/* Sizes of x, what comes before and after it, and the strides of x and of the padded array. */
+typedef struct copied {
+  const char *name;
+  int rank;
+  int64_t size[4], before[4], after[4], x[4], padded[4];
+} copied;
+
+static const copied copies[] = {
+    {"a number", 0, {0}, {0}, {0}, {0}, {0}},
+    {"a long row", 1, {40013}, {0}, {0}, {1}, {1}},
+    {"every second element", 1, {1301}, {3}, {2}, {2}, {2}},
+    {"turned", 3, {3, 37, 51}, {0}, {0}, {37 * 51, 1, 37}, {37 * 51, 51, 1}},
+    {"turned, much", 2, {700, 900}, {0}, {0}, {1, 700}, {900, 1}},
+    {"woven", 3, {2, 45, 3}, {0}, {0}, {135, 1, 45}, {135, 3, 1}},
+    {"unwoven", 3, {2, 4, 45}, {0}, {0}, {180, 1, 4}, {180, 45, 1}},
+    {"a frame around planes", 3, {5, 6, 19}, {0, 1, 2}, {0, 2, 1}, {114, 19, 1}, {198, 22, 1}},
+    {"a frame around pixels", 3, {6, 7, 5}, {2, 3, 0}, {1, 2, 0}, {35, 5, 1}, {60, 5, 1}},
+    {"padded and cropped", 2, {9, 20}, {-2, 4}, {3, -5}, {1, 9}, {19, 1}},
+    {"backwards, and far apart", 3, {4, 5, 6}, {1, 1, 1}, {1, 1, 1}, {-30, 6, -1}, {1, -8, 64}},
+};
+
+/* The elements between the first and the last, and how far before the first of index 0 they begin. */
+static int64_t extent_of(int rank, const int64_t *size, const int64_t *stride, int64_t *below) {
+  int64_t extent = 1;
+  *below = 0;
+  EACH(i, rank) {
+    extent += (size[i] - 1) * llabs(stride[i]);
+    if (stride[i] < 0) *below += (size[i] - 1) * -stride[i];
+  }
+  return extent;
+}
+
+static void check_copy(const copied *v, int mode, int backward, int nthreads) {
+  int64_t padded[4], count = 1, below[2];
+  EACH(i, v->rank) count *= padded[i] = v->size[i] + v->before[i] + v->after[i];
+  const int64_t extents[2] = {extent_of(v->rank, v->size, v->x, &below[0]), extent_of(v->rank, padded, v->padded, &below[1])};
+  fc_copy_desc d = {.direction = backward ? FC_BWD_INPUT : FC_FWD,
+                    .dtype = dtype,
+                    .out_dtype = dtype,
+                    .isa = isa,
+                    .rank = v->rank,
+                    .mode = mode};
+  EACH(i, v->rank) {
+    d.size[i] = v->size[i];
+    d.before[i] = v->before[i];
+    d.after[i] = v->after[i];
+    d.x_stride[i] = backward ? v->padded[i] : v->x[i];
+    d.out_stride[i] = backward ? v->x[i] : v->padded[i];
+  }
+  const float five = 5;
+  const double as_double = 5;
+  memcpy(d.value, dtype == FC_F32 ? (const void *)&five : &as_double, dtype == FC_F32 ? 4 : 8);
+  array in = numbers(extents[backward]), out = unknown(extents[!backward]);
+  double *expected = blank(extents[!backward]);
+  EACH(pass, backward ? 2 : 1)
+    EACH(n, count) {
+      int64_t rest = n, place = below[1], of_x = below[0];
+      int outside = 0;
+      for (int i = v->rank - 1; i >= 0; rest /= padded[i], i--) {
+        const int64_t from = padded_from(mode, rest % padded[i] - v->before[i], v->size[i]);
+        place += rest % padded[i] * v->padded[i];
+        of_x += from * v->x[i];
+        outside |= from < 0;
+      }
+      if (!backward)
+        expected[place] = outside ? 5 : get(&in, of_x);
+      else if (!outside)
+        expected[of_x] = pass ? expected[of_x] + get(&in, place) : 0;
+    }
+  if (backward) { /* what was copied nowhere receives the value */
+    int64_t all = 1;
+    EACH(i, v->rank) all *= v->size[i];
+    EACH(n, all) {
+      int64_t rest = n, of_x = below[0];
+      for (int i = v->rank - 1; i >= 0; rest /= v->size[i], i--) of_x += rest % v->size[i] * v->x[i];
+      if (isnan(expected[of_x])) expected[of_x] = 5;
+    }
+  }
+  const int64_t es = dtype == FC_F32 ? 4 : 8;
+  void *arrays[FC_SLOTS] = {[FC_X] = (char *)at(&in) + below[backward] * es, [FC_OUT] = (char *)at(&out) + below[!backward] * es};
+  fc_plan *plan;
+  if (fc_plan_copy(&d, &plan)) {
+    fail("no plan for copy %s, mode %d", v->name, mode);
+  } else {
+    if (fc_run(plan, arrays, 0, nthreads)) fail("copy %s failed", v->name);
+    char what[64];
+    snprintf(what, sizeof what, "copy, mode %d, %s", mode, backward ? "backward" : "forward");
+    compare(&out, expected, 0, 0, what, v->name);
+  }
+  fc_plan_destroy(plan);
+  free(expected);
+  done(&in);
+  done(&out);
+}
+
+static void check_copies(void) {
+  EACH(i, (int64_t)(sizeof copies / sizeof *copies))
+    for (int mode = FC_PAD_CONSTANT; mode <= FC_PAD_CIRCULAR; mode++) {
+      check_copy(&copies[i], mode, 0, mode % 3 + 1);
+      check_copy(&copies[i], mode, 1, mode % 2 + 1);
+    }
 }
 
 /* --------------------------------------------------------------------------------------------------- poolings */
@@ -954,6 +1131,8 @@ int main(int count, char **names) {
       check_convs();
       check_products();
       check_maps();
+      check_updates();
+      check_copies();
       check_pools();
       check_reductions();
       check_resizings();

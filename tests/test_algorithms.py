@@ -15,7 +15,20 @@ from typing import Any
 import layouts
 import numpy as np
 import pytest
-from cases.algorithms import ALGORITHMS, BORDERS, GROUPS, LINES, PIXELS, ROWS, STRIPS, TYPICAL, WINOGRADS, Group, OfC
+from cases.algorithms import (
+    ALGORITHMS,
+    ALONG,
+    BORDERS,
+    GROUPS,
+    LINES,
+    PIXELS,
+    ROWS,
+    STRIPS,
+    TYPICAL,
+    WINOGRADS,
+    Group,
+    OfC,
+)
 from cases.conv import Conv, conv
 
 import fastconv as fc
@@ -93,7 +106,13 @@ def _named(target: Target, algorithm: str) -> set[str]:
     product = {"implicit_gemm"}
     if isinstance(algorithm, OfC):
         return product
-    others = {ROWS: product, PIXELS: product, LINES: product | {"direct"}, STRIPS: {STRIPS, "direct"}}
+    others = {
+        ROWS: product,
+        PIXELS: product,
+        LINES: product | {"direct"},
+        STRIPS: {STRIPS, "direct"},
+        ALONG: {STRIPS, "direct"},
+    }
     return others.get(algorithm, {algorithm.removesuffix("_filters")})
 
 
@@ -372,10 +391,11 @@ def test_rows_that_lie_apart_in_one_array_alone(compiled: Target, dtype: str, fa
         def empty(what: str, a: dict[str, np.ndarray] = a) -> np.ndarray:
             return testing.nan_filled(a[what].shape, dtype)
 
-        y = a["y"] + a["residual"]
+        y = a["y"] + a["residual"] + (a["b"] if last else a["b"].reshape(-1, *(1,) * case.ndim))
         with testing.on(compiled):
             for x, residual, out in product(*[(np.asarray, _rows_apart)] * 3):
-                got = functions["y"](x(a["x"]), a["w"], **kw, residual=residual(a["residual"]), out=out(empty("y")))
+                more = {**kw, "residual": residual(a["residual"]), "out": out(empty("y"))}
+                got = functions["y"](x(a["x"]), a["w"], a["b"], **more)
                 testing.assert_close(got, y, bound, f"y, {last}, {x}, {residual}, {out}")
             for what in ("dx", "dw"):
                 first, *others = _operands(case, a)[what]
@@ -506,8 +526,11 @@ def test_epilogues_of_every_group_block_and_piece(
         for threads in (1, 3) if reason is None else ():
             with testing.on(compiled), fc.use_algorithm(name), fc.threads(threads):
                 got = fc.conv2d(a["x"], a["w"], b, **kw, residual=a["residual"], activation="relu")
+                plan = fc.plan_conv2d(a["x"].shape, a["w"], b, **kw, residual=True, activation="relu")
+                planned = plan(a["x"], a["residual"])
                 back = fc.conv_transpose2d(a["dy"], a["w"], db, **backwards)
             testing.assert_close(got, y, bound, f"{name}: y, {threads} threads")
+            testing.assert_close(planned, y, bound, f"{name}: y by packed weights, {threads} threads")
             testing.assert_close(back, dx, bound, f"{name}: dx, {threads} threads")
 
 
@@ -541,6 +564,41 @@ def test_pixels_so_far_apart_that_they_are_copied(c_target: Target, dtype: str, 
         with testing.on(c_target), _asked_for(c_target, "depthwise_channels"):
             _ran(c_target, "depthwise_channels", function, wide, *others, **kw, **more, out=out)
         testing.assert_exact(out, expected, what)
+
+
+def _behind_a_cache_line(a: np.ndarray, count: int) -> np.ndarray:
+    """A copy that begins so many elements behind one."""
+    memory = np.empty(a.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + count * a.itemsize
+    copy = memory[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    copy[...] = a
+    return copy
+
+
+@pytest.mark.parametrize("channels", [64, 144, 528])
+@pytest.mark.parametrize("k", [3, (2, 6)])
+@on_c
+def test_depthwise_layers_of_arrays_that_begin_behind_a_cache_line(
+    c_target: Target, dtype: str, k: Any, channels: int
+) -> None:
+    case = conv("behind", 2, channels, channels, (15, 14), k, channels, padding=1)
+    a, kw = _cast(_whole(case), dtype, True), _arguments(case, True)
+    for count in (1, 4, 7):
+        for what, function in _functions(2).items():
+            first, second, *others = _operands(case, a)[what]
+            first = _behind_a_cache_line(first, count)
+            if what == "dw":
+                second = _behind_a_cache_line(second, count)
+            out = _behind_a_cache_line(testing.nan_filled(a[what].shape, dtype), count)
+            more, expected = {}, a[what]
+            if what == "y":
+                more, expected = {"b": a["b"], "residual": a["residual"]}, a["y"] + a["residual"] + a["b"]
+            with testing.on(c_target):
+                _ran(c_target, "depthwise_channels", function, first, second, *others, **kw, **more, out=out)
+                testing.assert_exact(out, expected, f"{what}, {count} behind")
+                if what == "y":
+                    plan = fc.plan_conv2d(first.shape, second, **kw)
+                    testing.assert_exact(plan(first, out=out), a["y"], f"planned, {count} behind")
 
 
 @on_c
@@ -626,9 +684,10 @@ def _with_sizes(what: str, function: Callable[..., Any], operands: tuple[Any, ..
 
 @cache
 def _one_large(case: Conv, what: str, operand: str) -> dict[str, np.ndarray]:
-    """Normal numbers, but one of an operand is far beyond the others: a corner's, which some of its tile do not see."""
+    """Normal numbers, but one of an operand, in a corner of the last channel that not all of its tile see, is far
+    beyond the others."""
     a = {k: v.copy() for k, v in _solved(case, _normal).items()}
-    a[operand][(0,) * a[operand].ndim] = 1e10
+    a[operand][(-1,) * a[operand].ndim] = 1e10
     return a | _with_sizes(what, _functions(case.ndim)[what], _operands(case, a)[what], **case.arguments)
 
 

@@ -193,6 +193,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] =
         lambda: fc.max_pool2d(MEMORY[:336].reshape(X.shape), 1, out=MEMORY[4:340].reshape(X.shape)),
         ValueError, ("out overlaps an input",),
     ),
+    "out that is x": (lambda: fc.max_pool2d(X, 1, out=X), ValueError, ("out overlaps an input",)),
     "out over w": (
         lambda: fc.conv1d(np.ones((1, 4, 9), "f4"), MEMORY[:32].reshape(4, 4, 2), out=MEMORY[16:48].reshape(1, 4, 8)),
         ValueError, ("out overlaps an input",),
@@ -451,15 +452,19 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
 
 #: What each parameter takes, by its name: a new function is covered here without a line, a new name says what it is.
 KINDS = {
-    "array": "a b bias c dy indices out pos_weight residual running_mean running_var s t target w weight x y",
-    "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups offset "
-    "output_padding output_size padding seed size sizes stride",
-    "shape": "input_shape shape weight_shape x_shape",
+    "array": "a b bias c dy exp_avg exp_avg_sq grad grad_avg indices momentum_buffer out param pos_weight residual "
+    "running_mean running_var s square_avg t target w weight x y",
+    "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups offset output_padding "
+    "output_size padding seed size sizes split_size_or_sections step stride upscale_factor downscale_factor",
+    "shape": "input_shape pad shape weight_shape x_shape",
     "flag": "align_corners ceil_mode count_include_pad keepdim log_target measure on recompute_scale_factor residual "
-    "return_indices return_statistics training trans_a trans_b use_input_stats",
+    "return_indices return_statistics training trans_a trans_b use_input_stats nesterov",
     "number": "alpha beta correction cubic_coeff_a delta divisor_override eps k label_smoothing max_val min_val "
-    "momentum negative_slope p scale_factor scales threshold",
-    "word": "approximate coordinate_transformation_mode layout level mode name nearest_mode reduction",
+    "momentum negative_slope p scale_factor scales threshold value lr weight_decay",
+    "pair": "betas",
+    "word": "approximate coordinate_transformation_mode destination layout level mode name nearest_mode reduction "
+    "source",
+    "arrays": "arrays",
     "statistics": "statistics",
     "activation": "activation",
     "dtype": "dtype",
@@ -468,6 +473,7 @@ KINDS = {
 
 #: What a message may call an argument besides its name.
 ALSO = {"input_shape": "x", "weight_shape": "w", "x_shape": "x", "level": "precision", "name": "backend isa algorithm"}
+ALSO |= {"arrays": r"arrays\[\d\]", "dy": r"dy\[\d\]"}
 
 
 class Measured(np.ndarray):
@@ -524,7 +530,9 @@ def _right(name: str) -> dict[str, Any]:
         "x": x, "w": w, "b": B, "x_shape": x.shape, "input_shape": x.shape, "weight_shape": w.shape, "kernel_size": 2,
         "output_size": 2, "n": 1, "nbytes": 2**20, "level": "strict", "shape": (2, 3), "name": "reference", "on": True,
         "seed": 7,
-        "activation": "relu", "function": dict, "layout": "NCHW",
+        "activation": "relu", "function": dict, "layout": "NCHW", "arrays": (x, x), "split_size_or_sections": 4,
+        "upscale_factor": 2, "downscale_factor": 2, "groups": 1, "source": "NCHW", "destination": "NHWC", "pad": (1, 2),
+        "dtype": "float32",
         "residual": np.ones((2, 8, *(4,) * ndim), "f4"),
     }  # fmt: skip
     if "transpose" in name:
@@ -550,13 +558,17 @@ def _right(name: str) -> dict[str, Any]:
         values |= {"weight": c[:, None, None] if name.startswith("binary") else c, "bias": c, "running_mean": c * 0}
         values |= {"running_var": c, "normalized_shape": 6, "num_groups": 2, "size": 3, "pos_weight": c[:, None, None]}
         values |= {"target": np.ones((2, 6, 6), int) if classes else x * np.float32(0.5)}
+    if name.endswith("_step"):
+        remembered = ("param", "grad", "momentum_buffer", "exp_avg", "exp_avg_sq", "square_avg", "grad_avg")
+        values |= {k: np.full((3, 4), 0.5 + i, "f4") for i, k in enumerate(remembered)} | {"step": 2, "alpha": 0.9}
     if name in ("use_algorithm", "use_isa"):
         values |= {"name": "direct" if name == "use_algorithm" else next(iter(testing.isas_here("c")), "none")}
     if "dy" in names:
         forward = FUNCTIONS[name.split("_backward")[0] if name != "conv_backward_bias" else "conv2d"]
         known = {k: v for k, v in values.items() if k in inspect.signature(forward).parameters and k != "residual"}
         with fc.use_backend("reference"):
-            values["dy"] = np.ones_like(forward(**known))
+            y = forward(**known)
+            values["dy"] = tuple(map(np.ones_like, y)) if isinstance(y, tuple) else np.ones_like(y)
     defaults = {k: p.default for k, p in names.items() if p.default is not p.empty}
     needed = [
         k for k, p in names.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
@@ -565,6 +577,8 @@ def _right(name: str) -> dict[str, Any]:
 
 
 def _call(name: str, arguments: dict[str, Any]) -> Any:
+    if name.endswith("_step"):  # which changes its arrays
+        arguments = {k: v.copy() if type(v) is np.ndarray else v for k, v in arguments.items()}
     with fc.use_backend("reference") if name != "use_isa" else nullcontext():
         result = FUNCTIONS[name](**arguments)
         if hasattr(result, "__enter__"):
@@ -574,6 +588,8 @@ def _call(name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _kind(name: str, parameter: str) -> str:
+    if parameter == "dy" and name.startswith("split"):
+        return "arrays"
     if parameter == "residual":
         return "flag" if name.startswith("plan_") else "array"
     kinds = [kind for kind, names in KINDS.items() if parameter in names.split()]
@@ -636,9 +652,10 @@ def test_whatever_an_argument_is_it_is_taken_or_refused_by_name(name: str, setti
                 taken |= name == "use_algorithm" and isinstance(value, str)
                 # Classes are ints of any size.
                 taken |= parameter == "target" and getattr(value, "dtype", np.dtype("f4")).kind in "iu"
-                if kind == "array" and type(value) is np.ndarray and (arrays == 1 or value.dtype == fine.dtype):
+                any_dtype = arrays == 1 or name.startswith("cast")
+                if kind == "array" and type(value) is np.ndarray and (any_dtype or value.dtype == fine.dtype):
                     # Another shape, or of the only array another dtype, may be taken: not converted.
-                    taken = name.startswith("arg") or _keeps_dtype(result, value.dtype)
+                    taken = name.startswith(("arg", "cast")) or _keeps_dtype(result, value.dtype)
                 if not taken:
                     problems.append(f"{parameter}={_quoted(value)} was taken")
     assert not problems, "\n".join(problems)

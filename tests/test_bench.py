@@ -15,8 +15,9 @@ import pytest
 
 import fastconv
 from fastconv.__main__ import main
-from fastconv.bench import cli, clock, goals, layers, measure, report, suite
+from fastconv.bench import cli, clock, goals, layers, maps, measure, report, suite
 from fastconv.bench.layers import Problem
+from fastconv.bench.peers import ours
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,6 +82,14 @@ def test_shapes_are_those_that_fastconv_computes():
             x, w = np.ones((1, found.ic, *found.size), np.float32), np.ones(found.w_shape, np.float32)
             plan = fastconv.plan_conv2d(x.shape, w, None, found.stride, found.padding, found.dilation, found.groups)
             assert plan.y_shape == Problem(found, 1).operands()["dy"].shape
+
+
+@pytest.mark.parametrize("behind", [0, 16])
+def test_operands_begin_as_far_behind_a_cache_line_as_is_asked_for(dtype, behind):
+    (layer,) = layers.select("conv", ["resnext_101"], "conv24")
+    arrays = Problem(layer, 1, dtype=dtype, behind=behind).operands()
+    assert {array.ctypes.data % 64 for array in arrays.values()} == {behind}
+    np.testing.assert_array_equal(arrays["x"], Problem(layer, 1, dtype=dtype).operands()["x"])
 
 
 def test_rows_of_a_product_grow_with_the_batch_only_in_networks():
@@ -494,6 +503,13 @@ def test_every_family_of_operators_has_a_benchmark():
         "interpolate",
         "softmax",
         "batch_norm",
+        "concat",
+        "split",
+        "pad",
+        "pixel_",
+        "channel_",
+        "to_layout",
+        "cast",
     )
     operators = {re.sub(r"[123]d", "", name) for name in fastconv.__all__ if name.startswith(stems)}
     assert operators - measured == set()
@@ -503,6 +519,36 @@ def test_every_family_of_operators_has_a_benchmark():
 def test_every_benchmark_of_an_operator_runs():
     for case in runpy.run_path(str(ROOT / "benchmarks" / "test_kernels.py"))["CASES"]:
         assert case.make(**Problem(case.layer, 1).operands())() is not None, case
+
+
+def test_every_function_between_convolutions_runs():
+    peer, seen = ours.Peer(1), set()
+    for name, entry in maps.ENTRIES.items():
+        (variant,) = peer.prepare(Problem(maps.Map("cached", name, (8, 64, 2, 4)), 8)).values()
+        assert np.isfinite(np.asarray(variant.array(variant.run()), np.float64)).all(), name
+        assert entry.moved >= len(entry.operands.replace("s", "").split())
+        seen.add(entry.family)
+    assert seen == {"activations", "slopes", "broadcasts", "reductions", "norms", "softmax", "losses", "updates"}
+
+
+def test_functions_beside_copies_and_fused_activations():
+    """What moves as many bytes is no result, and no peer either; activations are compared with the first."""
+    settings = measure.Settings(seconds=0.01, clock="wall")
+    copied = measure.measure_all(
+        [Problem(maps.Map("memory", name, (2, 4, 16, 16)), 2) for name in ("silu", "softmax_backward")],
+        [suite._OURS, suite._COPY], settings,
+    )  # fmt: skip
+    activated = [suite.Contender(n, "fastconv.bench.peers.fused", {"activation": n}) for n in ("relu", "silu")]
+    fused = measure.measure_all([Problem(maps.Fused(16, (8, 8)), 2)], activated, settings)
+    rows = copied["rows"] + fused["rows"]
+    assert [row["operations"] for row in rows] == [2 * 8192, 3 * 8192, 2 * 2 * 16 * 16 * 64]
+    assert all(row["wrong"] == row["refused"] == {} for row in rows)
+    assert all(row["contenders"][label]["ratio"] > 0 for row, label in zip(rows, ("copy", "copy", "silu"), strict=True))
+    tables = report.tables({"rows": rows, "ours": ["fastconv"], "ghz": None})
+    assert [table.title.split()[0].strip(":") for table in tables] == ["map", "map", "fused"]
+    assert tables[0].header[-1] == "to copy"
+    assert tables[2].header[-2:] == ["relu, ms", "silu"]
+    assert report.best_ratio(rows[0], ["fastconv"]) is None
 
 
 def _figures(seconds, ratio=None):

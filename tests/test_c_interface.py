@@ -213,6 +213,23 @@ def test_a_step_that_leads_from_a_single_result_takes_no_room(conv):
     assert lib.fc_plan_workspace(plan, 1, 0) < 2**20
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_positions_of_the_padded_source_are_numbers_of_32_bits(conv, axis, sign):
+    """The image, its padding, and where steps and taps lead are together at most 2^31 - 1; one more is a status."""
+    conv.stride[axis], conv.dil[axis] = 1000, 3000
+    image_steps_and_taps = 3 + 1000 + 3000
+    conv.pad[axis] = sign * (INT_MAX - image_steps_and_taps + 1)
+    assert planned(lib.fc_plan_conv, conv)[0] == lib.FC_ERROR_ARGUMENT
+    conv.pad[axis] -= sign
+    status, plan = planned(lib.fc_plan_conv, conv)
+    assert status == lib.FC_OK
+    one, y = np.ones(16), np.full(4, np.nan)
+    scratch = np.empty(lib.fc_plan_workspace(plan, 1, 0), np.uint8)
+    assert lib.fc_run(plan, slots(x=one, w=one, bias=one, add=one, y=y), pointer(scratch), 1) == lib.FC_OK
+    assert (y == 2).all(), "all of it lies in the padding"
+
+
 def test_a_convolution_without_one_of_its_arrays_is_a_status(conv):
     _, plan = planned(lib.fc_plan_conv, conv)
     array, result = np.ones(16), np.full(4, np.nan)
@@ -227,6 +244,30 @@ def test_a_convolution_without_one_of_its_arrays_is_a_status(conv):
     assert np.isnan(result).all()
     assert lib.fc_run(plan, slots(**arrays), pointer(scratch), INT_MAX) == lib.FC_OK
     assert (result == 6).all()
+
+
+def test_packed_weights_are_enough_for_the_plan_that_packs_them(conv):
+    """And for no other."""
+    conv.icg = conv.ocg = 8
+    conv.x_stride, conv.y_stride, conv.w_stride = [0, 9, 0, 3, 1], [0, 4, 0, 2, 1], [32, 4, 0, 2, 1]
+    conv.has_bias = conv.has_add = 0
+    x, w, y = np.arange(72.0), np.arange(256.0), np.full(32, np.nan)
+    kinds = set()
+    for algorithm in range(lib.fc_conv_algorithm_count()):
+        conv.algorithm = algorithm + 1
+        status, plan = planned(lib.fc_plan_conv, conv)
+        if status == lib.FC_ERROR_REFUSED:
+            continue
+        packed = np.empty(max(4096, lib.fc_plan_packed_bytes(plan)), np.uint8)
+        scratch = [np.empty(lib.fc_plan_workspace(plan, 1, k), np.uint8) for k in (0, 1)]
+        kinds.add(packs := lib.fc_plan_packed_bytes(plan) > 0)
+        assert lib.fc_plan_pack(plan, pointer(w), pointer(packed), 1) == lib.FC_OK
+        by_packed = lib.fc_run(plan, slots(x=x, packed=packed, y=y), pointer(scratch[1]), 1)
+        assert by_packed == (lib.FC_OK if packs else lib.FC_ERROR_ARGUMENT)
+        got = y.copy()
+        assert lib.fc_run(plan, slots(x=x, w=w, y=y), pointer(scratch[0]), 1) == lib.FC_OK
+        assert not packs or (got == y).all()
+    assert kinds == {False, True}
 
 
 @pytest.mark.parametrize("make", ["fc_plan_conv", "fc_plan_gemm", "fc_plan_pool"])
@@ -420,6 +461,42 @@ def test_descriptions_of_a_reduction():
     assert lib.fc_run(plan, arrays, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
     assert lib.fc_run(plan, arrays, pointer(scratch), INT_MAX) == lib.FC_OK
     assert y.tolist() == [3, 12]
+
+
+def test_descriptions_of_an_update():
+    """What is none is a status: memory that a rule lacks or has too much of, a parameter that stands still."""
+
+    def described(**changes):
+        d = ffi.new("fc_update_desc *")
+        d.types, d.isa, d.rank = [lib.FC_F64] * 4, lib.fc_isa_count() - 1, 1
+        d.rule, d.remembered = lib.FC_UPDATE_ADAM, 3
+        d.size[0] = 3
+        for array in range(4):
+            d.stride[array][0] = 1
+        d.stride[4][0] = INT64_MAX  # of an array that is not there
+        for name, value in changes.items():
+            setattr(d, name, value)
+        return d
+
+    still, far = described(), described()
+    still.stride[0][0], far.stride[3][0] = 0, INT64_MAX
+    wrong = [ffi.NULL, described(rule=3), described(rule=-1), described(nesterov=1), described(rank=9), still, far]
+    wrong += [described(remembered=r) for r in (0, 1, 2, 7, INT_MIN)] + [described(rule=0, remembered=2)]
+    wrong += [described(rule=2, remembered=2), described(rule=0, remembered=0, nesterov=1)]
+    for d in wrong:
+        assert planned(lib.fc_plan_update, d) == (lib.FC_ERROR_ARGUMENT, ffi.NULL)
+    gradient_stands_still = described()
+    gradient_stands_still.stride[1][0] = 0
+    status, plan = planned(lib.fc_plan_update, gradient_stands_still)
+    assert status == lib.FC_OK
+    w, g, m, s = np.full(3, 5.0), np.full(1, 4.0), np.zeros(3), np.zeros(3)
+    numbers = np.array([0.5, 0, 1, 0.5, 0.25, 0, 1, 0])
+    arrays = slots(x=g)
+    arrays[lib.FC_OUT], arrays[lib.FC_FIRST], arrays[lib.FC_SECOND] = pointer(w), pointer(m), pointer(s)
+    assert lib.fc_run(plan, arrays, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    arrays[lib.FC_NUMBERS] = pointer(numbers)
+    assert lib.fc_run(plan, arrays, ffi.NULL, INT_MAX) == lib.FC_OK
+    assert (w.tolist(), m.tolist(), s.tolist(), g.tolist()) == ([4.5] * 3, [2.0] * 3, [4.0] * 3, [4.0])
 
 
 # ------------------------------------------------------------------------------------------------------- programs

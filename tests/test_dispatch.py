@@ -21,6 +21,7 @@ import pytest
 import fastconv as fc
 from fastconv import dispatch, settings, testing, tuning
 from fastconv.backends import ORDER, backend
+from fastconv.backends.base import isa_of
 from fastconv.bench import layers
 from fastconv.spec import GemmSpec, MapSpec, ReduceSpec, Types, conv_spec, pool_spec
 from fastconv.testing import Target
@@ -209,6 +210,13 @@ def test_an_isa_that_this_cpu_lacks_cannot_be_forced() -> None:
             with pytest.raises(RuntimeError, match=f"isa='{name}' cannot run here"), fc.use_isa(name):
                 pass
     assert "isa='mmx'" in _run(_WHO, FASTCONV_ISA="mmx", FASTCONV_BACKEND="c").stderr
+
+
+def test_kernels_get_the_best_isa_of_a_cpu_or_the_forced_one_if_it_is_there() -> None:
+    isas = {"avx512": "the CPU has none", "avx2": None, "scalar": None}
+    assert [isa_of(isas, forced) for forced in (None, "avx2", "scalar")] == ["avx2", "avx2", "scalar"]
+    with pytest.raises(RuntimeError, match="isa='avx512' cannot run here: the CPU has none"):
+        isa_of(isas, "avx512")
 
 
 def test_the_environment_forces_a_backend() -> None:

@@ -178,7 +178,7 @@ def test_options_of_pooling_reach_the_operator(layer, operator, options, ndim):
         (lambda: nn.LeakyReLU()(np.arange(3)), TypeError, "x has dtype int64"),
         (lambda: nn.ReLU()([1.0, 2.0]), TypeError, "x is a list"),
         (lambda: nn.Softmax()(np.arange(3)), TypeError, "x has dtype int64"),
-        (lambda: nn.softmax([1.0, 2.0]), TypeError, "x is a list"),
+        (lambda: nn.Softmax(0)([1.0, 2.0]), TypeError, "x is a list"),
         (lambda: nn.Dropout()(np.ones(3, int)), TypeError, "x has dtype int64"),
         (lambda: nn.Parameter([1.0]), TypeError, "value is a list"),
         (lambda: nn.Parameter(np.ones(2, int)), TypeError, "value has dtype int64"),

@@ -112,7 +112,7 @@ def test_cross_entropy_neither_overflows_nor_vanishes():
         (lambda: nn.cross_entropy(np.ones((0, 3)), np.array([], int)), ValueError, "not empty"),
         (lambda: nn.cross_entropy([[1.0, 2]], np.array([0])), TypeError, "logits is a list"),
         (lambda: nn.cross_entropy(np.ones((2, 3), int), np.array([0, 1])), TypeError, "logits has dtype int64"),
-        (lambda: nn.cross_entropy(np.ones((2, 3)), np.ones((2, 3), int)), TypeError, "dtype int64: allowed are floats"),
+        (lambda: nn.cross_entropy(np.ones((2, 3)), np.ones((2, 3), int)), TypeError, "dtype int64: allowed is"),
         (lambda: nn.cross_entropy(np.ones((1, 2)), np.full((1, 2), 0.5), ignore_index=0), ValueError, "ignore_index=0"),
         (lambda: nn.cross_entropy(np.ones((2, 3)), np.full((2, 3), 1.5)), ValueError, "1.5: allowed are prob"),
         (lambda: nn.cross_entropy(np.ones((2, 3)), np.full((2, 3), np.nan)), ValueError, "allowed are probabilities"),

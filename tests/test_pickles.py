@@ -66,6 +66,7 @@ def test_specs_are_found_there() -> None:
         spec.GemmSpec(spec.Types("float16", "float16", "float32", "float64"), 1, 5, 6, 7),
         spec.MapSpec("add", spec.Types.of("float64"), (3, 4)),
         spec.ReduceSpec("sum", spec.Types("float16", "float32", "float32", "float16"), (3, 4), (1,)),
+        spec.CopySpec(spec.Types.of("float64"), (5, 6), (1, 0), (0, -2), "reflect"),
     ]
     for made in specs:
         hash(made)  # which is kept

@@ -101,12 +101,13 @@ def test_nan_and_infinity(pooling_target: Target, dtype: str, last: bool) -> Non
     x[0, 0] = -np.inf
     x[0, 1] = np.nan
     layout = layouts.name(last, 2)
-    own = layouts.to(x.astype(dtype), last)
-    for arguments in (
-        {"kernel_size": 3, "stride": 2, "padding": 1},
-        {"kernel_size": 2, "stride": 1, "dilation": 2},
-        {"kernel_size": 9, "stride": 1, "padding": 4},
+    for channels, arguments in (
+        (17, {"kernel_size": 3, "stride": 2, "padding": 1}),
+        (17, {"kernel_size": 2, "stride": 1, "dilation": 2}),
+        (17, {"kernel_size": 9, "stride": 1, "padding": 4}),
+        (1, {"kernel_size": (2, 9), "stride": 3, "padding": (0, 4)}),
     ):
+        own = layouts.to(x[:, -channels:].astype(dtype), last)
         with fc.use_backend("reference"):
             dy = testing.integers(rng, fc.max_pool2d(own, **arguments, layout=layout).shape, dtype)
             dx = fc.max_pool2d_backward(dy, own, **arguments, layout=layout)
@@ -250,7 +251,7 @@ def test_a_depth_of_1_becomes_several(pooling_target: Target, stem: str) -> None
 
 @pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (6, 1), (9, 1), (12, 1), (12, 2)])
 def test_a_row_of_many_windows_around_a_maximum(pooling_target: Target, kernel: int, stride: int) -> None:
-    x = testing.integers(np.random.default_rng(17), (1, 20, 8), "float32")
+    x = testing.integers(np.random.default_rng(17), (1, 40, 8), "float32")
     _against_reference(pooling_target, "max_pool1d", x, kernel, stride, layout="NLC")
     _against_reference(pooling_target, "max_pool2d", x[:, None], (1, kernel), (1, stride), layout="NHWC")
 
@@ -503,6 +504,7 @@ def _cut_out(x: np.ndarray) -> np.ndarray:
 _VIEWS = {
     **testing.MEMORY_ORDERS, "broadcast": _broadcast, "overlapping": _overlapping, "off its grid": _off_its_grid,
     "cut out": _cut_out, "channels in front": lambda x: np.moveaxis(np.moveaxis(x, 1, -1).copy(), -1, 1),
+    "every second image": lambda x: np.repeat(x, 2, axis=0)[::2],
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 import fastconv as fc
 from fastconv import dispatch
 from fastconv.backends import backends
-from fastconv.spec import GemmSpec, Types, conv_spec, pool_spec
+from fastconv.spec import GemmSpec, MapSpec, ReduceSpec, Types, conv_spec, pool_spec
 
 if reason := backends()["c"]:
     pytest.skip(f"the c backend cannot run here: {reason}", allow_module_level=True)
@@ -93,6 +93,58 @@ def test_arrays_may_share_a_buffer() -> None:
     assert (out[:4] == 0xAB).all()
 
 
+def chosen(spec: Any) -> Any:
+    with fc.use_backend("c"):
+        return dispatch.choose(spec).kernel
+
+
+@pytest.mark.parametrize("nthreads", [1, 2])
+def test_norms_softmax_and_broadcasts_are_steps_too(dtype: str, nthreads: int) -> None:
+    """A batch norm in training, its result times a scale of each image and channel, means of planes, and a softmax."""
+    rng = np.random.default_rng(4)
+    shape, channels, scales, means = (3, 17, 5, 7), (1, 17, 1, 1), (3, 17, 1, 1), (3, 17)
+    x, w, b, s = (rng.standard_normal(size).astype(dtype) for size in (shape, channels, channels, scales))
+    normalize, multiply = (
+        chosen(spec)
+        for spec in (
+            ReduceSpec("normalize", Types.of(dtype), shape, (0, 2, 3), 1e-5),
+            MapSpec("multiply", Types.of(dtype), shape),
+        )
+    )
+    mean, softmax, place = (
+        chosen(spec)
+        for spec in (
+            ReduceSpec("sum", Types.of(dtype), shape, (2, 3), 35.0),
+            ReduceSpec("softmax", Types.of(dtype), means, (1,)),
+            ReduceSpec("max", Types.of(dtype), means, (1,)),
+        )
+    )
+    sizes = [shape, channels, channels, shape, means, means]
+    buffers = [x, s, *(np.full(size, np.nan, dtype) for size in sizes), np.full(3, -1, np.int64)]
+    _, _, y, of, rstd, scaled, pooled, p, where = map(Place, range(9))
+    none = [None] * 5
+    program = Program(
+        9,
+        [
+            (normalize, [Place(0), None, None, None, w, b, y, of, rstd, None]),
+            (multiply, [y, Place(1, shape=scales), scaled]),
+            (mean, [scaled, *none, None, pooled, None, None]),
+            (softmax, [pooled, *none, p, None, None, None]),
+            (place, [p, *none, None, None, where, None]),
+        ],
+    )
+    with fc.threads(nthreads):
+        program(*buffers)
+        expected = fc.batch_norm(x, None, None, w.ravel(), b.ravel(), True, return_statistics=True)
+        of_planes = fc.mean(fc.multiply(expected[0], s), (2, 3))
+    for got, want in zip(buffers[2:5], expected, strict=True):
+        np.testing.assert_array_equal(got, want.reshape(got.shape))
+    np.testing.assert_array_equal(buffers[5], fc.multiply(expected[0], s))
+    np.testing.assert_array_equal(buffers[6], of_planes)
+    np.testing.assert_array_equal(buffers[7], fc.softmax(of_planes, 1))
+    np.testing.assert_array_equal(buffers[8], fc.argmax(of_planes, 1))
+
+
 def test_scratch_is_what_the_largest_step_takes() -> None:
     chain = Chain("float64", "NHWC")
     steps = chain.steps(*map(Place, range(5)))
@@ -107,6 +159,10 @@ def test_wrong_programs() -> None:
     for wrong in (Place(5), Place(-1)):
         with pytest.raises(ValueError, match="allowed are buffers from 0 to 4"):
             Program(5, chain.steps(*map(Place, range(4)), wrong))
+    multiply = chosen(MapSpec("multiply", Types.of("float32"), (3, 5)))
+    for shape in ((5,), (3, 2), (1, 3, 5)):
+        with pytest.raises(ValueError, match=r"allowed is \(3, 5\), with size 1"):
+            Program(3, [(multiply, [Place(0), Place(1, shape=shape), Place(2)])])
     with pytest.raises(ValueError, match=r"is shorter|is longer"):
         Program(5, [(chain.kernels[1], [Place(0), Place(1)])])
     program = Program(5, chain.steps(*map(Place, range(5))))

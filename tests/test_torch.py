@@ -260,6 +260,34 @@ def test_a_network_with_the_weights_of_theirs_trains_alike(
     testing.assert_close(nn.predict(ours, x), theirs.eval()(tx).detach().numpy(), 1e-8, "y")
 
 
+@pytest.mark.parametrize(
+    ("kind", "function", "remembered", "options"),
+    [
+        ("SGD", "sgd_step", (), {"lr": 0.1, "weight_decay": 0.1}),
+        ("SGD", "sgd_step", ("momentum_buffer",), {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        ("Adam", "adam_step", ("exp_avg", "exp_avg_sq"), {"lr": 0.1, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+        ("AdamW", "adamw_step", ("exp_avg", "exp_avg_sq"), {"lr": 0.1}),
+        ("RMSprop", "rmsprop_step", ("square_avg",), {"alpha": 0.8}),
+        ("RMSprop", "rmsprop_step", ("square_avg", "grad_avg", "momentum_buffer"), {"momentum": 0.5, "lr": 0.1}),
+    ],
+)  # fmt: skip
+def test_steps_of_optimizers(kind: str, function: str, remembered: tuple[str, ...], options: dict[str, Any]) -> None:
+    """With torch's defaults for what is not said; what is remembered has its names there, too."""
+    rng = np.random.default_rng(38)
+    w, memory = rng.standard_normal((5, 7)), {name: np.zeros((5, 7)) for name in remembered}
+    theirs = torch.from_numpy(w.copy()).requires_grad_()
+    centered = {"centered": True} if "grad_avg" in remembered else {}
+    optimizer = getattr(torch.optim, kind)([theirs], **options, **centered)
+    for step in range(1, 5):
+        g = rng.standard_normal((5, 7))
+        theirs.grad = torch.from_numpy(g)
+        optimizer.step()
+        getattr(fc, function)(w, g, **memory, **({"step": step} if "exp_avg" in memory else {}), **options)
+        testing.assert_close(w, theirs.detach().numpy(), 1e-12, "param")
+        for name, array in memory.items():
+            testing.assert_close(array, optimizer.state[theirs][name].numpy(), 1e-12, name)
+
+
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)], ids=str)
 def test_linear(batch: tuple[int, ...]) -> None:
     rng = np.random.default_rng(27)
@@ -420,6 +448,72 @@ def test_losses_of_elements(reduction: str) -> None:
         )  # fmt: skip
     options = {"reduction": "batchmean"}
     _close(fc.kl_div(np.log(p), q, **options), F.kl_div(*map(torch.from_numpy, (np.log(p), q)), **options), "batchmean")
+
+
+def test_what_is_timed_beside_torch_is_the_same_function() -> None:
+    """Of ``fastconv bench --suite maps``: what ours and theirs compute of the same arrays."""
+    from fastconv.bench import layers, maps
+    from fastconv.bench.peers import ours
+    from fastconv.bench.peers import torch as theirs
+
+    grad_enabled = torch.is_grad_enabled()
+    try:
+        peers = ours.Peer(fc.get_num_threads()), theirs.Peer(torch.get_num_threads())
+        for name in maps.ENTRIES:
+            problem = layers.Problem(maps.Map("cached", name, (8, 64, 2, 4)), 8)
+            a, b = (v.array(v.run()) for peer in peers for v in peer.prepare(problem).values())
+            testing.assert_close(a, b.astype(np.float64), 1e-5 * np.maximum(np.abs(b), 1), name)
+    finally:
+        torch.set_grad_enabled(grad_enabled)
+
+
+# ------------------------------------------------------------------------------------------------------------- copies
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+def test_padding(mode: str) -> None:
+    rng = np.random.default_rng(37)
+    for shape, pad in (
+        ((2, 3, 7), (3, 2)), ((2, 3, 7), (6, 0)), ((2, 3, 7), (-2, 3)), ((2, 3, 7), (2, -1)), ((2, 3, 7), (-1, -2)),
+        ((2, 3, 6, 5), (1, 4, 5, 0)), ((2, 3, 6, 5), (-1, -1, 2, 2)), ((1, 2, 4, 5, 6), (2, 3, 1, 1, 3, 0)),
+    ):  # fmt: skip
+        x = rng.standard_normal(shape)
+        _alike(
+            fc.pad(x, pad, mode), lambda x, p=pad: F.pad(x, p, mode),
+            lambda dy, x=x, p=pad: fc.pad_backward(dy, x, p, mode), x,
+        )  # fmt: skip
+    if mode == "constant":
+        pad = (1, 0, 0, 2, 1, 1, -1, 2)
+        x = rng.standard_normal((2, 3, 4, 5))
+        _alike(fc.pad(x, pad, value=1.5), lambda x: F.pad(x, pad, value=1.5), lambda dy: fc.pad_backward(dy, x, pad), x)
+    for pad in ((7, 0), (0, 8), (-8, 0)):
+        refused = []
+        for function, argument in ((fc.pad, np.ones((2, 3, 7))), (F.pad, torch.ones(2, 3, 7))):
+            try:
+                function(argument, pad, mode)
+            except (ValueError, RuntimeError):
+                refused.append(function)
+        assert len(refused) in (0, 2), (pad, refused)
+
+
+def test_shuffles() -> None:
+    rng = np.random.default_rng(38)
+    x, large, few = (rng.standard_normal(shape) for shape in ((2, 18, 4, 5), (2, 3, 8, 6), (2, 12, 3, 4)))
+    _alike(fc.pixel_shuffle(x, 3), lambda x: F.pixel_shuffle(x, 3), lambda dy: fc.pixel_shuffle_backward(dy, x, 3), x)
+    _alike(
+        fc.pixel_unshuffle(large, 2), lambda x: F.pixel_unshuffle(x, 2),
+        lambda dy: fc.pixel_unshuffle_backward(dy, large, 2), large,
+    )  # fmt: skip
+    # (torch has no gradient of it.)
+    _close(fc.channel_shuffle(few, 3), F.channel_shuffle(torch.from_numpy(few), 3), "channel_shuffle")
+    _alike(
+        fc.concat((few, few), 1), lambda x: torch.concat((x, x), 1),
+        lambda dy: np.sum(fc.concat_backward(dy, (few, few), 1), 0), few,
+    )  # fmt: skip
+    for sections in (5, [3, 0, 9]):
+        parts, theirs = fc.split(few, sections, 1), torch.split(torch.from_numpy(few), sections, 1)
+        for ours, other in zip(parts, theirs, strict=True):
+            _close(ours, other, "split")
 
 
 #: Of images, sizes or scales. (Such that positions in float32, as those of torch's nearest, are right.)

@@ -35,6 +35,15 @@ def convolutions(x: npt.NDArray[np.float32], w: npt.NDArray[np.float32]) -> None
     assert_type(fc.multiply_backward(fc.multiply(y, y), y, y), tuple[Array, Array])
     assert_type(fc.dropout_backward(fc.dropout(y, 0.1, seed=1), y, 0.1, seed=1, offset=0), Array)
     assert_type(fc.feature_dropout(y, seed=1, layout="NCHW"), Array)
+    parts = fc.split(fc.concat([y, y], dim=1), [1, 1], 1)
+    assert_type(parts, tuple[Array, ...])
+    assert_type(fc.concat_backward(fc.concat(parts, 1), parts, 1), tuple[Array, ...])
+    assert_type(fc.split_backward(parts, fc.concat(parts, 1), 1, 1), Array)
+    padded = fc.pad(y, (1, 1), "reflect", layout="NHWC")
+    assert_type(padded, Array)
+    assert_type(fc.pad_backward(padded, y, [1, 1], "reflect", layout="NHWC"), Array)
+    assert_type(fc.pixel_shuffle(fc.channel_shuffle(y, 1), 1, out=None), Array)
+    assert_type(fc.cast(fc.to_layout(y, "NCHW", "NHWC"), np.float64), Array)
     with fc.use_backend("reference"), fc.threads(1), fc.precision("strict"):
         assert_type(str(fc.explain(fc.conv2d, x, w)), str)
 

@@ -73,8 +73,8 @@ typedef struct fc_algorithm {
 } fc_algorithm;
 
 extern const fc_algorithm fc_conv_winograd_3x3, fc_conv_winograd_5x5, fc_conv_winograd_filters_3x3, fc_conv_winograd_filters_5x5,
-    fc_conv_winograd_strided, fc_conv_depthwise, fc_conv_depthwise_strips, fc_conv_lines, fc_conv_direct, fc_conv_rows,
-    fc_conv_pixels, fc_conv_weight_winograd_3x3, fc_conv_weight_winograd_5x5, fc_conv_weight_winograd_strided,
+    fc_conv_winograd_strided, fc_conv_depthwise, fc_conv_depthwise_rows, fc_conv_depthwise_strips, fc_conv_lines, fc_conv_direct,
+    fc_conv_rows, fc_conv_pixels, fc_conv_weight_winograd_3x3, fc_conv_weight_winograd_5x5, fc_conv_weight_winograd_strided,
     fc_conv_winograd_line_6, fc_conv_weight_winograd_line_6, fc_conv_weight_winograd_line_8, fc_conv_weight_winograd_line_10,
     fc_conv_winograd_line_8, fc_conv_winograd_line_10, fc_conv_weight_depthwise, fc_conv_weight_depthwise_strips,
     fc_conv_weight_lines, fc_conv_weight_direct, fc_conv_weight_pixels;
@@ -148,6 +148,13 @@ void fc_reach(const fc_conv_plan *p, int64_t low[3], int64_t span[3], int64_t mo
 #define FC_PIECE_LANES 192
 
 static inline int64_t fc_product3(const int64_t v[3]) { return v[0] * v[1] * v[2]; }
+
+static inline void fc_copy_element(int64_t es, void *to, const void *from) {
+  if (es == 4)
+    *(float *)to = *(const float *)from;
+  else
+    *(double *)to = *(const double *)from;
+}
 
 /* Adds count numbers of es bytes to as many. */
 static inline void fc_add(void *to, const void *from, int64_t count, int64_t es) {

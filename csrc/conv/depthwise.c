@@ -8,6 +8,13 @@
 /* What the strips of a block of lines may take of L2. */
 #define FC_DEPTH_STRIPS (128 * 1024)
 
+/* Vectors of channels, and results of each, from which on it pays to begin all but the first vector at cache lines. */
+#define FC_DEPTH_SHIFTED 6
+#define FC_DEPTH_SHIFTED_RESULTS 256
+
+/* What a tile reads, of so many channels that it stays in L1 until the next one reads most of it again. */
+#define FC_DEPTH_NEAR (16 * 1024)
+
 /* Pixels that lie a multiple of so many bytes apart are copied, so many bytes of each at a time, and so many lines. */
 #define FC_DEPTH_APART 2048
 #define FC_DEPTH_COPIED 1024
@@ -17,6 +24,23 @@
 int64_t fc_depth_blocks(const fc_conv_plan *p, int64_t channels) { return fc_div_up(channels, p->kn->vl); }
 
 int64_t fc_depth_block_elements(const fc_conv_plan *p) { return fc_product3(p->d.ker) * p->kn->vl; }
+
+/* Where all vectors of the source begin so many lanes behind a cache line (or what a vector takes of one), as in NumPy's arrays,
+ * which begin 16 bytes behind: that many lanes, by which all blocks but the first then begin earlier. Loads that cross cache
+ * lines take twice as long; one block more is gone through, and its weights are taken from those of two. */
+int64_t fc_depth_shift(const fc_conv_plan *p, int64_t channels, const char *src) {
+  const int64_t bytes = p->kn->vl * p->es, behind = (int64_t)((uintptr_t)src % (uintptr_t)bytes);
+  if (p->kn->vl == 1 || channels < FC_DEPTH_SHIFTED * p->kn->vl || behind % p->es || fc_depth_own(p)->pixel) return 0;
+  if (p->d.n * fc_product3(p->dst_size) < FC_DEPTH_SHIFTED_RESULTS) return 0;
+  for (int i = 0; i < 5; i++)
+    if (i != 1 && p->src_stride[i] * p->es % bytes) return 0;
+  return behind / p->es;
+}
+
+/* The first of a block's channels. */
+int64_t fc_depth_lane(const fc_conv_plan *p, int64_t channels, int64_t shift, int64_t block) {
+  return fc_max(0, fc_min(block * p->kn->vl - shift, channels - p->kn->vl));
+}
 
 /* Whether all taps of a channel lie evenly in the array of weights. */
 static int taps_even(const fc_conv_desc *d) {
@@ -34,15 +58,14 @@ static int64_t phase_taps(const fc_phase *ph) { return (int64_t)ph->ax[0].ntap *
 
 static int64_t packed_elements(const fc_conv_plan *p) { return fc_depth_blocks(p, p->d.groups) * fc_depth_block_elements(p); }
 
-static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
-  (void)nthreads;
+static void pack_blocks(const fc_conv_plan *p, const void *w, int64_t shift, void *packed) {
   const int64_t *ker = p->d.ker, *ws = p->d.w_stride, es = p->es, taps = fc_product3(ker), channels = p->d.groups;
   const int vl = p->kn->vl, lanes = (int)fc_min(vl, channels), even = taps_even(&p->d);
   int64_t off[FC_MAX_LANES];
   for (int l = 0; l < vl; l++) off[l] = l * ws[0];
-  for (int64_t i = 0; i < channels; i += vl) {
-    char *to = (char *)packed + i * taps * es;
-    const char *from = (const char *)w + fc_min(i, channels - lanes) * ws[0] * es;
+  for (int64_t i = 0; i < fc_depth_blocks(p, channels + shift); i++) {
+    char *to = (char *)packed + i * taps * vl * es;
+    const char *from = (const char *)w + fc_depth_lane(p, channels, shift, i) * ws[0] * es;
     for (int f = 0; f < p->nphase; f++) {
       const fc_axis *ax = p->phases[f].ax;
       const int64_t n = phase_taps(&p->phases[f]);
@@ -58,7 +81,25 @@ static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads
       }
     }
   }
+}
+
+static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads) {
+  (void)nthreads;
+  pack_blocks(p, w, 0, packed);
   return FC_OK;
+}
+
+/* The same from what has been packed without a shift. */
+static void shift_blocks(const fc_conv_plan *p, const char *packed, int64_t shift, char *to) {
+  const int64_t es = p->es, vl = p->kn->vl, taps = fc_product3(p->d.ker), channels = p->d.groups;
+  for (int64_t i = 0; i < fc_depth_blocks(p, channels + shift); i++)
+    for (int64_t l = 0, n; l < vl; l += n) {
+      const int64_t channel = fc_depth_lane(p, channels, shift, i) + l, block = channel / vl;
+      const int64_t lane = channel - fc_depth_block_channel(p, block);
+      n = fc_min(vl - l, vl - lane);
+      for (int64_t t = 0; t < taps; t++)
+        memcpy(to + ((i * taps + t) * vl + l) * es, packed + ((block * taps + t) * vl + lane) * es, (size_t)(n * es));
+    }
 }
 
 /* ---- blocks of lines ---- */
@@ -107,7 +148,7 @@ static int64_t zeros_bytes(const fc_conv_plan *p, int64_t pixel, int64_t channel
 
 /* Scratch of a block of so many lines: zeros for the padding, a tile's results, taps, rows, addresses. */
 static int64_t raw_bytes(const fc_conv_plan *p, int64_t channels) {
-  return fc_round_up(FC_DEPTH_LINES * channels * p->es, FC_ALIGN);
+  return fc_round_up((FC_DEPTH_LINES * channels + p->kn->vl) * p->es, FC_ALIGN);
 }
 
 int64_t fc_depth_block_bytes(const fc_conv_plan *p, int64_t lines, int64_t pixel, int64_t channels) {
@@ -116,18 +157,20 @@ int64_t fc_depth_block_bytes(const fc_conv_plan *p, int64_t lines, int64_t pixel
          fc_round_up(taps * (int64_t)sizeof(fc_depth_row) + rows * (1 + columns(p)) * (int64_t)sizeof(void *), FC_ALIGN);
 }
 
-fc_depth fc_depth_block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t pixel, int64_t channels) {
+fc_depth fc_depth_block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t pixel, int64_t channels,
+                                int64_t shift) {
   char *raw = zeros + zeros_bytes(p, pixel, channels);
   fc_depth_row *row = (fc_depth_row *)(raw + raw_bytes(p, channels));
   const void **src = (const void **)(row + p->d.ker[0] * p->d.ker[1]);
   memset(zeros, 0, (size_t)zeros_bytes(p, pixel, channels));
   return (fc_depth){.lanes = channels,
+                    .shift = shift,
                     .pixel = pixel,
                     .row = row,
                     .src = src,
                     .at = src + sources(p, lines),
                     .zeros = zeros,
-                    .raw = raw,
+                    .raw = raw + shift * p->es,
                     .act = &p->d.act};
 }
 
@@ -181,28 +224,32 @@ static int64_t copy_row(const fc_conv_plan *p, int64_t channels) {
 }
 
 int64_t fc_depth_copy_bytes(const fc_conv_plan *p, int64_t lines, int64_t channels) {
-  return fc_depth_own(p)->pixel ? fc_depth_own(p)->span[0] * fc_depth_source_rows(p, lines) * copy_row(p, channels) * p->es : 0;
+  const int64_t rows = fc_depth_own(p)->span[0] * fc_depth_source_rows(p, lines);
+  return fc_depth_own(p)->pixel ? rows * copy_row(p, channels) * p->es : 0;
 }
 
 /* Steps read fewer lines at a time, and copies do not pay. */
 void fc_depth_prepare(fc_conv_plan *p) {
   const fc_axis *ax = p->phases[0].ax;
-  const int64_t channels = FC_DEPTH_COPIED / p->es;
+  const int64_t channels = FC_DEPTH_COPIED / p->es, line = FC_ALIGN / p->es;
+  const int64_t read = p->d.ker[0] * (FC_DEPTH_LINES - 1 + p->d.ker[1]) * p->d.ker[2] * FC_ALIGN;
+  fc_depth_own(p)->chunk = line * fc_max(4, FC_DEPTH_NEAR / read);
   int64_t most[3];
   fc_reach(p, fc_depth_own(p)->low, fc_depth_own(p)->span, most);
   if (p->nphase > 1 || ax[1].src_step > 1 || ax[2].src_step > 1) return;
   if (p->src_stride[4] * p->es % FC_DEPTH_APART || p->d.groups < channels) return;
-  fc_depth_own(p)->pixel = channels;
+  fc_depth_own(p)->pixel = fc_depth_own(p)->chunk = channels;
   fc_depth_own(p)->columns = most[2] - 1 + fc_depth_own(p)->span[2];
 }
 
 /* The channels, of so many from c on, that are gone through at a time. */
 static int64_t together(const fc_conv_plan *p, int64_t channels, int64_t c) {
-  return fc_depth_own(p)->pixel && channels - c >= 2 * fc_depth_own(p)->pixel ? fc_depth_own(p)->pixel : channels - c;
+  return channels - c >= 2 * fc_depth_own(p)->chunk ? fc_depth_own(p)->chunk : channels - c;
 }
 
+/* At most, where blocks that begin earlier belong to the next ones. */
 static int64_t most_together(const fc_conv_plan *p, int64_t channels) {
-  return fc_depth_own(p)->pixel ? fc_min(channels, 2 * fc_depth_own(p)->pixel - 1) : channels;
+  return fc_min(channels, 2 * fc_depth_own(p)->chunk - 1 + p->kn->vl);
 }
 
 /* The rows of an image, at src, that slice d and lines h to h1 of its result see, as they are or copied. */
@@ -245,6 +292,7 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   const int64_t channels = most_together(p, p->d.groups);
   j->scratch = fc_depth_block_bytes(p, j->piece_m, fc_depth_own(p)->pixel ? channels : p->src_stride[4], channels) +
                fc_depth_copy_bytes(p, j->piece_m, channels);
+  j->shared = fc_round_up(fc_depth_blocks(p, p->d.groups + p->kn->vl) * fc_depth_block_elements(p) * p->es, FC_ALIGN);
   return slices * j->pieces_m * j->pieces_n;
 }
 
@@ -257,13 +305,17 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t m = index / j->pieces_n % j->pieces_m, slice = index / j->pieces_n / j->pieces_m;
   const int64_t b = slice / slices, d = slice % slices, most = most_lines(p);
   const int64_t h0 = m * j->piece_m, h1 = fc_min(most, h0 + j->piece_m);
-  char *copy = j->workspace + worker * j->scratch;
-  for (int64_t c = c0, channels; c < c1; c += channels) {
-    channels = together(p, c1, c);
-    const char *wei = j->packed + c / p->kn->vl * fc_depth_block_elements(p) * es;
+  char *copy = j->workspace + j->shared + worker * j->scratch;
+  const int64_t shifted = fc_depth_shift(p, p->d.groups, j->first);
+  for (int64_t i = c0, blocks; i < c1; i += blocks) {
+    blocks = together(p, c1, i);
+    /* The channels of these blocks: all but the first of all begin earlier. */
+    const int64_t shift = i ? 0 : shifted, c = i ? i - shifted : 0;
+    const int64_t channels = (i + blocks == p->d.groups ? p->d.groups : i + blocks - shifted) - c;
+    const char *wei = j->packed + i / p->kn->vl * fc_depth_block_elements(p) * es;
     const fc_depth_source src = fc_depth_take_rows(p, j->first + (b * ss[0] + c) * es, channels, d, h0, h1, copy);
     fc_depth t = fc_depth_block_scratch(p, copy + fc_depth_copy_bytes(p, j->piece_m, channels), j->piece_m,
-                                        fc_depth_own(p)->pixel ? channels : ss[4], channels);
+                                        fc_depth_own(p)->pixel ? channels : ss[4], channels, shift);
     t.bias = j->bias ? j->bias + c * es : 0;
     for (int f = 0; f < p->nphase; wei += phase_taps(&p->phases[f++]) * p->kn->vl * es) {
       const fc_axis *ax = p->phases[f].ax;
@@ -279,6 +331,17 @@ static void piece(void *ctx, int64_t index, int worker) {
       p->kn->depth(&t);
     }
   }
+}
+
+static int run(fc_conv_call *j, int nthreads) {
+  const fc_conv_plan *p = j->p;
+  const int64_t n = pieces(j, nthreads), shift = fc_depth_shift(p, p->d.groups, j->first);
+  if (!j->packed)
+    pack_blocks(p, j->second, shift, j->workspace);
+  else if (shift)
+    shift_blocks(p, j->packed, shift, j->workspace);
+  if (!j->packed || shift) j->packed = j->workspace;
+  return fc_parallel_for(nthreads, n, piece, j);
 }
 
 /* ---- the same by strips of a vector of channels: a piece is a block of lines of one ---- */
@@ -339,7 +402,7 @@ static void strip_piece(void *ctx, int64_t index, int worker) {
   const int64_t top = h0 * p->phases[0].ax[1].src_step + fc_depth_own(p)->low[1], rows = fc_depth_source_rows(p, h1 - h0);
   char *strip = j->workspace + worker * j->scratch;
   char *out = strip + fc_depth_strip_bytes(p, fc_depth_source_rows(p, j->piece_m), p->src_size[2]);
-  fc_depth t = fc_depth_block_scratch(p, out + fc_depth_strip_bytes(p, j->piece_m * step, wide), j->piece_m, vl, vl);
+  fc_depth t = fc_depth_block_scratch(p, out + fc_depth_strip_bytes(p, j->piece_m * step, wide), j->piece_m, vl, vl, 0);
   const fc_depth_source src = {strip, 0, top, top + rows, 0, p->src_size[2] * vl, 0, p->src_size[2]};
   const char *wei = j->packed + block * fc_depth_block_elements(p) * es;
   fc_depth_fill_strip(p, strip, j->first + (b * ss[0] + c * ss[1]) * es, ss, p->src_size[1], p->src_size[2], top, rows);
@@ -389,6 +452,7 @@ const fc_algorithm fc_conv_depthwise = {
     .pack = pack,
     .pieces = pieces,
     .run = piece,
+    .execute = run,
 };
 
 /* ---- */

@@ -5,10 +5,10 @@
 
 #include "conv/conv.h"
 
-/* What a plan of these algorithms knows: how far taps reach; where it copies the source, channels of a pixel, else 0, and
- * pixels of a row. */
+/* What a plan of these algorithms knows: how far taps reach; channels that are gone through at a time; where it copies the
+ * source, channels of a pixel, else 0, and pixels of a row. */
 typedef struct fc_depth_fields {
-  int64_t low[3], span[3], pixel, columns;
+  int64_t low[3], span[3], chunk, pixel, columns;
 } fc_depth_fields;
 
 static inline fc_depth_fields *fc_depth_own(const fc_conv_plan *p) { return p->state; }
@@ -22,9 +22,12 @@ typedef struct fc_depth_source {
 
 int64_t fc_depth_blocks(const fc_conv_plan *p, int64_t channels);
 int64_t fc_depth_block_elements(const fc_conv_plan *p);
+int64_t fc_depth_shift(const fc_conv_plan *p, int64_t channels, const char *src);
+int64_t fc_depth_lane(const fc_conv_plan *p, int64_t channels, int64_t shift, int64_t block);
 int64_t fc_depth_lines_at_once(const fc_conv_plan *p);
 int64_t fc_depth_block_bytes(const fc_conv_plan *p, int64_t lines, int64_t pixel, int64_t channels);
-fc_depth fc_depth_block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t pixel, int64_t channels);
+fc_depth fc_depth_block_scratch(const fc_conv_plan *p, char *zeros, int64_t lines, int64_t pixel, int64_t channels,
+                                int64_t shift);
 void fc_depth_place_block(fc_depth *t, const fc_conv_plan *p, const fc_phase *ph, const fc_depth_source *src, const char *wei,
                           int64_t d, int64_t h, int64_t h1);
 int64_t fc_depth_source_rows(const fc_conv_plan *p, int64_t lines);

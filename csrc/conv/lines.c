@@ -1,5 +1,6 @@
-/* Stems and grouped layers whose channels are contiguous: vectors run over a group's channels of the result, and a copy of
- * some rows of the source, padded with zeros, is read where it is. Nothing is packed but the filters. */
+/* Stems and grouped layers: vectors run over a group's channels of the result, and a copy of some rows of the source, padded with
+ * zeros, is read where it is. Where channels are not contiguous, planes are turned into pixels by the copy, and results into
+ * planes when they are written. */
 #include "conv/conv.h"
 
 /* What a plan of these algorithms knows: how far taps reach, rows of the result and groups of a piece, elements of a pixel and
@@ -26,6 +27,9 @@ static fields *own(const fc_conv_plan *p) { return p->state; }
 #define FC_LINES_SLICES 16
 enum { FC_LINES_ROWS = 256 };
 
+/* Pixels of a result that are turned into planes at a time: they stay in the first cache. */
+#define FC_LINES_TURNED 128
+
 /* Lanes of the panel that starts with lane l: a register tile, at the end one vector. */
 static int64_t panel_lanes(const fc_conv_plan *p, int64_t channels, int64_t l) {
   return channels - l >= p->kn->nr ? p->kn->nr : p->kn->vl;
@@ -51,9 +55,15 @@ static int64_t copy_bytes(const fc_conv_plan *p, int64_t rows) {
   return fc_round_up(own(p)->span[0] * copied_rows(p, rows) * own(p)->pitch * p->es, FC_ALIGN);
 }
 
-/* Moves n channels of so many pixels: the kernel reads whole vectors, and long runs are for memcpy. */
-static void move(const fc_conv_plan *p, const char *from, int64_t from_pixel, char *to, int64_t to_pixel, int64_t n,
-                 int64_t pixels) {
+/* Moves n channels, so far apart, of so many pixels: the kernel reads whole vectors, and long runs are for memcpy. */
+static void move(const fc_conv_plan *p, const char *from, int64_t channel, int64_t from_pixel, char *to, int64_t to_pixel,
+                 int64_t n, int64_t pixels) {
+  if (channel != 1) {
+    int64_t off[FC_MAX_LANES];
+    for (int64_t i = 0; i < n; i++) off[i] = i * channel;
+    p->kn->pack(to, (int)to_pixel, (int)n, from, off, from_pixel, pixels);
+    return;
+  }
   const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
   const fc_block t = {.m = pixels, .n = n, .ep = &none, .first = 1, .last = 1, .out = {.p = to, .rs = to_pixel, .cs = 1}};
   if (from_pixel == n && to_pixel == n)
@@ -79,7 +89,7 @@ static void copy(const fc_conv_plan *p, const char *src, int64_t groups, int64_t
       if (sh < 0 || sh >= p->src_size[1]) continue;
       char *to = dst + (d * high + h) * own(p)->pitch * es;
       memset(to, 0, (size_t)(w0 * pixel));
-      move(p, src + (sd * ss[2] + sh * ss[3] + (own(p)->low[2] + w0) * ss[4]) * es, ss[4], to + w0 * pixel, own(p)->pixel,
+      move(p, src + (sd * ss[2] + sh * ss[3] + (own(p)->low[2] + w0) * ss[4]) * es, ss[1], ss[4], to + w0 * pixel, own(p)->pixel,
            groups * p->src_channels, w1 - w0);
       memset(to + w1 * pixel, 0, (size_t)((wide - w1) * pixel));
     }
@@ -155,10 +165,32 @@ static int pack(const fc_conv_plan *p, const void *w, void *packed, int nthreads
 
 static int64_t tables_bytes(int64_t runs) { return fc_round_up(2 * runs * (int64_t)sizeof(int64_t), FC_ALIGN); }
 
+static int64_t turned_bytes(const fc_conv_plan *p) {
+  return p->dst_stride[1] == 1 ? 0 : fc_round_up(FC_LINES_TURNED * p->kn->nr * p->es, FC_ALIGN);
+}
+
+/* The same where channels are not contiguous: some pixels at a time, with the epilogue when they are turned. */
+static void turned_lines(const fc_conv_plan *p, const fc_lines *t, char *scratch) {
+  const fc_epilogue none = {1, 0, 0, 0, FC_ACT_NONE, 0, 0};
+  fc_lines some = *t;
+  fc_block to = t->out;
+  some.out.ep = &none;
+  some.out.out = (fc_view){.p = scratch, .rs = t->b_step, .cs = 1};
+  some.out.add.p = 0;
+  for (int64_t i = 0; i < t->out.m; i += FC_LINES_TURNED) {
+    some.a = (const char *)t->a + i * t->a_row * p->es;
+    some.out.m = to.m = fc_min(FC_LINES_TURNED, t->out.m - i);
+    to.out.p = (char *)t->out.out.p + i * t->out.out.rs * p->es;
+    if (t->out.add.p) to.add.p = (char *)t->out.add.p + i * t->out.add.rs * p->es;
+    p->kn->lines(&some);
+    p->kn->write(scratch, t->b_step, &to);
+  }
+}
+
 static int64_t pieces(fc_conv_call *j, int nthreads) {
   const fc_conv_plan *p = j->p;
   (void)nthreads;
-  j->scratch = copy_bytes(p, own(p)->rows) + tables_bytes(fc_product3(p->d.ker)) + FC_ALIGN;
+  j->scratch = copy_bytes(p, own(p)->rows) + tables_bytes(fc_product3(p->d.ker)) + turned_bytes(p) + FC_ALIGN;
   return p->d.n * fc_div_up(p->d.groups, own(p)->parts) * own(p)->chunks_d * own(p)->chunks_h;
 }
 
@@ -195,6 +227,7 @@ static void piece(void *ctx, int64_t index, int worker) {
   const int64_t g0 = share * own(p)->parts, g1 = fc_min(d->groups, g0 + own(p)->parts);
   char *source = fc_aligned(j->workspace + worker * j->scratch);
   int64_t *a_off = (int64_t *)(source + copy_bytes(p, own(p)->rows)), *b_off = a_off + fc_product3(d->ker);
+  char *turned = (char *)a_off + tables_bytes(fc_product3(d->ker));
   copy(p, j->first + (b * p->src_stride[0] + g0 * p->src_channels * p->src_stride[1]) * es, g1 - g0, z, h0, source);
   for (int f = 0; f < p->nphase; f++) {
     const fc_phase *ph = &p->phases[f];
@@ -206,7 +239,9 @@ static void piece(void *ctx, int64_t index, int worker) {
       /* Rows that the next piece copies, as far as they have not been: with each of this one's, in equal shares. */
       const int64_t later = (h + own(p)->rows - 1) * ax[1].src_step + own(p)->low[1] + own(p)->span[1];
       const int64_t panels = fc_div_up(p->dst_channels, p->kn->nr),
-                    share = f || own(p)->parts < d->groups ? 0 : ax[1].src_step * p->src_stride[3] * es / panels;
+                    share = f || own(p)->parts < d->groups || p->src_stride[1] != 1
+                                ? 0
+                                : ax[1].src_step * p->src_stride[3] * es / panels;
       const char *next = j->first +
                          (b * p->src_stride[0] + z * ax[0].src_step * p->src_stride[2] + later * p->src_stride[3]) * es;
       for (int64_t g = g0; g < g1; g++)
@@ -233,14 +268,17 @@ static void piece(void *ctx, int64_t index, int worker) {
                       .last = 1,
                       .out = {.p = j->result + (b * ds[0] + channel * ds[1] + od * ds[2] + oh * ds[3] + ow * ds[4]) * es,
                               .rs = ax[2].dst_step * ds[4],
-                              .cs = 1},
+                              .cs = ds[1]},
                       .add = {.p = j->add ? (char *)j->add +
                                                 (b * as[0] + channel * as[1] + od * as[2] + oh * as[3] + ow * as[4]) * es
                                           : 0,
                               .rs = ax[2].dst_step * as[4],
                               .cs = as[1]}},
           };
-          p->kn->lines(&t);
+          if (ds[1] == 1)
+            p->kn->lines(&t);
+          else
+            turned_lines(p, &t, turned);
         }
     }
   }
@@ -319,7 +357,7 @@ static void add_rows(const fc_conv_plan *p, int64_t z, int64_t h0, int64_t lanes
 static void copy_dy(const fc_conv_plan *p, const char *dy, int64_t h0, int64_t n, int64_t lanes, char *dst) {
   const int64_t *ys = p->d.y_stride, wide = p->d.y_size[2];
   for (int64_t h = h0; h < fc_min(p->d.y_size[1], h0 + own(p)->rows); h++)
-    move(p, dy + h * ys[3] * p->es, ys[4], dst + (h - h0) * wide * lanes * p->es, lanes, n, wide);
+    move(p, dy + h * ys[3] * p->es, ys[1], ys[4], dst + (h - h0) * wide * lanes * p->es, lanes, n, wide);
 }
 
 /* The sums of groups g0..g1 to their filters. */
@@ -357,7 +395,7 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   int64_t *tables = (int64_t *)(dy + dy_bytes(p));
   char *sums = d->groups > 1 ? (char *)tables + tables_bytes(own(p)->rows) : j->workspace + slice * sums_bytes(p);
   /* A stem has too few taps to pay for a copy of dy. */
-  const int in_place = d->groups == 1 && d->ocg % p->kn->vl == 0 && ys[3] == d->y_size[2] * ys[4];
+  const int in_place = ys[1] == 1 && d->groups == 1 && d->ocg % p->kn->vl == 0 && ys[3] == d->y_size[2] * ys[4];
   const int64_t first = slice * all / slices, last = (slice + 1) * all / slices;
   for (int64_t block = first; block < last; block++) {
     const int64_t b = block / own(p)->chunks_h / d->y_size[0], z = block / own(p)->chunks_h % d->y_size[0],
@@ -390,7 +428,12 @@ static int weight_execute(fc_conv_call *j, int nthreads) {
 
 /* ---- which layers ---- */
 
+static const char *refuse(const fc_conv_plan *p) {
+  return p->src_stride[1] != 1 && p->src_channels > FC_MAX_LANES ? "more channels are not contiguous than are turned" : 0;
+}
+
 static const char *slow(const fc_conv_plan *p) {
+  if (p->d.groups > 1 && (p->src_stride[1] != 1 || p->dst_stride[1] != 1)) return "the channels of the groups are not contiguous";
   if (p->dst_channels < FC_LINES_RESULTS) return "a group's channels of the result do not fill vectors";
   if (p->d.groups > 1 ? p->src_channels > FC_LINES_CHANNELS : p->src_channels > FC_CHOOSE_DIRECT_CHANNELS)
     return "a group's channels fill register tiles";
@@ -401,7 +444,7 @@ const fc_algorithm fc_conv_lines = {
     .name = "direct_lines",
     .state = sizeof(fields),
     .directions = FC_OF_IMAGES,
-    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS,
+    .refuse = refuse,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack,
@@ -413,7 +456,7 @@ const fc_algorithm fc_conv_weight_lines = {
     .name = "direct_lines",
     .state = sizeof(fields),
     .directions = FC_OF_WEIGHTS,
-    .strides = FC_SOURCE_CHANNELS | FC_RESULT_CHANNELS,
+    .refuse = refuse,
     .prepare = prepare,
     .pieces = weight_pieces,
     .execute = weight_execute,

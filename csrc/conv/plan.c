@@ -20,6 +20,7 @@ static const fc_algorithm *const candidates[] = {
     &fc_conv_winograd_5x5,
     &fc_conv_winograd_strided,
     &fc_conv_depthwise,
+    &fc_conv_depthwise_rows,
     &fc_conv_depthwise_strips,
     &fc_conv_lines,
     &fc_conv_direct,

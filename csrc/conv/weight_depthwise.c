@@ -20,7 +20,7 @@ static int64_t image_parts(const fc_conv_plan *p) {
 }
 
 static int64_t sums_bytes(const fc_conv_plan *p, int64_t channels) {
-  return fc_round_up(fc_depth_blocks(p, channels) * fc_depth_block_elements(p) * p->es, FC_ALIGN);
+  return fc_round_up(fc_depth_blocks(p, channels + p->kn->vl) * fc_depth_block_elements(p) * p->es, FC_ALIGN);
 }
 
 /* The last piece has what is left too: no piece is narrower than a vector, which would sum in another order. */
@@ -39,13 +39,6 @@ static int64_t weight_pieces(fc_conv_call *j, int nthreads) {
                2 * sums_bytes(p, channels) + fc_round_up(fc_depth_copy_bytes(p, lines, channels), FC_ALIGN);
   j->shared = j->pieces_m * j->pieces_n * sums_bytes(p, channels);
   return j->pieces_m * j->pieces_n;
-}
-
-static void copy_element(int64_t es, void *to, const void *from) {
-  if (es == 4)
-    *(float *)to = *(const float *)from;
-  else
-    *(double *)to = *(const double *)from;
 }
 
 static void add_sums(int64_t es, void *total, void *sums, int64_t bytes) {
@@ -75,14 +68,14 @@ static void count_pixels(const fc_conv_plan *p, sums *s, int64_t pixels) {
   s->pixels = 0;
 }
 
-/* Writes the filters of so many channels from c on; of a block, which starts at lane, the lanes from there. */
-static void put_sums(const fc_conv_call *j, const char *from, int64_t lane, int64_t c, int64_t channels) {
+/* Writes the filters of so many channels from c on, of a block of sums. */
+static void put_sums(const fc_conv_call *j, const char *from, int64_t c, int64_t channels) {
   const fc_conv_desc *d = &j->p->d;
   const int64_t es = j->p->es, vl = j->p->kn->vl, taps = fc_product3(d->ker);
   char *to = j->result + c * d->w_stride[0] * es;
   for (int64_t l = 0; l < channels; l++)
     for (int64_t tap = 0; tap < taps; tap++)
-      copy_element(es, to + (l * d->w_stride[0] + fc_tap_stride(d, tap)) * es, from + (tap * vl + lane + l) * es);
+      fc_copy_element(es, to + (l * d->w_stride[0] + fc_tap_stride(d, tap)) * es, from + (tap * vl + l) * es);
 }
 
 /* Channels of a range, the last of which has what is left too. */
@@ -104,8 +97,9 @@ static void weight_piece(void *ctx, int64_t index, int worker) {
   char *memory = j->workspace + j->shared + worker * j->scratch;
   sums s = place_sums(p, memory, channels);
   char *copy = memory + 2 * s.bytes;
+  const int64_t shift = fc_depth_shift(p, channels, j->first + c * es);
   fc_depth t = fc_depth_block_scratch(p, copy + fc_depth_copy_bytes(p, lines, channels), lines,
-                                      fc_depth_own(p)->pixel ? channels : d->x_stride[4], channels);
+                                      fc_depth_own(p)->pixel ? channels : d->x_stride[4], channels, shift);
   t.sums = s.now;
   t.out_step = d->y_stride[4];
   t.out_line = d->y_stride[3];
@@ -133,10 +127,9 @@ static int sum_weights(fc_conv_call *j, int nthreads) {
     const int64_t channels = channels_of(j, range), bytes = sums_bytes(p, channels);
     char *all = kept_sums(j, range, 0);
     for (int64_t part = 1; part < j->pieces_n; part++) fc_add(all, kept_sums(j, range, part), bytes / es, es);
-    for (int64_t i = 0; i < channels; i += vl) {
-      const int64_t fresh = fc_min(vl, channels - i);
-      put_sums(j, all + i * fc_product3(p->d.ker) * es, i ? vl - fresh : 0, range * j->piece_m + i, fresh);
-    }
+    const int64_t c = range * j->piece_m, shift = fc_depth_shift(p, channels, j->first + c * es);
+    for (int64_t i = 0; i < fc_depth_blocks(p, channels + shift); i++)
+      put_sums(j, all + i * fc_depth_block_elements(p) * es, c + fc_depth_lane(p, channels, shift, i), fc_min(vl, channels));
   }
   return FC_OK;
 }
@@ -161,7 +154,7 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
   char *strip = j->workspace + worker * j->scratch;
   char *dy = strip + fc_depth_strip_bytes(p, fc_depth_source_rows(p, j->piece_m), p->src_size[2]);
   sums s = place_sums(p, dy + fc_depth_strip_bytes(p, j->piece_m, p->dst_size[2]), vl);
-  fc_depth t = fc_depth_block_scratch(p, s.now + 2 * s.bytes, j->piece_m, vl, vl);
+  fc_depth t = fc_depth_block_scratch(p, s.now + 2 * s.bytes, j->piece_m, vl, vl, 0);
   t.sums = s.now;
   t.out = dy;
   t.out_step = vl;
@@ -180,7 +173,7 @@ static void strip_weight_piece(void *ctx, int64_t index, int worker) {
       count_pixels(p, &s, (h1 - h0) * d->y_size[2]);
     }
   add_sums(es, s.all, s.now, s.bytes);
-  put_sums(j, s.all, index * vl - c, index * vl, fc_min(vl, d->groups - index * vl));
+  put_sums(j, s.all + (index * vl - c) * es, index * vl, fc_min(vl, d->groups - index * vl));
 }
 
 const fc_algorithm fc_conv_weight_depthwise = {

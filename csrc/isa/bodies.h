@@ -12,9 +12,11 @@
 #include "../kernels/math.inc"
 #include "../kernels/dropout.inc"
 #include "../kernels/map.inc"
+#include "../kernels/update.inc"
 #include "../kernels/pack.inc"
 #include "../kernels/gemm.inc"
 #include "../kernels/depthwise.inc"
+#include "../kernels/depthwise_rows.inc"
 #include "../kernels/peak.inc"
 #include "../kernels/skinny.inc"
 #include "../kernels/plane.inc"
@@ -32,6 +34,7 @@
 #include "../kernels/pool_gradient.inc"
 #include "../kernels/reduce.inc"
 #include "../kernels/resize.inc"
+#include "../kernels/copy.inc"
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");
 _Static_assert(NR * sizeof(T) <= FC_MAX_TILE && MR * sizeof(T) <= FC_MAX_TILE, "a panel must fit the rows of filters");

@@ -117,6 +117,7 @@ typedef struct fc_depth_row {
  * each row, line_step l further in the source, the positions first + q step + x spacing, x < taps. */
 typedef struct fc_depth {
   int64_t lanes, count, lines;
+  int64_t shift;             /* lanes that all vectors but the first begin earlier: below lanes of a vector */
   const void *const *src;    /* where position 0 of each row of the source is, NULL in the padding */
   int64_t sources, line_step;
   const fc_depth_row *row;
@@ -149,6 +150,19 @@ typedef struct fc_depth_planes {
 static inline int64_t fc_depth_columns(int64_t count, int64_t taps, int64_t step, int64_t spacing) {
   return (count - 1) * step + (taps - 1) * spacing + 1;
 }
+
+/* Lines of a plane of a depthwise layer. Column c of line l reads tap (k, x) at row top + l step + k spacing[0], column
+ * left + c across + x spacing[1] of the source, which has high rows and wide columns; across is 1 or 2. */
+typedef struct fc_depth_wide {
+  const void *src, *zeros, *wei; /* zeros: a row of them; wei: height times taps numbers */
+  int64_t src_row, high, wide, top, left;
+  int64_t height, taps, step, across, spacing[2];
+  int64_t lines, count;
+  void *out;
+  const void *add, *bias;    /* bias: one number; both may be NULL */
+  int64_t out_line, add_line;
+  const fc_act *act;
+} fc_depth_wide;
 
 /* Rows of an image, VL channels of each pixel: strip[(i columns + j) VL] is pixel (top + i, left + j), zeros beyond the
  * image and for missing channels. */
@@ -235,6 +249,28 @@ typedef struct fc_map {
   uint32_t dropped;
   double scale;
 } fc_map;
+
+/* Rows of a step of an optimizer: the parameter, its gradient, and what is remembered; NULL where that is not. */
+typedef struct fc_update {
+  int rule, nesterov;
+  const double *numbers;
+  int64_t rows, count;
+  void *array[FC_UPDATE_ARRAYS];
+  int64_t row[FC_UPDATE_ARRAYS], step[FC_UPDATE_ARRAYS];
+} fc_update;
+/* Planes of rows of count elements, step apart (1: neighbours; from: 0: one and the same), to be copied. fetch: they come from
+ * beyond the caches; stream: long rows go past them. */
+typedef struct fc_copy {
+  const void *from;
+  void *out;
+  int64_t planes, rows, count;
+  int64_t from_plane, from_row, from_step, out_plane, out_row, out_step;
+  int fetch, stream;
+} fc_copy;
+
+/* What numbers are converted to. */
+typedef double fc_other_f32;
+typedef float fc_other_f64;
 
 /* The sum of taps arrays, each times its weight, run after run. A run is length neighbours, run i of each array step elements
  * after the last, or at[i] after the first. */

@@ -1,25 +1,15 @@
-/* Elementwise functions: which dimensions are one, and who computes which part of them. */
+/* Elementwise functions. */
 #include "core/check.h"
 #include "core/plan.h"
 #include "core/threads.h"
+#include "map/grid.h"
 
-/* Elements below which a call runs on its caller alone, and those of a piece: what two threads share has to be worth waking one.
- */
-#ifndef FC_SERIAL_MAP
-#define FC_SERIAL_MAP (64 * 1024)
-#endif
-#define FC_PIECE_MAP (32 * 1024)
-
-enum { RANK = 8, ARRAYS = 4 };
-
-/* Dimensions in the order of the result's strides, the longest first, those that adjoin in all arrays as one. */
 typedef struct map_plan {
   fc_plan head;
   const fc_kernels *kn;
   fc_map rows;
-  int rank;
-  int64_t size[RANK], stride[ARRAYS][RANK]; /* the result's first */
-  int64_t piece_rows, piece_count, pieces_of_rows, pieces_of_count, pieces, es;
+  fc_grid grid;               /* the result first */
+  int64_t es;
 } map_plan;
 
 typedef struct map_job {
@@ -43,20 +33,6 @@ static int operands_of(int op) {
   }
 }
 
-static int64_t distance(int64_t stride) { return stride < 0 ? -stride : stride; }
-
-/* Dimensions of one element are left out; whether one after the other are one. */
-static void add_dimension(map_plan *p, int64_t size, const int64_t stride[ARRAYS]) {
-  const int last = p->rank - 1;
-  int adjoins = last >= 0;
-  for (int k = 0; k < ARRAYS && adjoins; k++) adjoins = p->stride[k][last] == stride[k] * size;
-  if (adjoins)
-    p->size[last] *= size;
-  else
-    p->size[p->rank++] = size;
-  for (int k = 0; k < ARRAYS; k++) p->stride[k][p->rank - 1] = stride[k];
-}
-
 /* Whether the numbers of a dropout's elements are from 0 to below 2^31. */
 static int numbered(const fc_map_desc *d) {
   int64_t last = 0;
@@ -73,7 +49,7 @@ static int describe(map_plan *p, const fc_map_desc *given) {
   const int status = fc_find_kernels(&kn, given->isa, &given->types);
   if (status) return status;
   if (!fc_between(given->op, FC_MAP_ACTIVATE, FC_MAP_DROPOUT) || !fc_act_known(&given->act) ||
-      !fc_between(given->rank, 0, RANK) || !fc_elements(given->size, given->rank))
+      !fc_between(given->rank, 0, FC_GRID_RANK) || !fc_elements(given->size, given->rank))
     return FC_ERROR_ARGUMENT;
   fc_map_desc d = *given;
   *p = (map_plan){.kn = kn, .es = fc_bytes(d.types.x)};
@@ -88,29 +64,8 @@ static int describe(map_plan *p, const fc_map_desc *given) {
     p->rows.dropped = (uint32_t)(ceil(d.p * 0x1p32) - 1);
     p->rows.scale = d.p < 1 ? 1 / (1 - d.p) : 0;
   }
-  int order[RANK], rank = 0;
-  for (int i = 0; i < d.rank; i++) {
-    if (d.size[i] == 1) continue;
-    int at = rank++;
-    for (; at > 0 && distance(d.out_stride[order[at - 1]]) < distance(d.out_stride[i]); at--) order[at] = order[at - 1];
-    order[at] = i;
-  }
-  for (int i = 0; i < rank; i++) {
-    int64_t stride[ARRAYS] = {d.out_stride[order[i]]};
-    for (int k = 0; k < operands; k++) stride[1 + k] = d.stride[k][order[i]];
-    add_dimension(p, d.size[order[i]], stride);
-  }
-  static const int64_t still[ARRAYS] = {0};
-  if (p->rank < 1) add_dimension(p, 1, still);
-  /* Rows and what is in them are the last two dimensions; of a single one, parts are rows. */
-  const int64_t count = p->size[p->rank - 1], rows = p->rank > 1 ? p->size[p->rank - 2] : 1;
-  int64_t outer = 1;
-  for (int i = 0; i < p->rank - 2; i++) outer *= p->size[i];
-  p->piece_count = fc_min(count, FC_PIECE_MAP);
-  p->piece_rows = fc_min(rows, fc_max(1, FC_PIECE_MAP / count));
-  p->pieces_of_count = fc_div_up(count, p->piece_count);
-  p->pieces_of_rows = fc_div_up(rows, p->piece_rows);
-  p->pieces = outer * p->pieces_of_rows * p->pieces_of_count;
+  const int64_t *stride[] = {d.out_stride, d.stride[0], d.stride[1], d.stride[2]};
+  p->grid = fc_grid_of(d.rank, d.size, 1 + operands, stride);
   return FC_OK;
 }
 
@@ -118,32 +73,22 @@ static void piece(void *ctx, int64_t index, int worker) {
   (void)worker;
   const map_job *j = ctx;
   const map_plan *p = j->plan;
-  const int columns = p->rank - 1, lines = p->rank - 2;
+  const fc_part part = fc_part_of(&p->grid, index);
   fc_map t = j->rows;
-  const int64_t count0 = index % p->pieces_of_count * p->piece_count;
-  index /= p->pieces_of_count;
-  const int64_t row0 = index % p->pieces_of_rows * p->piece_rows;
-  index /= p->pieces_of_rows;
-  t.count = fc_min(p->piece_count, p->size[columns] - count0);
-  t.rows = lines < 0 ? 1 : fc_min(p->piece_rows, p->size[lines] - row0);
-  int64_t at[ARRAYS];
-  for (int k = 0; k < ARRAYS; k++) {
-    at[k] = count0 * p->stride[k][columns] + (lines < 0 ? 0 : row0 * p->stride[k][lines]);
-    int64_t rest = index;
-    for (int i = lines - 1; i >= 0; rest /= p->size[i], i--) at[k] += rest % p->size[i] * p->stride[k][i];
-  }
-  t.out = (char *)t.out + at[0] * p->es;
-  t.out_step = p->stride[0][columns];
-  t.out_row = lines < 0 ? 0 : p->stride[0][lines];
+  t.rows = part.rows;
+  t.count = part.count;
+  t.out = (char *)t.out + part.at[0] * p->es;
+  t.out_step = part.step[0];
+  t.out_row = part.row[0];
   for (int k = 0; k < t.operands; k++) {
-    t.from[k] = (const char *)t.from[k] + at[1 + k] * p->es;
-    t.step[k] = p->stride[1 + k][columns];
-    t.row[k] = lines < 0 ? 0 : p->stride[1 + k][lines];
+    t.from[k] = (const char *)t.from[k] + part.at[1 + k] * p->es;
+    t.step[k] = part.step[1 + k];
+    t.row[k] = part.row[1 + k];
   }
   if (t.op == FC_MAP_DROPOUT) {
-    t.place = at[2];
-    t.place_step = p->stride[2][columns];
-    t.place_row = lines < 0 ? 0 : p->stride[2][lines];
+    t.place = part.at[2];
+    t.place_step = part.step[2];
+    t.place_row = part.row[2];
   }
   p->kn->map(&t);
 }
@@ -158,7 +103,7 @@ static int run(const fc_plan *plan, void *const *arrays, void *workspace, int nt
     memcpy(&j.rows.seed, arrays[FC_W], 8);
     memcpy(&j.rows.offset, (const char *)arrays[FC_W] + 8, 8);
   }
-  return fc_parallel_for(nthreads, p->pieces, piece, &j);
+  return fc_parallel_for(nthreads, p->grid.pieces, piece, &j);
 }
 
 static void destroy(fc_plan *plan) { free(plan); }

@@ -12,9 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..settings import Settings
-from ..spec import DTYPES, ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, Types
+from ..spec import DTYPES, ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, Types, UpdateSpec
 
-Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | ResizeSpec
+Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | UpdateSpec | CopySpec | ResizeSpec
 
 #: Of which types the compiled backends have kernels.
 COMPILED = tuple(map(Types.of, DTYPES))
@@ -37,7 +37,10 @@ class Kernel(Protocol):
       ``kernel(x, numbers, out)``, where ``numbers`` is a contiguous array of two uint64;
     * ``ReduceSpec``: ``kernel(six operands, four results)``, those of ``spec.REDUCTIONS``, each with all axes of the
       spec's shape; along an axis, an operand has that size or 1, a result but the first 1 where it is reduced;
-    * ``ResizeSpec``: ``kernel(x, out)`` fwd, ``kernel(dy, out)`` bwd.
+    * ``ResizeSpec``: ``kernel(x, out)`` fwd, ``kernel(dy, out)`` bwd;
+    * ``UpdateSpec``: ``kernel(parameter, gradient, three that are remembered, numbers)``: all but the gradient and the
+      numbers, which are those of ``spec.UpdateNumbers`` in float64, are read and written;
+    * ``CopySpec``: ``kernel(x, out)``, backward ``kernel(dy, out)``.
 
     Absent operands are None. No dimension of a spec is zero: the operators settle empty problems themselves.
     """

@@ -69,6 +69,15 @@ def add_to(commands: Any) -> None:
         default="constant",
         help="of forward convolutions: packed beforehand, or handed over anew with every call (default: %(default)s)",
     )
+    what.add_argument(
+        "--behind",
+        type=int,
+        choices=range(0, 64, 8),
+        metavar="BYTES",
+        default=0,
+        help="operands begin so many bytes behind a cache line: 16 as NumPy's large arrays do (default: 0, as those of "
+        "frameworks)",
+    )
     what.add_argument("--precision", type=_list(PRECISIONS), default=["default"], metavar="LIST")
     what.add_argument(
         "--suite", choices=tuple(SUITES), help="the claims that the project makes, instead of all of the above"
@@ -256,7 +265,15 @@ def _problems(arguments: argparse.Namespace) -> list[Problem]:
         )
     problems = [
         # Only the forward direction has weights that can be packed beforehand.
-        Problem(layer, n, direction, dtype, arguments.weights if direction == "fwd" else "changing", precision)
+        Problem(
+            layer,
+            n,
+            direction,
+            dtype,
+            arguments.weights if direction == "fwd" else "changing",
+            precision,
+            behind=arguments.behind,
+        )
         for dtype in arguments.dtype
         for n in arguments.n
         for direction in possible

@@ -171,7 +171,8 @@ OPS = tuple(_TABLES)
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to be timed. ``fresh``: each call makes a new result instead of filling one given array."""
+    """One thing to be timed. ``fresh``: each call makes a new result instead of filling one given array. Operands begin
+    ``behind`` bytes, a multiple of 8, behind a cache line."""
 
     layer: Layer
     n: int
@@ -180,15 +181,19 @@ class Problem:
     weights: str = "changing"
     precision: str = "default"
     fresh: bool = False
+    behind: int = 0
 
     @property
     def operations(self) -> int:
         return self.layer.operations(self.n)
 
     def operands(self) -> dict[str, np.ndarray]:
-        """The arrays: the same in every process, each from a cache line on, as frameworks have theirs."""
+        """The arrays: the same in every process."""
         rng = np.random.default_rng(0)
-        arrays = {name: empty(shape, self.dtype) for name, shape in self.layer.arrays(self.n).items()}
+        arrays = {}
+        for name, shape in self.layer.arrays(self.n).items():
+            start = self.behind // np.dtype(self.dtype).itemsize
+            arrays[name] = empty(start + prod(shape), self.dtype)[start:].reshape(shape)
         for array in arrays.values():
             np.subtract(rng.random(array.shape, self.dtype), 0.5, out=array)
         return arrays

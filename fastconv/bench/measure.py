@@ -229,7 +229,8 @@ def measure(
         try:
             for name, found in worker.ask("prepare", problem).items():
                 candidates.append(_Candidate(worker, name, *found["about"]))
-                samples[worker.label, name] = found["sample"]
+                if found["sample"] is not None:
+                    samples[worker.label, name] = found["sample"]
         except Failure as failure:
             refused[worker.label] = str(failure)
     differences = {" ".join(key): _difference(s, next(iter(samples.values()))) for key, s in samples.items()}
@@ -379,7 +380,7 @@ def _figures(
         "cycles": median(t[0] for t in candidate.times),
         "seconds": median(t[1] for t in candidate.times),
     }
-    if peaks and problem.layer.op != "pool":
+    if peaks and problem.layer.op in ("conv", "gemm"):
         speed = median(problem.operations / t[hand] for t in candidate.times)
         figures["of_peak"] = speed / _ceiling(peaks, hand)
     return figures

@@ -8,7 +8,18 @@ from math import exp, log
 from statistics import median
 from typing import Any
 
-__all__ = ["Table", "as_markdown", "as_rich", "best_ratio", "comparison", "geometric_mean", "heading", "rate", "tables"]
+__all__ = [
+    "COPY",
+    "Table",
+    "as_markdown",
+    "as_rich",
+    "best_ratio",
+    "comparison",
+    "geometric_mean",
+    "heading",
+    "rate",
+    "tables",
+]
 
 #: What tells two measurements of one layer apart.
 _SETTINGS = ("direction", "n", "dtype", "threads", "cores", "weights", "precision")
@@ -16,6 +27,12 @@ _KEY = ("op", "network", "layer", *_SETTINGS)
 
 #: A layer whose ratio to the best peer is less than this is listed.
 BEHIND = 0.9
+
+#: What has a peak of operations to be compared with.
+_PEAKED = ("conv", "gemm")
+
+#: A contender that only moves as many bytes.
+COPY = "copy"
 
 #: Worth a column even if all rows have the same.
 _ALWAYS = ("direction", "n")
@@ -101,10 +118,9 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def best_ratio(row: dict[str, Any], ours: list[str]) -> float | None:
-    """The ratio to the fastest peer; None without any."""
-    return min(
-        (f["ratio"] for label, f in row["contenders"].items() if label not in ours and "ratio" in f), default=None
-    )
+    """The ratio to the fastest peer; None without any. A copy is none."""
+    labels = row["contenders"].keys() - {*ours, COPY}
+    return min((f["ratio"] for label, f in row["contenders"].items() if label in labels and "ratio" in f), default=None)
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
@@ -112,8 +128,23 @@ def tables(result: dict[str, Any]) -> list[Table]:
     found = [_claims(result["claims"])] if result.get("claims") else []
     for op in dict.fromkeys(row["op"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["op"] == op]
+        if op == "fused":
+            found.append(_fused(rows))
+            continue
         found += [_layers(result, op, rows), *_means(result, op, rows), *_scaling(op, rows), *_behind(result, op, rows)]
     return found
+
+
+def _fused(rows: list[dict[str, Any]]) -> Table:
+    """What activations cost that are fused, beside the first one."""
+    first, *others = _labels(rows)
+    lines = []
+    for row in rows:
+        ratios = [row["contenders"].get(label, {}).get("ratio") for label in others]
+        time = row["contenders"][first]["seconds"]
+        lines.append([row["shape"], str(row["n"]), str(row["threads"]), _milliseconds(time), *map(_number, ratios)])
+    header = ["layer", "n", "threads", f"{first}, ms", *others]
+    return Table(f"fused: as many times as long as with {first}", header, lines)
 
 
 def _varying(rows: list[dict[str, Any]]) -> list[str]:
@@ -130,14 +161,14 @@ def _labels(rows: list[dict[str, Any]], leave_out: Iterable[str] = ()) -> list[s
 
 def _layers(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> Table:
     ours = result["ours"]
-    peers = _labels(rows, ours)
-    unit = "GFLOP/s" if op != "pool" else "G windows' elements/s"
+    peers = _labels(rows, [*ours, COPY])
+    unit = {"pool": "G windows' elements/s", "map": "GB/s"}.get(op, "GFLOP/s")
     settings = _varying(rows)
     networks = {row["network"] for row in rows}
     header = ["layer", "shape", *settings]
     for label in _labels(rows):
         if label in ours:
-            header += [f"{label} {unit}", *(["of peak"] if op != "pool" else []), "how", "warm-up"]
+            header += [f"{label} {unit}", *(["of peak"] if op in _PEAKED else []), "how", "warm-up"]
         if label != ours[0]:
             header.append(f"to {label}")
     header += ["to the best"] if len(peers) > 1 else []
@@ -162,11 +193,11 @@ def _layers(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> Tabl
 
 
 def _own(result: dict[str, Any], row: dict[str, Any], figures: dict[str, Any] | None) -> list[str]:
-    cells = 3 if row["op"] == "pool" else 4
+    cells = 4 if row["op"] in _PEAKED else 3
     if figures is None:
         return ["-"] * cells
     how = f"{figures['how']}: {figures['note']}"
-    peak = [] if row["op"] == "pool" else [f"{figures['of_peak']:.0%}" if "of_peak" in figures else "-"]
+    peak = [] if row["op"] not in _PEAKED else [f"{figures['of_peak']:.0%}" if "of_peak" in figures else "-"]
     warm_up = f"{figures['warm_up']:.2f} s" if figures.get("warm_up") else "-"
     return [_speed(result, row, figures), *peak, how, warm_up]
 
@@ -190,7 +221,7 @@ def _number(value: float | None) -> str:
 def _means(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> list[Table]:
     ours = result["ours"]
     others = _labels(rows, ours[:1])
-    peers = _labels(rows, ours)
+    peers = _labels(rows, [*ours, COPY])
     if not others:
         return []
     rows = [row for row in rows if any(label in row["contenders"] for label in others)]
@@ -256,7 +287,7 @@ def _behind(result: dict[str, Any], op: str, rows: list[dict[str, Any]]) -> list
         return []
     lines = []
     for ratio, row in sorted(found, key=lambda pair: pair[0]):
-        peers = {k: f for k, f in row["contenders"].items() if k not in ours and "ratio" in f}
+        peers = {k: f for k, f in row["contenders"].items() if k not in (*ours, COPY) and "ratio" in f}
         best = min(peers, key=lambda label: peers[label]["ratio"])
         own = row["contenders"][ours[0]]
         lines.append(

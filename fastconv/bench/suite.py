@@ -1,6 +1,7 @@
 """``fastconv bench --suite``: what the project promises, each as a claim that holds or does not.
 
-``slice``: speeds on one thread. ``threads``: what a second thread brings, and what it loses to a busy core.
+``slice``: speeds on one thread. ``threads``: what a second thread brings, and what it loses to a busy core. ``maps``:
+what is between convolutions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 
 from . import peers
 from .layers import DIRECTIONS, Conv, Gemm, Problem
+from .maps import ACTIVATIONS, ENTRIES, SIZES, Fused, Map
 from .measure import OURS, Contender, Settings, clock_rate, measure_all
+from .report import COPY, geometric_mean
 
 __all__ = ["SUITES"]
 
@@ -27,6 +30,14 @@ _TINY = Conv("call", "1x1x8x8", 1, 1, (8, 8), (3, 3), (1, 1), (0, 0), (1, 1))
 _C = Contender("fastconv:c", OURS, {"backend": "c"})
 _NUMBA = Contender("fastconv:numba", OURS, {"backend": "numba"})
 _TORCH = Contender("torch", f"{peers.__name__}.torch")
+
+_OURS = Contender("fastconv", OURS)
+_COPY = Contender(COPY, f"{peers.__name__}.copy")
+
+#: Every function at every size; 1x1 layers with an activation.
+_MAPPED = [Problem(Map(size, name, shape), shape[0]) for size, shape in SIZES.items() for name in ENTRIES]
+_FUSED = [Problem(Fused(channels), 8) for channels in (16, 24, 32, 48, 64, 96)]
+_MAP_THREADS = (1, 2)
 
 _PRECISIONS = ("strict", "default")
 _IMPORTS = 9
@@ -68,13 +79,7 @@ def _slice(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[
         claims.append(_claim("microseconds of a conv2d call on 1x1x8x8", cost, 15, False, ".1f"))
     progress("import")
     claims.append(_claim("time of import fastconv over that of import numpy", _import_ratio(), 1.5, False, ".2f"))
-    return {
-        "rows": rows,
-        "versions": {name: version for part in parts for name, version in part["versions"].items()},
-        "missing": {label: reason for part in parts for label, reason in part["missing"].items()},
-        "ours": [_C.label, _NUMBA.label],
-        "claims": claims,
-    }
+    return _together(list(parts), [_C.label, _NUMBA.label], claims)
 
 
 def _threads(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -90,11 +95,39 @@ def _threads(seconds: float, clock: str, progress: Callable[[str], None]) -> dic
         if single > LONG_SECONDS:
             claims.append(_claim(f"{layer}: two threads over one", single / idle, 1.9, True, ".2f"))
         claims.append(_claim(f"{layer}: a core busy, time over that on idle cores", loaded / idle, 2.3, False, ".2f"))
+    return _together(parts, [_C.label], claims)
+
+
+def _maps(seconds: float, clock: str, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Functions between convolutions beside torch and beside a copy; activations fused into 1x1 layers beside relu."""
+    parts, claims = [], []
+    activated = [Contender(name, f"{peers.__name__}.fused", {"activation": name}) for name in ACTIVATIONS]
+    for threads in _MAP_THREADS:
+        settings = Settings(threads, clock, seconds / 8)
+        parts.append(measure_all(_MAPPED, [_OURS, _TORCH, _COPY], settings, progress))
+        rows, on = parts[-1]["rows"], f"{threads} thread{'s' * (threads > 1)}"
+        for label, chosen, text, goal in (
+            (_TORCH.label, rows, "all, speed over torch", 1.5),
+            (_COPY.label, [row for row in rows if row["network"] == "memory"], "beyond the caches, of a copy", 0.9),
+        ):
+            ratios = [r for row in chosen if (r := row["contenders"].get(label, {}).get("ratio"))]
+            if ratios:
+                claims.append(_claim(f"{text}, {on}: geometric mean", geometric_mean(ratios), goal, True, ".2f"))
+    parts.append(measure_all(_FUSED, activated, Settings(1, clock, seconds), progress))
+    for name in ACTIVATIONS[1:]:
+        ratios = [r for row in parts[-1]["rows"] if (r := row["contenders"].get(name, {}).get("ratio"))]
+        if ratios:
+            text = f"{name} in 1x1 layers of 16 to 96 channels, of the time with {ACTIVATIONS[0]}: geometric mean"
+            claims.append(_claim(text, geometric_mean(ratios), 1.25, False, ".2f"))
+    return _together(parts, [_OURS.label], claims)
+
+
+def _together(parts: list[dict[str, Any]], ours: list[str], claims: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "rows": [row for part in parts for row in part["rows"]],
-        "versions": parts[0]["versions"],
-        "missing": parts[0]["missing"],
-        "ours": [_C.label],
+        "versions": {name: version for part in parts for name, version in part["versions"].items()},
+        "missing": {label: reason for part in parts for label, reason in part["missing"].items()},
+        "ours": ours,
         "claims": claims,
     }
 
@@ -109,6 +142,7 @@ LONG_SECONDS = 1e-3
 SUITES: dict[str, tuple[int, Callable[[float, str, Callable[[str], None]], dict[str, Any]]]] = {
     "slice": (1 + len(_DIRECT) * len(DIRECTIONS) * len(_PRECISIONS) + 1 + 1, _slice),
     "threads": (len(_CONDITIONS) * len(_THREADED), _threads),
+    "maps": (len(_MAP_THREADS) * len(_MAPPED) + len(_FUSED), _maps),
 }
 
 

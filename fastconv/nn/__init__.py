@@ -34,7 +34,6 @@ from .layers import (
     SumPool2d,
     SumPool3d,
     Tanh,
-    softmax,
 )
 from .losses import cross_entropy, mse
 from .module import Module
@@ -84,6 +83,5 @@ __all__ = [
     "mse",
     "predict",
     "record",
-    "softmax",
     "weight_decay_groups",
 ]

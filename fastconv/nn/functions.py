@@ -9,6 +9,7 @@ from functools import reduce
 import numpy as np
 
 from ..arrays import as_array
+from ..ops.elementwise import add as _add
 from .tape import record
 
 __all__ = ["add", "concatenate"]
@@ -18,7 +19,7 @@ def add(*arrays: np.ndarray) -> np.ndarray:
     """The sum of two arrays or more, such as a residual connection. TypeError or ValueError unless shape and dtype are
     one."""
     _checked(arrays)
-    return record(reduce(operator.add, arrays), *((x, _unchanged) for x in arrays))
+    return record(reduce(_add, arrays), *((x, _unchanged) for x in arrays))
 
 
 def concatenate(arrays: Sequence[np.ndarray], axis: int = 1) -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from math import cos, inf, pi, sqrt
+from math import cos, pi
 from typing import Any
 
 import numpy as np
 
+from ..ops.optim import adam_step, adamw_step, checked_betas, rmsprop_step, sgd_step, within
 from .losses import as_numbers
 from .module import Module
 from .parameter import Parameter
@@ -18,9 +19,6 @@ Group = dict[str, Any]
 Memory = dict[str, Any]
 #: What the constructors take: ``net.parameters()``, parameters without names, or groups.
 Params = Mapping[str, Parameter] | Iterable[Parameter | Mapping[str, Any]]
-
-#: Elements of each array that are moved at a time, so that they are in cache for all the operations of an update.
-_PIECE = 16384
 
 
 def cosine(progress: float) -> float:
@@ -80,7 +78,7 @@ class Optimizer:
 
     def _checked(self, options: Mapping[str, Any]) -> Group:
         """The options of a group, each as its type; raises for one that is out of range."""
-        return {name: _number(options[name], name) for name in ("lr", "weight_decay")}
+        return {name: within(name, options[name]) for name in ("lr", "weight_decay")}
 
     def step(self) -> None:
         """Move every parameter that ``requires_grad``, and use its gradient up (None afterwards).
@@ -104,7 +102,7 @@ class Optimizer:
                 _check(f"the gradient of {name!r}", p.grad, p.value.shape, p.value.dtype)
                 moves.append((p, self._memory(name, p, group), group))
         for p, memory, group in moves:
-            self._move(p.value, p.grad, memory, group)
+            self._move(p.value, np.asarray(p.grad), memory, group)
             p.version += 1
             p.grad = None
 
@@ -207,7 +205,7 @@ class SGD(Optimizer):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
     def _checked(self, options: Mapping[str, Any]) -> Group:
-        momentum, nesterov = _number(options["momentum"], "momentum", below=1), bool(options["nesterov"])
+        momentum, nesterov = within("momentum", options["momentum"], 1), bool(options["nesterov"])
         if nesterov and not momentum:
             raise ValueError("nesterov=True: allowed only with momentum > 0")
         return super()._checked(options) | {"momentum": momentum, "nesterov": nesterov}
@@ -216,16 +214,8 @@ class SGD(Optimizer):
         return ("momentum_buffer",) if group["momentum"] else ()
 
     def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory, group: Group) -> None:
-        lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
-        for g, w, *velocity in _pieces(gradient, value, *(memory[field] for field in self._fields(group))):
-            if decay:
-                g = g + decay * w
-            if momentum:
-                (v,) = velocity
-                v *= momentum
-                v += g
-                g = g + momentum * v if group["nesterov"] else v
-            w -= lr * g
+        buffer = memory["momentum_buffer"] if group["momentum"] else None
+        sgd_step(value, gradient, buffer, group["lr"], group["momentum"], group["weight_decay"], group["nesterov"])
 
 
 class Adam(Optimizer):
@@ -234,7 +224,7 @@ class Adam(Optimizer):
     ``weight_decay`` times w is added to the gradient g (L2).
     """
 
-    _decoupled = False
+    _function = staticmethod(adam_step)
 
     def __init__(
         self,
@@ -247,34 +237,24 @@ class Adam(Optimizer):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def _checked(self, options: Mapping[str, Any]) -> Group:
-        first, second = options["betas"]
-        betas = (_number(first, "betas[0]", below=1), _number(second, "betas[1]", below=1))
-        return super()._checked(options) | {"betas": betas, "eps": _number(options["eps"], "eps")}
+        return super()._checked(options) | {
+            "betas": checked_betas(options["betas"]),
+            "eps": within("eps", options["eps"]),
+        }
 
     def _fields(self, group: Group) -> tuple[str, ...]:
         return ("step", "exp_avg", "exp_avg_sq")
 
     def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory, group: Group) -> None:
-        beta1, beta2 = group["betas"]
-        eps, decay = group["eps"], group["weight_decay"]
         memory["step"] += 1
-        step = int(memory["step"])
-        size, root = group["lr"] / (1 - beta1**step), sqrt(1 - beta2**step)
-        kept = 1 - group["lr"] * decay
-        for g, w, m, v in _pieces(gradient, value, memory["exp_avg"], memory["exp_avg_sq"]):
-            if decay and self._decoupled:
-                w *= kept
-            elif decay:
-                g = g + decay * w
-            m += (1 - beta1) * (g - m)
-            v += (1 - beta2) * (g * g - v)
-            w -= size * m / (np.sqrt(v) / root + eps)
+        options = (group[name] for name in ("lr", "betas", "eps", "weight_decay"))
+        self._function(value, gradient, memory["exp_avg"], memory["exp_avg_sq"], int(memory["step"]), *options)
 
 
 class AdamW(Adam):
     """Adam with decoupled weight decay: before each step ``w *= 1 - lr weight_decay``; the gradient stays as it is."""
 
-    _decoupled = True
+    _function = staticmethod(adamw_step)
 
     def __init__(
         self,
@@ -309,9 +289,9 @@ class RMSprop(Optimizer):
 
     def _checked(self, options: Mapping[str, Any]) -> Group:
         return super()._checked(options) | {
-            "alpha": _number(options["alpha"], "alpha", below=1),
-            "eps": _number(options["eps"], "eps"),
-            "momentum": _number(options["momentum"], "momentum", below=1),
+            "alpha": within("alpha", options["alpha"], 1),
+            "eps": within("eps", options["eps"]),
+            "momentum": within("momentum", options["momentum"], 1),
             "centered": bool(options["centered"]),
         }
 
@@ -320,32 +300,10 @@ class RMSprop(Optimizer):
         return (*means, "momentum_buffer") if group["momentum"] else means
 
     def _move(self, value: np.ndarray, gradient: np.ndarray, memory: Memory, group: Group) -> None:
-        lr, alpha, eps, decay, momentum = (group[k] for k in ("lr", "alpha", "eps", "weight_decay", "momentum"))
-        for g, w, s, *others in _pieces(gradient, value, *(memory[field] for field in self._fields(group))):
-            if decay:
-                g = g + decay * w
-            s += (1 - alpha) * (g * g - s)
-            variance = s
-            if group["centered"]:
-                mean = others[0]
-                mean += (1 - alpha) * (g - mean)
-                # Rounding may leave less than 0.
-                variance = np.maximum(s - mean * mean, 0)
-            move = g / (np.sqrt(variance) + eps)
-            if momentum:
-                b = others[-1]
-                b *= momentum
-                b += move
-                move = b
-            w -= lr * move
-
-
-def _pieces(gradient: np.ndarray, *written: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Flat views of the same elements of all arrays, which may have any strides; the gradient's are read-only."""
-    access = [["readonly"], *[["readwrite"]] * len(written)]
-    flags = ["external_loop", "buffered", "zerosize_ok"]
-    with np.nditer([gradient, *written], flags, access, buffersize=_PIECE) as pieces:
-        yield from pieces
+        names, there = ("square_avg", "grad_avg", "momentum_buffer"), self._fields(group)
+        arrays = (memory[name] if name in there else None for name in names)
+        options = (group[name] for name in ("lr", "alpha", "eps", "weight_decay", "momentum"))
+        rmsprop_step(value, gradient, *arrays, *options)
 
 
 def _groups(params: Any) -> list[Mapping[str, Any]]:
@@ -389,13 +347,3 @@ def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
         raise TypeError(f"{name} has dtype {array.dtype}: allowed is {dtype}")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}: allowed is {shape}")
-
-
-def _number(value: Any, name: str, below: float = inf) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}={value!r}: allowed is a number") from None
-    if not 0 <= number < below:
-        raise ValueError(f"{name}={value!r}: allowed is 0 <= {name} < {below}")
-    return number

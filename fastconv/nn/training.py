@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..ops.loss import check_classes
 from ..spec import int_tuple
-from .losses import as_numbers, check_classes, cross_entropy
+from .losses import as_numbers, cross_entropy
 from .module import Module
 from .optim import Optimizer
 from .parameter import Parameter
@@ -163,7 +164,7 @@ def _check_targets(loss: Loss, t: np.ndarray, y: np.ndarray) -> None:
     """Of ``cross_entropy``, also as a ``functools.partial``: raise if a target is no class of the scores ``y``."""
     if getattr(loss, "func", loss) is cross_entropy and t.ndim == y.ndim - 1:
         options = getattr(loss, "keywords", {})
-        check_classes(t, y.shape[1], options.get("ignore_index", -100))
+        check_classes("targets", t[t != options.get("ignore_index", -100)], y.shape[1])
 
 
 def evaluate(

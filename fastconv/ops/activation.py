@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..arguments import number, word
-from ..arrays import as_array
+from ..arrays import as_array, as_gradient
 from ..spec import Activation, ActivationLike, activation_of
 from .elementwise import run_into
 
@@ -22,16 +22,9 @@ def _activated(x: Any, act: Activation | None, out: Any) -> np.ndarray:
     return run_into(out, x.shape, "activate", x, activation=act)
 
 
-def _dy(dy: Any, x: np.ndarray) -> np.ndarray:
-    dy = as_array("dy", dy, x.dtype)
-    if dy.shape != x.shape:
-        raise ValueError(f"dy has shape {dy.shape}: allowed is {x.shape}, the shape of x")
-    return dy
-
-
 def _gradient(dy: Any, x: Any, act: Activation | None, out: Any) -> np.ndarray:
     x = as_array("x", x)
-    dy = _dy(dy, x)
+    dy = as_gradient(dy, x.shape, x.dtype, "x")
     return run_into(out, x.shape, "activate_backward", dy, x, activation=act)
 
 
@@ -61,7 +54,8 @@ def activate_backward(
     """
     act = activation_of(activation)
     if act is None and out is None:
-        return _dy(dy, as_array("x", x))
+        x = as_array("x", x)
+        return as_gradient(dy, x.shape, x.dtype, "x")
     return _gradient(dy, x, act, out)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import shown
-from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
+from ..arrays import DTYPE_NAMES, as_array, as_gradient, as_output, new_array
 from ..dispatch import chooser
 from ..spec import Activation, MapSpec, Types, check_elements
 from .reduce import sums
@@ -79,10 +79,7 @@ def _result(operation: str, out: Any, **given: Any) -> np.ndarray:
 def _gradient(dy: Any, **given: Any) -> list[np.ndarray]:
     """dy and the arrays, checked."""
     arrays, shape = _operands(**given)
-    dy = as_array("dy", dy, arrays[0].dtype)
-    if dy.shape != shape:
-        raise ValueError(f"dy has shape {dy.shape}: allowed is {shape}, the shape of the result")
-    return [dy, *arrays]
+    return [as_gradient(dy, shape, arrays[0].dtype, "the result"), *arrays]
 
 
 def add(a: np.ndarray, b: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:

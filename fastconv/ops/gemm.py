@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from math import inf, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..arguments import flag, number
-from ..arrays import DTYPE_NAMES, as_array, as_output, new_array
+from ..arguments import flag
+from ..arrays import DTYPE_NAMES, as_array, as_gradient, as_output, new_array, number_of
 from ..dispatch import chooser
 from ..spec import MAX_ELEMENTS, Activation, ActivationLike, GemmSpec, Types, activation_of, check_elements
 from .activation import activate_backward
@@ -166,10 +166,8 @@ def _dy_of_product(
     dy: Any, a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, activation: Any, names: tuple[str, str, str]
 ) -> np.ndarray:
     """The gradient of ``a @ b + bias``, given that of ``activation(a @ b + bias)``; the shape of dy is checked."""
-    dy = as_array("dy", dy, a.dtype)
     shape = _broadcast(*_promoted(a, b, names), names) + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ())
-    if dy.shape != shape:
-        raise ValueError(f"dy has shape {dy.shape}: allowed is {shape}")
+    dy = as_gradient(dy, shape, a.dtype)
     if activation_of(activation) is not None:
         dy = activate_backward(dy, _matmul(a, b, bias, None, None, names), activation)
     return dy
@@ -295,7 +293,7 @@ def _gemm_operands(
     """a and b as the product reads them, c, alpha and beta; all checked."""
     a, b = _operands(a, b, _MATMUL)
     trans_a, trans_b = flag("trans_a", trans_a), flag("trans_b", trans_b)
-    alpha, beta = _factor("alpha", alpha, a.dtype), _factor("beta", beta, a.dtype)
+    alpha, beta = number_of("alpha", alpha, a.dtype), number_of("beta", beta, a.dtype)
     for name, x in (("a", a), ("b", b)):
         if x.ndim != 2:
             raise ValueError(f"{name} has shape {x.shape}: allowed are 2 dimensions")
@@ -310,13 +308,6 @@ def _gemm_operands(
     for name, sizes in (("a", a.shape), ("b", b.shape), ("the result", (a.shape[0], b.shape[1]))):
         check_elements(name, sizes)
     return a, b, c, alpha, beta
-
-
-def _factor(name: str, value: Any, dtype: np.dtype) -> float:
-    factor = value if type(value) is float else number(name, value)
-    if 3e38 < abs(factor) < inf and abs(factor) > float(np.finfo(dtype).max):
-        raise ValueError(f"{name}={factor!r}: allowed is a number that {dtype} can hold")
-    return factor
 
 
 def gemm(
@@ -354,9 +345,7 @@ def gemm_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gradients of ``gemm(a, b, c, ...)``: dy (m, n) -> (da, db, dc), in the shapes of a, b and c (None: no c)."""
     left, right, c, alpha, beta = _gemm_operands(a, b, c, alpha, beta, trans_a, trans_b)
-    dy = as_array("dy", dy, left.dtype)
-    if dy.shape != (left.shape[0], right.shape[1]):
-        raise ValueError(f"dy has shape {dy.shape}: allowed is {(left.shape[0], right.shape[1])}")
+    dy = as_gradient(dy, (left.shape[0], right.shape[1]), left.dtype)
     da = gemm(right, dy, None, alpha, trans_b=True) if trans_a else gemm(dy, right, None, alpha, trans_b=True)
     db = gemm(dy, left, None, alpha, trans_a=True) if trans_b else gemm(left, dy, None, alpha, trans_a=True)
     dc = None if c is None else dy.dtype.type(beta) * summed_to(dy, c.shape)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import flag, number, shown, word
-from ..arrays import as_array, new_array
+from ..arrays import as_array, as_gradient, as_operand, new_array
 from ..spec import check_elements
 from .activation import activate
 from .reduce import reduced, sums
@@ -31,8 +31,7 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 def _array(name: str, value: Any, like: np.ndarray | None = None) -> np.ndarray:
-    value = as_array(name, value, None if like is None else like.dtype)
-    check_elements(name, value.shape)
+    value = as_operand(name, value, None if like is None else like.dtype)
     if like is not None and value.shape != like.shape:
         raise ValueError(f"{name} has shape {value.shape}: allowed is {like.shape}, the shape of x")
     return value
@@ -51,10 +50,7 @@ def _reduced(loss: np.ndarray, reduction: str, count: Any) -> np.ndarray:
 
 def _spread(dy: Any, shape: tuple[int, ...], dtype: np.dtype, reduction: str, count: Any) -> np.ndarray:
     """What dy means for the loss of each element; of that shape, or for all the same."""
-    dy = as_array("dy", dy, dtype)
-    wanted = shape if reduction == "none" else ()
-    if dy.shape != wanted:
-        raise ValueError(f"dy has shape {dy.shape}: allowed is {wanted}, the shape of the loss")
+    dy = as_gradient(dy, shape if reduction == "none" else (), dtype, "the loss")
     if reduction != "mean":
         return dy
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -72,7 +68,14 @@ class _Targets:
     """
 
     def __init__(
-        self, x: np.ndarray, target: Any, weight: Any, ignore_index: Any, smoothing: float, numbers_alone: bool = False
+        self,
+        x: np.ndarray,
+        target: Any,
+        weight: Any,
+        ignore_index: Any,
+        smoothing: float,
+        numbers_alone: bool = False,
+        name: str = "target",
     ) -> None:
         if not x.ndim:
             raise ValueError("x has shape (): allowed is (n, classes, *size) or (classes,)")
@@ -81,12 +84,12 @@ class _Targets:
         self.positions = (*x.shape[: self.axis], *x.shape[self.axis + 1 :])
         column = _class_weights(weight, classes, dtype)
         column = None if column is None else column.reshape(classes, *(1,) * (x.ndim - self.axis - 1))
-        target = _numbers("target", target)
+        target = _numbers(name, target)
         ignore_index = _index("ignore_index", ignore_index)
         self.own = self.single = self.every = None
         if target.shape == self.positions and target.dtype.kind in "iu":
             counted = target != ignore_index
-            _check_classes(target[counted], classes)
+            check_classes(name, target[counted], classes)
             own = np.where(counted, target, 0).astype(np.intp)
             factors = counted.astype(dtype)
             if column is not None:
@@ -106,7 +109,10 @@ class _Targets:
         else:
             wanted = f"{self.positions} of ints, the number of each class"
             wanted += "" if numbers_alone else f", or {x.shape} of floats, the probability of each"
-            raise ValueError(f"target has shape {target.shape} and dtype {target.dtype}: allowed is {wanted}")
+            fits = target.shape == self.positions or (target.shape == x.shape and not numbers_alone)
+            raise (TypeError if fits else ValueError)(
+                f"{name} has shape {target.shape} and dtype {target.dtype}: allowed is {wanted}"
+            )
         if self.every is not None and column is not None:
             self.every = self.every * column
 
@@ -123,10 +129,11 @@ class _Targets:
         """In the logarithms of the probabilities; spread: what dy is for each position."""
         spread = np.expand_dims(spread, self.axis) if spread.ndim else spread
         gradient = new_array(log_p.shape, log_p.dtype)
-        gradient[...] = 0 if self.every is None else -self.every * spread
-        if self.own is not None and log_p.size:
-            value = np.take_along_axis(gradient, self.own, self.axis) - self.single * spread
-            np.put_along_axis(gradient, self.own, value, self.axis)
+        with np.errstate(invalid="ignore"):  # where nothing counts, spread is infinite
+            gradient[...] = 0 if self.every is None else -self.every * spread
+            if self.own is not None and log_p.size:
+                value = np.take_along_axis(gradient, self.own, self.axis) - self.single * spread
+                np.put_along_axis(gradient, self.own, value, self.axis)
         return gradient
 
 
@@ -151,9 +158,10 @@ def _index(name: str, value: Any) -> int:
     return int(value)
 
 
-def _check_classes(target: np.ndarray, classes: int) -> None:
+def check_classes(name: str, target: np.ndarray, classes: int) -> None:
+    """ValueError unless each of some ints is the number of a class."""
     if target.size and (target.min() < 0 or target.max() >= classes):
-        raise ValueError(f"target runs from {target.min()} to {target.max()}: allowed is 0 to {classes - 1}")
+        raise ValueError(f"{name} runs from {target.min()} to {target.max()}: allowed is 0 to {classes - 1}")
 
 
 def _class_weights(weight: Any, classes: int, dtype: np.dtype) -> np.ndarray | None:
@@ -217,11 +225,28 @@ def cross_entropy_backward(
     reduction = word("reduction", reduction, REDUCTIONS)
     targets = _Targets(x, target, weight, ignore_index, smoothing)
     spread = _spread(dy, targets.positions, x.dtype, reduction, targets.count)
-    log_p, dx = _log_p(x, targets.axis), new_array(x.shape, x.dtype)
-    if x.size:
+    return _gradient_of_logits(targets, spread, _log_p(x, targets.axis))
+
+
+def _gradient_of_logits(targets: _Targets, spread: np.ndarray, log_p: np.ndarray) -> np.ndarray:
+    dx = new_array(log_p.shape, log_p.dtype)
+    if dx.size:
         operands = (targets.gradient(spread, log_p), log_p, *(None,) * 4)
         reduced("log_softmax_backward", (targets.axis,), operands, (dx, None, None, None))
     return dx
+
+
+def mean_cross_entropy(
+    x: np.ndarray, target: Any, weight: Any, ignore_index: Any, label_smoothing: Any, name: str
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The mean of ``cross_entropy``, its gradient in x, and what it is divided by. ``name``: the target's, for errors.
+
+    The softmax of both is computed once.
+    """
+    targets = _Targets(x, target, weight, ignore_index, _smoothing(label_smoothing), name=name)
+    log_p, count = _log_p(x, targets.axis), float(targets.count)
+    spread = _spread(np.ones((), x.dtype), targets.positions, x.dtype, "mean", count)
+    return _reduced(targets.loss(log_p), "mean", count), _gradient_of_logits(targets, spread, log_p), count
 
 
 def nll_loss(

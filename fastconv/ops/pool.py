@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import spec as _spec
 from ..arguments import flag, plain
-from ..arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_output
+from ..arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_gradient, as_output
 from ..dispatch import Choice, chooser
 from ..spec import Ints, Padding
 from .ranks import Ranks, of_ranks
@@ -65,10 +65,8 @@ def _forward(choice: Choice, x: np.ndarray, unbatched: bool, out: Any) -> Any:
 
 def _backward(choice: Choice, dy: Any, x: np.ndarray, unbatched: bool, indices: Any, out: Any) -> np.ndarray:
     spec = choice.spec
-    dy = as_array("dy", dy, x.dtype)
     wanted = spec.y_shape[1:] if unbatched else spec.y_shape
-    if dy.shape != wanted:
-        raise ValueError(f"dy has shape {dy.shape}: allowed is {wanted}")
+    dy = as_gradient(dy, wanted, x.dtype)
     if indices is not None:
         indices = _checked_indices(indices, wanted)
     dx = as_output(out, x.shape[1:] if unbatched else x.shape, x.dtype, x, dy, indices)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..arguments import flag, number
-from ..arrays import DTYPE_NAMES, as_array, new_array
+from ..arrays import DTYPE_NAMES, as_gradient, as_operand, new_array
 from ..dispatch import chooser
-from ..spec import ReduceSpec, Types, axes_of, axis_of, check_elements
+from ..spec import ReduceSpec, Types, axes_of, axis_of, kept_shape
 
 __all__ = [
     "amax", "amax_backward", "amin", "amin_backward", "argmax", "argmin", "mean", "mean_backward", "sum",
@@ -50,13 +50,8 @@ def reduced(
 
 
 def _operand(x: Any, dim: Any) -> tuple[np.ndarray, tuple[int, ...]]:
-    x = as_array("x", x)
-    check_elements("x", x.shape)
+    x = as_operand("x", x)
     return x, axes_of("dim", dim, x.ndim)
-
-
-def _kept(x: np.ndarray, axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple([1 if i in axes else size for i, size in enumerate(x.shape)])
 
 
 def _shown(result: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarray:
@@ -68,16 +63,13 @@ def _shown(result: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarr
 
 def _dy(dy: Any, x: np.ndarray, axes: tuple[int, ...], keepdim: Any) -> np.ndarray:
     """dy, checked, with the axes that were reduced."""
-    kept = _kept(x, axes)
+    kept = kept_shape(x.shape, axes)
     wanted = kept if flag("keepdim", keepdim) else tuple(n for i, n in enumerate(kept) if i not in axes)
-    dy = as_array("dy", dy, x.dtype)
-    if dy.shape != wanted:
-        raise ValueError(f"dy has shape {dy.shape}: allowed is {wanted}")
-    return dy.reshape(kept)
+    return as_gradient(dy, wanted, x.dtype).reshape(kept)
 
 
 def _total(x: np.ndarray, axes: tuple[int, ...], divisor: float, keepdim: bool) -> np.ndarray:
-    y = new_array(_kept(x, axes), x.dtype)
+    y = new_array(kept_shape(x.shape, axes), x.dtype)
     if x.size:
         reduced("sum", axes, (x, *(None,) * 5), (None, y, None, None), divisor)
     else:
@@ -141,7 +133,7 @@ def var(
     """
     x, axes = _operand(x, dim)
     correction, keepdim = number("correction", correction), flag("keepdim", keepdim)
-    y = new_array(_kept(x, axes), x.dtype)
+    y = new_array(kept_shape(x.shape, axes), x.dtype)
     if x.size:
         reduced("moments", axes, (x, *(None,) * 5), (None, None, y, None), correction)
     else:
@@ -162,7 +154,7 @@ def var_backward(
     correction, dy = number("correction", correction), _dy(dy, x, axes, keepdim)
     dx = new_array(x.shape, x.dtype)
     if x.size:
-        centre = new_array(_kept(x, axes), x.dtype)
+        centre = new_array(kept_shape(x.shape, axes), x.dtype)
         reduced("moments", axes, (x, *(None,) * 5), (None, centre, None, None))
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = dy * x.dtype.type(2 / np.maximum(np.float64(x.size // centre.size - correction), 0))
@@ -172,7 +164,7 @@ def var_backward(
 
 def _extreme(kind: str, x: np.ndarray, axes: tuple[int, ...], places: bool) -> np.ndarray:
     """The largest or smallest elements, or where they are, with the axes that were reduced."""
-    kept = _kept(x, axes)
+    kept = kept_shape(x.shape, axes)
     result = np.empty(kept, _INT64) if places else new_array(kept, x.dtype)
     if x.size:
         reduced(kind, axes, (x, *(None,) * 5), (None, None, result, None) if places else (None, result, None, None))
@@ -226,8 +218,7 @@ def amin_backward(
 
 
 def _place(kind: str, x: Any, dim: Any, keepdim: Any) -> np.ndarray:
-    x = as_array("x", x)
-    check_elements("x", x.shape)
+    x = as_operand("x", x)
     axes = tuple(range(x.ndim)) if dim is None else (axis_of("dim", dim, x.ndim),) if x.ndim else ()
     if dim is not None:
         axis_of("dim", dim, x.ndim)

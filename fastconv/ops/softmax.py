@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import as_array, as_output
-from ..spec import axis_of, check_elements
+from ..arrays import as_array, as_gradient, as_operand, as_output
+from ..spec import axis_of
 from .reduce import reduced
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
 
 def _forward(kind: str, x: Any, dim: Any, out: Any) -> np.ndarray:
-    x = as_array("x", x)
-    check_elements("x", x.shape)
+    x = as_operand("x", x)
     axis = axis_of("dim", dim, x.ndim)
     y = as_output(out, x.shape, x.dtype, x)
     if y.size:
@@ -27,13 +26,11 @@ def _forward(kind: str, x: Any, dim: Any, out: Any) -> np.ndarray:
 
 
 def _backward(kind: str, dy: Any, x: Any, dim: Any, y: Any, out: Any) -> np.ndarray:
-    x = as_array("x", x)
-    check_elements("x", x.shape)
-    axis, dy = axis_of("dim", dim, x.ndim), as_array("dy", dy, x.dtype)
+    x = as_operand("x", x)
+    axis, dy = axis_of("dim", dim, x.ndim), as_gradient(dy, x.shape, x.dtype, "x")
     y = _forward(kind, x, axis, None) if y is None else as_array("y", y, x.dtype)
-    for name, array in (("dy", dy), ("y", y)):
-        if array.shape != x.shape:
-            raise ValueError(f"{name} has shape {array.shape}: allowed is {x.shape}, the shape of x")
+    if y.shape != x.shape:
+        raise ValueError(f"y has shape {y.shape}: allowed is {x.shape}, the shape of x")
     dx = as_output(out, x.shape, x.dtype, x, dy, y)
     if dx.size:
         axes = (axis,) if x.ndim else ()

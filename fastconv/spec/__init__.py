@@ -10,12 +10,14 @@ Sizes and tuples run over the spatial dimensions in the order d, h, w (the last 
 from .activation import ACTIVATIONS, SELU_ALPHA, SELU_SCALE, Activation, ActivationLike, activation_of
 from .common import MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
 from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_transpose_spec
+from .copy import PAD_MODES, CopySpec, pads_of
 from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
-from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis
+from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis, kept_shape
 from .resize import RESIZE_MODES, ROUNDINGS, TRANSFORMATIONS, ResizeSpec, resize_spec, scales_of
 from .types import DTYPES, INTEGERS, TYPES, Types
+from .update import UPDATES, UpdateNumbers, UpdateSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -23,6 +25,7 @@ __all__ = [
     "INTEGERS",
     "MAPS",
     "MAX_ELEMENTS",
+    "PAD_MODES",
     "REDUCTIONS",
     "RESIZE_MODES",
     "ROUNDINGS",
@@ -30,9 +33,11 @@ __all__ = [
     "SELU_SCALE",
     "TRANSFORMATIONS",
     "TYPES",
+    "UPDATES",
     "Activation",
     "ActivationLike",
     "ConvSpec",
+    "CopySpec",
     "GemmSpec",
     "Ints",
     "MapSpec",
@@ -41,6 +46,8 @@ __all__ = [
     "ReduceSpec",
     "ResizeSpec",
     "Types",
+    "UpdateNumbers",
+    "UpdateSpec",
     "activation_of",
     "adaptive_pool_spec",
     "axes_of",
@@ -54,6 +61,8 @@ __all__ = [
     "conv_transpose_spec",
     "divisor_of",
     "int_tuple",
+    "kept_shape",
+    "pads_of",
     "pool_spec",
     "resize_spec",
     "scales_of",

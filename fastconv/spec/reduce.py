@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -28,6 +29,11 @@ REDUCTIONS: dict[str, tuple[str | None, ...]] = {
 }
 
 
+def kept_shape(shape: tuple[int, ...], axes: Collection[int]) -> tuple[int, ...]:
+    """Sizes of what is reduced over some axes, which stay with size 1."""
+    return tuple([1 if i in axes else size for i, size in enumerate(shape)])
+
+
 @dataclass(frozen=True)
 class ReduceSpec(Typed):
     """A reduction of arrays of ``shape`` over ``axes``; ``kind`` as in csrc/fastconv.h, which has the formulas.
@@ -50,7 +56,7 @@ class ReduceSpec(Typed):
     @cached_property
     def kept_shape(self) -> tuple[int, ...]:
         """That of results of the reduction: 1 along the axes that are reduced."""
-        return tuple([1 if i in self.axes else size for i, size in enumerate(self.shape)])
+        return kept_shape(self.shape, self.axes)
 
     @cached_property
     def count(self) -> int:

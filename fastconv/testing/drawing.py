@@ -21,7 +21,7 @@ import fastconv as fc
 from .. import spec
 from ..backends import backend
 from ..settings import settings as settings_that_hold
-from . import elementwise, products, reductions, resampling, windows
+from . import copies, elementwise, products, reductions, resampling, updates, windows
 from .arrays import Array, Lie
 from .draws import CONVOLUTION, MOST, Alias, Call, Draws, Problem
 from .elementwise import BROADCAST, DROPOUTS, UNARY
@@ -35,7 +35,8 @@ FUNCTIONS = tuple(
     for name in fc.__all__
     if re.match(r"(plan_)?conv|(max|avg|sum)_pool|global_|adaptive_|gemm|matmul|linear|empty", name)
     or name.removesuffix("_backward") in (*BROADCAST, *UNARY, *DROPOUTS, "prelu")
-    or re.match(f"{reductions.NAMES}|{resampling.NAMES}", name)
+    or re.match(f"{reductions.NAMES}|{resampling.NAMES}|{copies.NAMES}", name)
+    or name in updates.CHANGED
 )
 
 #: So many problems are the same call under other settings: the reference computes it once.
@@ -158,6 +159,8 @@ _FAMILIES: dict[str, Callable[[Call], Problem | None]] = {
     "matmul|linear|gemm": products.matrix_product,
     **reductions.FAMILIES,
     resampling.NAMES: resampling.resizing,
+    ".*_step$": updates.update,
+    **copies.FAMILIES,
     "|".join(f"{name}(_backward)?$" for name in BROADCAST): elementwise.broadcast,
     "prelu": elementwise.prelu,
     "|".join(f"{name}(_backward)?$" for name in DROPOUTS): elementwise.dropout,
@@ -170,6 +173,10 @@ _FAMILIES: dict[str, Callable[[Call], Problem | None]] = {
 _PARAMETERS = (-1, 0, 1.5, "abacus", None, (), (1,) * 7, [2, "a"], float("nan"), True, 2**31, 2**63, 2**64, b"x")
 
 
+#: Arrays that calls write.
+_WRITTEN = {"out", *(name for names in updates.CHANGED.values() for name in names)}
+
+
 def _wrong(d: Draws, p: Problem) -> Problem:
     """``p`` with one argument changed, mostly to what must be refused."""
     arguments = dict(p.arguments)
@@ -180,6 +187,8 @@ def _wrong(d: Draws, p: Problem) -> Problem:
         value, invalid = _wrong_array(d, name, value)
         if "max_pool" in p.function and name == "x" and isinstance(value, Array) and np.dtype(value.dtype).kind in "iu":
             invalid = None  # maxima are of integers, too
+        if re.match(copies.NAMES, p.function) and isinstance(value, Array):
+            invalid = None if value.dtype in (*spec.INTEGERS, "float16") else invalid  # copies, too; casts, of half
         if name == "out" and d.chance("out is an input", 0.3):
             inputs = [k for k, v in arguments.items() if isinstance(v, Array) and k != "out"]
             value, invalid = Alias(d.pick("which input", inputs)), "out is an input"
@@ -211,16 +220,16 @@ def _wrong_array(d: Draws, name: str, a: Array) -> tuple[Any, str | None]:
     if kind in ("matrix", "subclass"):
         return replace(a, lie=replace(a.lie, kind=kind)), None
     if kind == "None":
-        optional = name in ("b", "bias", "residual", "c", "out", "indices")
+        optional = name in ("b", "bias", "residual", "c", "out", "indices", "momentum_buffer", "grad_avg")
         return None, None if optional else f"{name} is None"
     if kind == "number":
         return 1.0, f"{name} is a number"
     if kind == "overlapping":
         steps = tuple(0 if i == 0 else 1 for i in range(len(a.shape)))
-        overlaps = name == "out" and a.shape and a.shape[0] > 1 and prod(a.shape) > 0
-        return replace(a, lie=Lie(steps=steps)), "out overlaps itself" if overlaps else None
+        overlaps = name in _WRITTEN and a.shape and a.shape[0] > 1 and prod(a.shape) > 0
+        return replace(a, lie=Lie(steps=steps)), f"{name} overlaps itself" if overlaps else None
     if kind == "read-only":
-        return replace(a, lie=replace(a.lie, writeable=False)), "out is read-only" if name == "out" else None
+        return replace(a, lie=replace(a.lie, writeable=False)), f"{name} is read-only" if name in _WRITTEN else None
     if kind == "beyond":
         return (replace(a, bound=2 * a.bound + 40) if name == "indices" else a), None
     shape = list(a.shape)

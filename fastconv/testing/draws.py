@@ -126,7 +126,8 @@ class Problem:
 
     def arrays(self) -> dict[str, Array]:
         given = {**self.arguments, **(self.then or {})}
-        return {name: a for name, a in given.items() if isinstance(a, Array)}
+        several = {f"{k}[{i}]": a for k, v in given.items() if isinstance(v, tuple) for i, a in enumerate(v)}
+        return {name: a for name, a in {**given, **several}.items() if isinstance(a, Array)}
 
     def __str__(self) -> str:
         """A line of Python; it needs ``numpy as np``, ``fastconv as fc`` and what it names of ``fastconv.testing``."""
@@ -151,6 +152,8 @@ def _arguments(arguments: dict[str, Any], defaults: dict[str, Any], aliases: set
     parts, named = [], False
     for name, value in arguments.items():
         text = str(value) if isinstance(value, Array) else repr(value)
+        if isinstance(value, tuple) and any(isinstance(part, Array) for part in value):
+            text = f"[{', '.join(map(str, value))}]"
         text = value.of if isinstance(value, Alias) else text
         if name in aliases:
             text = f"({name} := {text})"
@@ -174,7 +177,14 @@ class Call:
         self.values = d.pick("values", _VALUES)
         self.seed = d.pick("seed", range(1000))
 
-    def array(self, name: str, shape: Sequence[int], values: str | None = None, dtype: str | None = None) -> Array:
+    def array(
+        self,
+        name: str,
+        shape: Sequence[int],
+        values: str | None = None,
+        dtype: str | None = None,
+        changes: bool = False,
+    ) -> Array:
         shape = tuple(int(s) for s in shape)
         kind = self.values if values is None else values
         # In one array alone; and not where they meet the zeros of padding: that makes NaN, or leaves them out.
@@ -184,10 +194,10 @@ class Call:
         if kind in ("special", "spike") and name not in spoilt:
             kind = "whole"
         seed = 0 if kind in ("ones", "count", "empty") else self.seed * 16 + sum(map(ord, name)) % 16
-        lie = self._lie(name, shape, values)
+        lie = self._lie(name, shape, values, changes or values == "empty")
         return Array(shape, dtype or self.dtype, kind, self.bound, seed, lie)
 
-    def _lie(self, name: str, shape: tuple[int, ...], values: str | None) -> Lie:
+    def _lie(self, name: str, shape: tuple[int, ...], values: str | None, out: bool) -> Lie:
         d, ndim, given = self.d, len(shape), {}
         if not d.chance(f"{name} lies", 0.45) or ndim > 6:
             return Lie()
@@ -195,7 +205,6 @@ class Call:
             orders = list(permutations(range(ndim)))
             if (order := d.pick(f"{name} order", orders, 0.7)) != orders[0]:
                 given["order"] = order
-        out = values == "empty"
         steps = (1, -1, -1, -1, 2, -2, 3) if out else (1, -1, -1, -1, 2, -2, 3, 0, 0)
         if ndim and d.chance(f"{name} steps", 0.65):
             # Along one axis, mostly.

@@ -19,7 +19,7 @@ import fastconv as fc
 
 from .. import dispatch
 from ..spec import ACTIVATIONS
-from . import reductions, resampling
+from . import reductions, resampling, updates
 from .arrays import Array, Laid
 from .draws import Alias, Problem
 from .elementwise import BROADCAST, DROPOUTS, UNARY
@@ -75,10 +75,17 @@ def _values(problem: Problem, make: Callable[[Array], Any]) -> tuple[dict[str, A
         if part is None:
             parts.append(None)
             continue
-        values = {k: make(v) if isinstance(v, Array) else v for k, v in part.items()}
+        values = {k: _made(v, make) for k, v in part.items()}
         made |= values
         parts.append({k: made[v.of] if isinstance(v, Alias) else v for k, v in values.items()})
     return parts[0] or {}, parts[1]
+
+
+def _made(value: Any, make: Callable[[Array], Any]) -> Any:
+    """What stands for an array, or for a sequence of some, as such."""
+    if isinstance(value, tuple) and any(isinstance(part, Array) for part in value):
+        return tuple(make(part) for part in value)
+    return make(value) if isinstance(value, Array) else value
 
 
 def _called(
@@ -105,9 +112,16 @@ def _called(
             run.error = error
     run.seconds = clock() - began
     run.kernels = tuple(f"{c.kernel.backend} {c.kernel.isa} {c.kernel.algorithm}" for c in record)
-    if results:
+    if results and problem.function in updates.CHANGED:
+        run.results = tuple(np.array(first[name]) for name in updates.changed(problem))
+    elif results:
         run.results = results[0] if isinstance(results[0], tuple) else (results[0],)
     return run
+
+
+def _written(problem: Problem, array: Array) -> bool:
+    """Whether the call writes it."""
+    return array.values == "empty" or any(array is problem.arguments[name] for name in updates.changed(problem))
 
 
 def _expected(problem: Problem, change: Callable[[Array, np.ndarray], np.ndarray] | None = None) -> _Run:
@@ -119,7 +133,8 @@ def _expected(problem: Problem, change: Callable[[Array, np.ndarray], np.ndarray
     def make(a: Array) -> Any:
         if wide and a.values == "empty":
             return np.full(a.shape, np.nan)
-        if a.values == "empty" or a.lie.kind in ("masked", "list") or a.dtype not in ("float32", "float64"):
+        as_it_lies = (_written(problem, a) and not wide) or a.lie.kind in ("masked", "list")
+        if as_it_lies or a.dtype not in ("float32", "float64"):
             return a.make().array
         plain = a.plain().astype(np.float64) if wide else a.plain()
         return plain if change is None else change(a, plain)
@@ -157,7 +172,7 @@ def _actual(
         made = a.make()
         made.remember()
         laid[len(laid)] = made
-        outs.append(a.values == "empty")
+        outs.append(_written(problem, a))
         return made.array
 
     outs: list[bool] = []
@@ -279,16 +294,15 @@ def _difference_of(
         rounded |= reductions.rounded(problem)
     if re.match(resampling.NAMES, problem.function):
         rounded |= resampling.mode_of(problem) != "nearest"
+    rounded |= problem.function in updates.CHANGED
     if a.dtype.kind != "f":
         rounded = False
-    if "_backward" in problem.function and name is not None:
-        if winograd or values in ("real", "positive", "spike"):
-            return  # a value on the other side of a kink tells nothing
-        if values == "special" and name in _SMOOTH:
-            return  # a slope that is 0 for one, tiny for the other: infinity times it is NaN, or infinite
+    if "_backward" in problem.function and name is not None and (winograd or values in ("real", "positive", "spike")):
+        return  # a value on the other side of a kink tells nothing
     if rounded:
+        key, results = (number, winograd), expected.results
         with np.errstate(all="ignore"):
-            magnitude = _once(problem, (number, winograd), lambda: _magnitude(problem, number, winograd, e))
+            magnitude = _once(problem, key, lambda: _magnitude(problem, number, winograd, results))
             # What is off in an exponent is as far off, relatively, in the result.
             scale = np.maximum(np.abs(e.astype(np.float64)), 1) if name == "exp" else 1.0
             far = ~(np.abs(a.astype(np.float64) - e) <= scale * _bound(problem, a, magnitude, winograd)) & wrong
@@ -325,7 +339,7 @@ def _largest(problem: Problem) -> float:
     return product
 
 
-def _magnitude(problem: Problem, number: int, winograd: bool, expected: np.ndarray) -> Any:
+def _magnitude(problem: Problem, number: int, winograd: bool, expected: tuple[np.ndarray, ...]) -> Any:
     """Of each element of a result the sum of the absolute values of what is added up.
 
     Winograd's algorithms multiply all of a window by all of a filter: where values lie far apart, as if every weight
@@ -336,9 +350,11 @@ def _magnitude(problem: Problem, number: int, winograd: bool, expected: np.ndarr
     if _elementwise(problem.function):
         return _largest(problem)
     if re.match(reductions.NAMES, problem.function):
-        return reductions.magnitude(problem, expected)
+        return reductions.magnitude(problem, expected[number])
     if re.match(resampling.NAMES, problem.function) and resampling.mode_of(problem) == "cubic":
-        return np.full(expected.shape, resampling.magnitude(problem))
+        return np.full(expected[number].shape, resampling.magnitude(problem))
+    if problem.function in updates.CHANGED:
+        return updates.magnitude(problem, number, expected)
     arguments = {k: v for k, v in problem.arguments.items() if k != "activation"}
     for name in ("alpha", "beta", "divisor_override"):
         if isinstance(arguments.get(name), (int, float)):
@@ -368,6 +384,8 @@ def _bound(problem: Problem, a: np.ndarray, magnitude: np.ndarray, winograd: boo
         return 16 * eps * np.maximum(np.maximum(magnitude, 1), np.abs(a.astype(np.float64)))
     if _elementwise(problem.function):
         return 8 * eps * (length * magnitude + np.abs(a.astype(np.float64)))
+    if problem.function in updates.CHANGED:
+        return 16 * eps * magnitude
     if problem.function == "conv_backward_bias" and a.dtype == np.float32:
         return 2 * eps * magnitude  # added in float64, and rounded once
     if winograd:

@@ -121,9 +121,10 @@ def _loss(c: Call) -> Problem:
         c.values = "real"
         arguments["x"] = c.array("x", shape)
         c.bound = max(shape[1], 1)
-        probabilities = name.startswith("cross") and d.chance("probabilities", 0.3)
-        target = (shape, "positive") if probabilities else (loss_shape, "index", "int64")
-        arguments["target"] = c.array("target", *target)
+        if name.startswith("cross") and d.chance("probabilities", 0.3):
+            arguments["target"] = c.array("target", shape, "positive")
+        else:
+            arguments["target"] = c.array("target", loss_shape, "index", "int64")
         if name.startswith("cross") and d.chance("smoothing", 0.3):
             arguments["label_smoothing"] = 0.25
         if d.chance("weight", 0.4):

@@ -12,7 +12,7 @@ from typing import Any
 from .conv import Conv, conv
 
 WINOGRAD, WINOGRAD_5X5 = "winograd_4x4_3x3", "winograd_2x2_5x5"
-DIRECT, DEPTHWISE, STRIPS = "direct", "depthwise_channels", "depthwise_strips"
+DIRECT, DEPTHWISE, STRIPS, ALONG = "direct", "depthwise_channels", "depthwise_strips", "depthwise_rows"
 ROWS, PIXELS, LINES = "implicit_gemm_rows", "implicit_gemm_pixels", "direct_lines"
 
 
@@ -54,10 +54,12 @@ ALGORITHMS = {
     "1x1": {"y": (PIXELS, ROWS), "dx": (PIXELS, ROWS), "dw": (PIXELS, PIXELS)},
     "direct": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (DIRECT, DIRECT)},
     "few channels": {"y": (DIRECT, DIRECT), "dx": (DIRECT, DIRECT), "dw": (PIXELS, PIXELS)},
-    "stem": {"y": (DIRECT, LINES), "dx": (DIRECT, DIRECT), "dw": (PIXELS, LINES)},
+    "stem": {"y": (LINES, LINES), "dx": (DIRECT, DIRECT), "dw": (LINES, LINES)},
     "groups": {"y": (PIXELS, LINES), "dx": (PIXELS, LINES), "dw": (PIXELS, LINES)},
     "groups of 8": {"y": (DIRECT, LINES), "dx": (DIRECT, LINES), "dw": (PIXELS, LINES)},
     "depthwise": dict.fromkeys(("y", "dx", "dw"), (STRIPS, DEPTHWISE)),
+    "depthwise rows": {**dict.fromkeys(("y", "dx"), (ALONG, DEPTHWISE)), "dw": (STRIPS, DEPTHWISE)},
+    "depthwise rows of steps": {"y": (ALONG, DEPTHWISE), **dict.fromkeys(("dx", "dw"), (STRIPS, DEPTHWISE))},
     "depthwise volumes": dict.fromkeys(("y", "dx", "dw"), (DIRECT, DEPTHWISE)),
 }
 
@@ -446,6 +448,7 @@ _product = [
         conv("1x3, padding beside", 1, 64, 64, (16, 16), (1, 3), padding=1),
         conv("1x3, rows that move on", 1, 64, 64, (16, 16), (1, 3), padding=((1, -1), (1, 1))),
         conv("1x3, stride beside", 1, 64, 64, (16, 16), (1, 3), stride=(2, 1), padding=(0, 1)),
+        conv("3x1x3", 1, 64, 64, (8, 3, 16), (3, 1, 3), padding=(1, 0, 1)),
         conv("3x1, dilation", 1, 64, 64, (16, 16), (3, 1), padding=(2, 0), dilation=(2, 1)),
         conv("1x11", 1, 64, 64, (3, 40), (1, 11), padding=(0, 5)),
         conv("two slices, stride 2", 1, 24, 24, (3, 13, 14), (1, 3, 3), stride=(2, 1, 1), padding=(0, 1, 1)),
@@ -616,6 +619,35 @@ _depthwise = [
             for h in range(3, 14)
         ],
     ),
+    group("depthwise rows", "columns", *[conv(f"{w}", 2, 3, 3, (5, w), 3, 3, padding=1) for w in WIDTHS]),
+    group(
+        "depthwise rows",
+        "lines of each form",
+        *[
+            conv(f"{k}, {h} lines", 2, 5, 5, (h, 19), k, 5, padding=1)
+            for k in ((3, 3), (5, 5), (3, 5), (1, 3), (7, 1))
+            for h in range(5, 12)
+        ],
+    ),
+    group(
+        "depthwise rows",
+        "blocks, pieces, pads",
+        conv("many lines", 2, 3, 3, (41, 47), 5, 3, padding=2),
+        conv("planes of a piece", 3, 67, 67, (6, 13), 3, 67, padding=1),
+        conv("dilation", 2, 7, 7, (21, 33), 3, 7, dilation=(2, 3), padding=(1, 4)),
+        conv("many taps", 1, 5, 5, (17, 90), (4, 33), 5, padding=(1, 16)),
+        conv("negative pads", 1, 6, 6, (17, 38), 3, 6, padding=((-2, 4), (3, -5))),
+        conv("pads beyond the image", 1, 6, 6, (3, 9), 5, 6, padding=7),
+    ),
+    group(
+        "depthwise rows of steps",
+        "phases of rows",
+        *[conv(f"{k} by 2, {w}", 2, 5, 5, (11, w), k, 5, stride=2, padding=k // 2) for k in (3, 5) for w in WIDTHS],
+        conv("2, 7 taps", 2, 5, 5, (21, 33), 7, 5, stride=2, padding=3),
+        conv("3 by 2, dilation 3", 2, 5, 5, (31, 44), 3, 5, stride=(3, 2), dilation=(1, 3), padding=(1, 4)),
+        conv("5 by 2 over 2", 1, 5, 5, (21, 90), 2, 5, stride=(5, 2), padding=((1, 0), (3, 4))),
+        conv("negative pads", 1, 6, 6, (27, 68), 3, 6, stride=2, padding=((-2, 4), (-3, -5))),
+    ),
     group(
         "depthwise volumes",
         "slices",
@@ -707,5 +739,7 @@ TYPICAL = {
     "stem": conv("typical", 3, 3, 41, (13, 151), 5, stride=2, padding=(1, 2)),
     "groups": conv("typical", 3, 51, 57, (17, 19), 5, 3, stride=(1, 2), padding=(1, 2)),
     "groups of 8": conv("typical", 3, 72, 72, (17, 19), 3, 9, padding=(1, 2)),
-    "depthwise": conv("typical", 3, 37, 37, (41, 39), 5, 37, padding=2),
+    "depthwise": conv("typical", 3, 37, 37, (81, 11), 5, 37, padding=2),
+    "depthwise rows": conv("typical", 3, 37, 37, (41, 39), 5, 37, padding=2),
+    "depthwise rows of steps": conv("typical", 3, 37, 37, (23, 79), 5, 37, padding=2, stride=2),
 }

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
+from ...spec import ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
 from ..base import COMPILED, Kernel, Spec, isa_of, refuse_types
 
 
@@ -37,6 +37,10 @@ class _C:
         return isas()
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
+        if isinstance(spec, CopySpec):
+            from .copy import refuse as refuse_copy
+
+            return refuse_copy(spec)
         if reason := refuse_types(spec.types, COMPILED):
             return reason
         if isinstance(spec, PoolSpec):
@@ -47,10 +51,10 @@ class _C:
             from .map import refuse as refuse_map
 
             return refuse_map(spec)
-        if isinstance(spec, ReduceSpec):
-            from .reduce import refuse as refuse_reduction
+        if isinstance(spec, (ReduceSpec, UpdateSpec)):
+            from .kernel import refuse_axes
 
-            return refuse_reduction(spec)
+            return refuse_axes(spec.shape)
         if isinstance(spec, ResizeSpec):
             from .resize import refuse as refuse_resizing
 
@@ -74,10 +78,14 @@ class _C:
             from .gemm import GemmKernel as kind
         elif isinstance(spec, MapSpec):
             from .map import MapKernel as kind
+        elif isinstance(spec, CopySpec):
+            from .copy import CopyKernel as kind
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as kind
         elif isinstance(spec, ResizeSpec):
             from .resize import resize_kernel as kind
+        elif isinstance(spec, UpdateSpec):
+            from .update import UpdateKernel as kind
         else:
             from .pool import pool_kernel as kind
         return kind(spec, settings.isa)

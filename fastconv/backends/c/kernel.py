@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -11,12 +11,18 @@ import numpy as np
 from ..._c import ffi, lib
 from ..._threads import MAX_THREADS, get_num_threads
 from ..tables import TABLES
-from .library import NULL, address_like, address_of_contiguous, address_of_copy, check, scratch
+from .library import NULL, address_like, address_of_contiguous, address_of_copy, broadcast, check, scratch
 
 _call = lib.fc_call
 
 #: The library begins packed weights at a multiple of this: only from there on are they the same bytes everywhere.
 _ALIGN = 64
+
+
+#: Patterns of strides that a kernel keeps plans of; more are rare, and a plan is quickly made again.
+_MOST_CALLS = 16
+
+_POINTERS = ffi.typeof("void *[]")
 
 
 class Packed:
@@ -106,8 +112,6 @@ class CKernel:
     _forced = False
     #: Whether calls mostly come with packed weights.
     _packed = False
-    #: Patterns of strides that are kept; more are rare, and a plan is quickly made again.
-    _most_bound = 16
 
     def __init__(self, spec: Any, isa: str, *slots: int) -> None:
         self.spec = spec
@@ -143,8 +147,9 @@ class CKernel:
         check(lib.fc_plan_pack(plan.pointer, whole, packed.pointer, threads))
         return packed
 
-    def step(self, packed: bool) -> tuple[Plan, tuple[int, ...]]:
+    def step(self, arrays: Sequence[Any]) -> tuple[Plan, tuple[int, ...]]:
         """As a step of a program: the plan for contiguous arrays, and the slots of a call's arrays."""
+        packed = any(type(a) is Packed for a in arrays)
         return self._contiguous, tuple(self._slots[packed])[: len(self._order)]
 
     def __call__(
@@ -227,7 +232,7 @@ class CKernel:
             plan = self._make_plan({slot: a.strides for slot, a in given if isinstance(a, np.ndarray)})
             if plan is not None and plan.algorithm != self.algorithm and (packed or self._forced):
                 plan = None
-        if len(self._bound) >= self._most_bound:
+        if len(self._bound) >= _MOST_CALLS:
             self._bound.clear()
         bound = self._bound[key] = _Bound(plan, *of)
         return bound
@@ -266,3 +271,80 @@ class LongKernel:
 
     def __call__(self, *arrays: Any) -> None:
         self._kernel(*arrays)
+
+
+#: Axes that a descriptor has room for.
+_MOST_AXES = 8
+
+
+def _long_axes(shape: tuple[int, ...]) -> list[int]:
+    """Those along which there is more than one element."""
+    return [axis for axis, size in enumerate(shape) if size != 1]
+
+
+def refuse_axes(shape: tuple[int, ...]) -> str | None:
+    """Why a ``TableKernel`` cannot have arrays of this shape; None if it can."""
+    return f"it has over {_MOST_AXES} axes" if len(_long_axes(shape)) > _MOST_AXES else None
+
+
+class _Call(NamedTuple):
+    """For one combination of shapes and strides: its plan, and what gives the arrays' addresses."""
+
+    plan: Plan
+    address: list[Callable[[np.ndarray], Any] | None]
+
+
+class TableKernel:
+    """A kernel of more arrays than a ``CKernel`` has, some of which are None; ``slots`` are theirs in the library.
+
+    Along an axis, each array has the spec's size or 1.
+    """
+
+    backend = "c"
+    slots: tuple[int, ...]
+    #: Those of the first arrays, as they are where nothing is broadcast; the others have no strides in a descriptor.
+    shapes: Sequence[tuple[int, ...]]
+    axes = staticmethod(_long_axes)
+
+    def __init__(self, spec: Any, isa: str) -> None:
+        self.spec = spec
+        self.isa = isa
+        self._calls: dict[Any, _Call] = {}
+
+    def _plan(self, strides: Sequence[Sequence[int] | None]) -> Plan:
+        """Of arrays with these strides in elements along all axes, 0 where they stay the same; None: there is none."""
+        raise NotImplementedError
+
+    def step(self, arrays: Sequence[Any]) -> tuple[Plan, tuple[int, ...]]:
+        """As a step of a program: the plan for contiguous arrays, and their slots."""
+        strides = [
+            None if a is None else broadcast(shape if a.shape is None else a.shape, self.spec.shape)
+            for a, shape in zip(arrays, self.shapes, strict=False)
+        ]
+        return self._plan(strides), self.slots
+
+    def _make(self, arrays: tuple[Any, ...]) -> _Call:
+        strides = [
+            None if a is None else [0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True)]
+            for a in arrays[: len(self.shapes)]
+        ]
+        return _Call(self._plan(strides), [None if a is None else address_like(a) for a in arrays])
+
+    def pack(self, w: np.ndarray) -> np.ndarray:
+        return w.copy()
+
+    def __call__(self, *arrays: Any) -> None:
+        key = tuple([None if a is None else (a.shape, a.strides) for a in arrays])
+        call = self._calls.get(key)
+        if call is None:
+            if len(self._calls) >= _MOST_CALLS:
+                self._calls.clear()
+            call = self._calls[key] = self._make(arrays)
+        table = [NULL] * lib.FC_SLOTS
+        for slot, of, a in zip(self.slots, call.address, arrays, strict=True):
+            if of is not None:
+                table[slot] = of(a)
+        n, nbytes = call.plan.alone[0] or call.plan.size(get_num_threads(), False)
+        status = lib.fc_run(call.plan.pointer, ffi.new(_POINTERS, table), scratch(nbytes), n)
+        if status:
+            check(status)

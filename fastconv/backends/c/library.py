@@ -94,6 +94,16 @@ def steps(strides: tuple[int, ...] | None, shape: tuple[int, ...], size: int) ->
     return steps
 
 
+def broadcast(shape: tuple[int, ...], to: tuple[int, ...]) -> list[int]:
+    """Strides, in elements, of a contiguous array with all axes of another shape, of size 1 where it is broadcast.
+
+    ValueError for a shape that is none of this kind.
+    """
+    if len(shape) != len(to) or any(n not in (1, size) for n, size in zip(shape, to, strict=True)):
+        raise ValueError(f"an array has shape {shape}: allowed is {to}, with size 1 along axes where it stays the same")
+    return [0 if n == 1 else step for n, step in zip(shape, steps(None, shape, 1), strict=True)]
+
+
 def five(strides: Any, channels_last: bool) -> list[int]:
     """Strides over (n, c, d, h, w); a dimension that the array does not have is never stepped along."""
     strides = list(strides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from ..._c import ffi, lib
 from ...spec import MAPS, MapSpec
 from .kernel import CKernel, Plan, made
-from .library import isa_number, set_activation, steps, type_numbers
+from .library import broadcast, isa_number, set_activation, steps, type_numbers
 
 #: The slots of the operands.
 _SLOTS = lib.FC_X, lib.FC_W, lib.FC_ADD
@@ -29,6 +30,16 @@ class MapKernel(CKernel):
 
     def __init__(self, spec: MapSpec, isa: str) -> None:
         super().__init__(spec, isa, *_SLOTS[: MAPS[spec.operation]], lib.FC_OUT)
+
+    def step(self, arrays: Sequence[Any]) -> tuple[Plan, tuple[int, ...]]:
+        itemsize = np.dtype(self.spec.dtype).itemsize
+        shapes = {slot: a.shape for slot, a in zip(self._order, arrays, strict=False) if a is not None}
+        strides = {
+            slot: [itemsize * step for step in broadcast(shape, self.spec.shape)]
+            for slot, shape in shapes.items()
+            if shape is not None and shape != self.spec.shape
+        }
+        return (self._make_plan(strides) if strides else self._contiguous), self._order
 
     def _make_plan(self, strides: dict[int, Any]) -> Plan | None:
         spec, size = self.spec, np.dtype(self.spec.dtype).itemsize

@@ -9,15 +9,20 @@ import numpy as np
 
 from ..._c import ffi, lib
 from ..._threads import get_num_threads
-from .kernel import CKernel, Packed
+from .kernel import CKernel, Packed, TableKernel
 from .library import address_of_contiguous, check, scratch
 
 
 class Place(NamedTuple):
-    """Where an array lies, C-contiguous: ``offset`` bytes into buffer number ``buffer``."""
+    """Where an array lies, C-contiguous: ``offset`` bytes into buffer number ``buffer``.
+
+    ``shape`` is that of an operand of a map or a reduction that is broadcast: all axes, of size 1 where it is. None: it
+    has the shape that the kernel's own arrays have.
+    """
 
     buffer: int
     offset: int = 0
+    shape: tuple[int, ...] | None = None
 
 
 Array = Place | np.ndarray | Packed | None
@@ -29,7 +34,7 @@ class Program:
     Two threads may run it at once, each on buffers of its own.
     """
 
-    def __init__(self, nbuffers: int, steps: Sequence[tuple[CKernel, Sequence[Array]]]) -> None:
+    def __init__(self, nbuffers: int, steps: Sequence[tuple[CKernel | TableKernel, Sequence[Array]]]) -> None:
         """Each step is a kernel and its arrays, in the order of its call: where they lie, or weights that stay.
 
         ValueError for a buffer that there is not, and for arrays that are not those of the kernel.
@@ -39,13 +44,13 @@ class Program:
         self._steps = ffi.new("fc_step[]", len(steps))
         self._plans = []
         for step, (kernel, arrays) in zip(self._steps, steps, strict=True):
-            plan, slots = kernel.step(any(type(a) is Packed for a in arrays))
+            plan, slots = kernel.step(arrays)
             self._plans.append(plan)
             step.plan = plan.pointer
             step.buffer = [-1] * lib.FC_SLOTS
             for slot, array in zip(slots, arrays, strict=True):
                 if array is not None:
-                    step.buffer[slot], step.offset[slot] = self._placed(array)
+                    step.buffer[slot], step.offset[slot], _ = self._placed(array)
         self._sizes: dict[int, int] = {}
 
     def _placed(self, array: Array) -> Place:

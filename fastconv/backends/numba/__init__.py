@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
+from ...spec import DTYPES, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
 from ..base import COMPILED, Spec, refuse_types
 
 
@@ -40,6 +40,8 @@ class _Numba:
         return {}
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
+        if isinstance(spec, CopySpec):
+            return f"{spec.types} has no kernels" if {spec.types.x, spec.types.y} - {*DTYPES} else None
         if reason := refuse_types(spec.types, COMPILED):
             return reason
         if isinstance(spec, PoolSpec) and spec.kind == "avg" and prod(spec.kernel) > 2**53:
@@ -59,10 +61,14 @@ class _Numba:
             from .pool import pool_kernel as Kernel
         elif isinstance(spec, MapSpec):
             from .map import MapKernel as Kernel
+        elif isinstance(spec, CopySpec):
+            from .copy import CopyKernel as Kernel
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as Kernel
         elif isinstance(spec, ResizeSpec):
             from .resize import ResizeKernel as Kernel
+        elif isinstance(spec, UpdateSpec):
+            from .update import UpdateKernel as Kernel
         else:
             from .gemm import GemmKernel as Kernel
         return Kernel(spec)

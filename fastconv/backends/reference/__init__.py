@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import INTEGERS, ConvSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec
+from ...spec import INTEGERS, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
 from ..base import Spec
 from .conv import ConvKernel
+from .copy import CopyKernel
 from .gemm import GemmKernel
 from .map import MapKernel
 from .pool import PoolKernel
 from .reduce import ReduceKernel
 from .resize import ResizeKernel
+from .update import UpdateKernel
 
 #: Sums are made in float64, whichever of these is asked for.
 _FLOATS = ("float16", "float32", "float64")
@@ -27,6 +29,8 @@ class _Reference:
 
     def refuse(self, spec: Spec, settings: Settings) -> str | None:
         types = spec.types
+        if isinstance(spec, CopySpec):
+            return None
         if {types.x, types.w, types.acc, types.y} <= {*_FLOATS}:
             return None
         if isinstance(spec, PoolSpec) and (spec.kind, spec.direction) == ("max", "fwd"):
@@ -38,15 +42,19 @@ class _Reference:
 
     def compile(
         self, spec: Spec, settings: Settings
-    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | ResizeKernel:
+    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | UpdateKernel | CopyKernel | ResizeKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
+        if isinstance(spec, CopySpec):
+            return CopyKernel(spec)
         if isinstance(spec, MapSpec):
             return MapKernel(spec)
         if isinstance(spec, ReduceSpec):
             return ReduceKernel(spec)
         if isinstance(spec, ResizeSpec):
             return ResizeKernel(spec)
+        if isinstance(spec, UpdateSpec):
+            return UpdateKernel(spec)
         return PoolKernel(spec) if isinstance(spec, PoolSpec) else GemmKernel(spec)
 
 

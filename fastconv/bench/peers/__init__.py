@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NAMES", "Refused", "Variant"]
+__all__ = ["NAMES", "Refused", "Variant", "first"]
 
 #: Everybody but us.
 NAMES = ("torch", "onnxruntime", "openvino", "ncnn", "jax", "numpy")
@@ -33,3 +33,10 @@ class Variant:
     array: Callable[[Any], np.ndarray] = np.asarray
     note: str = ""
     warm_up: float | None = None
+    #: Whether the result is that of the problem, and is compared.
+    computes: bool = True
+
+
+def first(result: Any) -> Any:
+    """The first of several results, or the only one."""
+    return result[0] if isinstance(result, (tuple, list)) else result

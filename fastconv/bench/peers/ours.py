@@ -17,7 +17,8 @@ from ...backends import backend
 from ...backends.base import isa_of
 from ...settings import settings
 from ..layers import Conv, Gemm, Pool, Problem
-from . import Variant
+from ..maps import ENTRIES, Map, arrays_of
+from . import Variant, first
 
 #: A run of the peak: some milliseconds.
 PEAK_STEPS = 1_500_000
@@ -53,14 +54,16 @@ class Peer:
     def prepare(self, problem: Problem) -> dict[str, Variant]:
         self._precision.close()
         self._precision.enter_context(fc.precision(problem.precision))
-        operands = problem.operands()
         layer = problem.layer
+        if isinstance(layer, Map):
+            return {"call": _explained(ENTRIES[layer.layer].ours(fc, arrays_of(problem)), first)}
+        operands = problem.operands()
         if isinstance(layer, Gemm):
             return {"rows": self._gemm(**operands)}
         make = self._conv if isinstance(layer, Conv) else self._pool
         variants = {}
         for layout in self._layouts:
-            local = {name: _laid_out(array, layout) if name != "w" else array for name, array in operands.items()}
+            local = {name: laid_out(array, layout) if name != "w" else array for name, array in operands.items()}
             variants |= make(problem, layer, layout, **local)
         return variants
 
@@ -137,7 +140,7 @@ class Peer:
 _READ = {"NCHW": np.asarray, "NHWC": lambda array: np.moveaxis(array, -1, 1)}
 
 
-def _laid_out(array: np.ndarray, layout: str) -> np.ndarray:
+def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
     if layout == "NCHW":
         return array
     moved = np.moveaxis(array, 1, -1)

@@ -5,7 +5,7 @@ arguments are those of the operators and of torch.nn; ``rng`` (an int or a ``num
 first weights, ``dtype`` is float32 or float64.
 """
 
-from .activation import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh, softmax
+from .activation import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from .conv import Conv1d, Conv2d, Conv3d
 from .linear import Dropout, Flatten, Linear
 from .norm import BatchNorm
@@ -43,5 +43,4 @@ __all__ = [
     "SumPool2d",
     "SumPool3d",
     "Tanh",
-    "softmax",
 ]

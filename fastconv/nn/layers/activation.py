@@ -9,10 +9,11 @@ import numpy as np
 
 from ...arrays import as_array
 from ...ops.activation import activate, activate_backward
+from ...ops.softmax import softmax, softmax_backward
 from ..module import CHANNEL_AXIS, Module
 from ..tape import record
 
-__all__ = ["LeakyReLU", "ReLU", "Sigmoid", "Softmax", "Tanh", "softmax"]
+__all__ = ["LeakyReLU", "ReLU", "Sigmoid", "Softmax", "Tanh"]
 
 
 class _Activation(Module):
@@ -77,16 +78,4 @@ class Softmax(Module):
             raise ValueError(f"x has shape {x.shape}: allowed is (n, c, *size), or give Softmax an axis")
         axis = self.channel_axis if self.axis is None else self.axis
         y = softmax(x, axis)
-        return record(y, (x, lambda dy: y * (dy - _sum(dy * y, axis))))
-
-
-def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
-    """``exp(x) / sum(exp(x))`` along ``axis``, without overflow. TypeError unless x is of float32 or float64."""
-    x = as_array("x", x)
-    e = np.exp(x - x.max(axis, keepdims=True))
-    return e / _sum(e, axis)
-
-
-def _sum(x: np.ndarray, axis: int) -> np.ndarray:
-    # In float64, since NumPy adds along an outer axis one after the other, and float32 loses digits then.
-    return x.sum(axis, dtype=np.float64, keepdims=True).astype(x.dtype)
+        return record(y, (x, lambda dy: softmax_backward(dy, x, axis, y=y)))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from ...arrays import as_array
-from ...ops.reduce import sums
+from ...ops.batch_norm import batch_norm, batch_norm_backward
 from ..init import parameter_dtype
 from ..module import Module
 from ..parameter import Parameter
@@ -62,40 +61,15 @@ class BatchNorm(Module):
         rank = len(self.layout)
         if array.ndim < 2 or array.shape[axis] != c or (rank != 4 and array.ndim not in (2, rank)):
             raise ValueError(f"x has shape {array.shape}: allowed is {c} channels on axis {axis} ({self.layout})")
-        channel = axis % array.ndim
-        axes = tuple(a for a in range(array.ndim) if a != channel)
-        shape = [1] * array.ndim
-        shape[channel] = c
-        training = self.training
-        mean, var = self._statistics(array, axes) if training else (self.running_mean, self.running_var)
-        inverse = (1 / np.sqrt(var + self.eps)).astype(array.dtype).reshape(shape)
-        normal = (array - mean.astype(array.dtype).reshape(shape)) * inverse
-        scale = inverse if self.weight is None else inverse * self.weight.value.reshape(shape)
-        totals = _last_result(lambda dy: (sums(dy, axes), sums(dy * normal, axes)))
-
-        def backward_input(dy: np.ndarray) -> np.ndarray:
-            if training:  # mean and variance depend on x
-                of_dy, of_product = (total.reshape(shape) / (array.size // c) for total in totals(dy))
-                dy = dy - of_dy - normal * of_product
-            return dy * scale
-
-        if self.weight is None:
-            return record(normal, (x, backward_input))
-        y = normal * self.weight.value.reshape(shape) + self.bias.value.reshape(shape)
-        return record(
-            y, (x, backward_input), (self.weight, lambda dy: totals(dy)[1]), (self.bias, lambda dy: totals(dy)[0])
+        w, b = (None if p is None else p.value for p in (self.weight, self.bias))
+        arguments = (self.running_mean, self.running_var, w, b, self.training, self.momentum, self.eps)
+        layout = "NCHW" if axis == 1 else "NHWC"  # of any rank
+        y, *statistics = batch_norm(array, *arguments, layout=layout, return_statistics=True)
+        gradients = _last_result(
+            lambda dy: batch_norm_backward(dy, array, *arguments, layout=layout, statistics=statistics)
         )
-
-    def _statistics(self, x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        count = prod(x.shape[a] for a in axes)
-        if count < 2:
-            raise ValueError(f"x has shape {x.shape}: in training a batch needs more than one value a channel")
-        # Sums in float64: a float32 variance of many values loses digits.
-        mean = x.mean(axes, dtype=np.float64)
-        var = x.var(axes, dtype=np.float64)
-        for running, batch in ((self.running_mean, mean), (self.running_var, var * (count / (count - 1)))):
-            running += self.momentum * (batch - running)
-        return mean, var
+        operands = (x, self.weight, self.bias)
+        return record(y, *((o, lambda dy, i=i: gradients(dy)[i]) for i, o in enumerate(operands) if o is not None))
 
 
 def _last_result(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
