@@ -95,6 +95,7 @@ def _products(layer: Gemm) -> Iterator[tuple[str, Callable[..., Callable[[], Any
     for name in ("silu", "sum"):
         yield name, _bound(name, "x")
     yield "silu_backward", _bound("silu_backward", "x", "x")
+    yield "dropout", _bound("dropout", "x", seed=1)
     yield "multiply", _bound("multiply", "x", "w")
     yield "multiply_backward", _bound("multiply_backward", "x", "x", "w")
     yield "softmax", _bound("softmax", "x", dim=1)
@@ -118,6 +119,10 @@ def _poolings(layer: Pool) -> Iterator[tuple[str, Callable[..., Callable[[], Any
         for name, arguments in _COPIES.items():
             yield name, _copying(name, arguments, False)
             yield f"{name}_backward", _copying(name, arguments, True)
+        # From the size after the pooling to the one before, as where features are added up; and the gradient of that.
+        more = {"size": layer.size, "mode": "bilinear"}
+        yield "interpolate", _bound("interpolate", "dy", **more)
+        yield "interpolate_backward", _bound("interpolate_backward", "x", "dy", **more)
 
 
 #: What copies of an image are called with; ``concat`` has it twice.

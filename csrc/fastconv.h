@@ -117,8 +117,8 @@ enum {
   FC_THIRD = 10
 };
 
-/* fc_plan_conv, fc_plan_copy, fc_plan_gemm, fc_plan_map, fc_plan_pool, fc_plan_reduce and fc_plan_update make plans: *plan is
- * NULL where the status is not FC_OK. plan may be NULL here. */
+/* fc_plan_conv, fc_plan_copy, fc_plan_gemm, fc_plan_map, fc_plan_pool, fc_plan_reduce, fc_plan_resize and fc_plan_update make
+ * plans: *plan is NULL where the status is not FC_OK. plan may be NULL here. */
 FC_API void fc_plan_destroy(fc_plan *plan);
 /* The name of the algorithm that was chosen. */
 FC_API const char *fc_plan_algorithm(const fc_plan *plan);
@@ -205,7 +205,11 @@ FC_API int fc_plan_gemm(const fc_gemm_desc *desc, fc_plan **plan);
 /* Elementwise functions. Operands: x of FC_MAP_ACTIVATE; dy and x of FC_MAP_ACTIVATE_BACKWARD; two of the arithmetic ones; x, s
  * and t of FC_MAP_SCALE_SHIFT, which is x s + t; x and the slope below 0 of FC_MAP_PRELU. The others are gradients: of
  * dy, x and slope, that of x; of dy and x, that of the slope; of dy, a and b, that of b in a / b; of dy, a and b, that of a in
- * the maximum or minimum of both, half of dy where they are equal. A NaN comes through a maximum or minimum. */
+ * the maximum or minimum of both, half of dy where they are equal. A NaN comes through a maximum or minimum.
+ * FC_MAP_DROPOUT: 0 with probability p, else x / (1 - p). Its second operand is no array: FC_W has two uint64_t, a seed and an
+ * offset, and stride[1] numbers the elements, from 0 on for the first one, to below 2^31. Element i is 0 where the random number
+ * i is below 2^32 p: word i % 4 of Philox4x32-10 of the counter (i / 4, 0, offset, offset >> 32) and the key (seed, seed >> 32).
+ */
 enum {
   FC_MAP_ACTIVATE = 0,
   FC_MAP_ACTIVATE_BACKWARD = 1,
@@ -221,7 +225,8 @@ enum {
   FC_MAP_PRELU_SLOPE = 11,
   FC_MAP_DIVIDE_BACKWARD = 12,
   FC_MAP_MAXIMUM_BACKWARD = 13,
-  FC_MAP_MINIMUM_BACKWARD = 14
+  FC_MAP_MINIMUM_BACKWARD = 14,
+  FC_MAP_DROPOUT = 15
 };
 
 /* out[i] = f(operands[i]) over up to 8 dimensions, which all arrays share: strides of 0 are how an operand is broadcast. The
@@ -231,6 +236,7 @@ typedef struct fc_map_desc {
   int op, isa, rank;
   int64_t size[8], out_stride[8], stride[3][8]; /* of each operand */
   fc_act act;
+  double p;                   /* of FC_MAP_DROPOUT: above 0, at most 1 */
 } fc_map_desc;
 
 FC_API int fc_plan_map(const fc_map_desc *desc, fc_plan **plan);
@@ -351,6 +357,24 @@ typedef struct fc_pool_desc {
 } fc_pool_desc;
 
 FC_API int fc_plan_pool(const fc_pool_desc *desc, fc_plan **plan);
+
+/* ---- resizing ---- */
+
+/* Images of another size, x (n, c, x_size) to y (n, c, y_size), by a table for each axis, which says all about the rule: position
+ * o of y is the sum over t, from first[o] to before first[o + 1], of weight[t] times position index[t] of x. So gradients are
+ * made by the turned tables: of each position of x where it went. first has one number more than positions, and begins with 0.
+ * An axis whose first is NULL stays as it is. FC_ERROR_REFUSED: a position of y is the sum of over 2^16 along w, or along d and
+ * h together. Tables may go once the plan is made. Strides are over (n, channel, d, h, w). */
+typedef struct fc_resize_desc {
+  fc_types types;
+  int isa;
+  int64_t n, c, x_size[3], y_size[3];
+  int64_t x_stride[5], y_stride[5];
+  const int64_t *first[3], *index[3];
+  const double *weight[3];
+} fc_resize_desc;
+
+FC_API int fc_plan_resize(const fc_resize_desc *desc, fc_plan **plan);
 
 /* ---- the machine ---- */
 

@@ -108,6 +108,7 @@ from .ops.copy import (
     to_layout,
     to_layout_backward,
 )
+from .ops.dropout import dropout, dropout_backward, feature_dropout, feature_dropout_backward
 from .ops.elementwise import (
     add,
     add_backward,
@@ -248,6 +249,7 @@ from .ops.reduce import (
     var,
     var_backward,
 )
+from .ops.resize import interpolate, interpolate_backward, resize, resize_backward
 from .ops.shuffle import (
     channel_shuffle,
     channel_shuffle_backward,
@@ -345,6 +347,8 @@ __all__ = [
     "cross_entropy_backward",
     "divide",
     "divide_backward",
+    "dropout",
+    "dropout_backward",
     "elu",
     "elu_backward",
     "empty",
@@ -353,6 +357,8 @@ __all__ = [
     "exp",
     "exp_backward",
     "explain",
+    "feature_dropout",
+    "feature_dropout_backward",
     "forget_autotuned",
     "gelu",
     "gelu_backward",
@@ -390,6 +396,8 @@ __all__ = [
     "huber_loss_backward",
     "instance_norm",
     "instance_norm_backward",
+    "interpolate",
+    "interpolate_backward",
     "kl_div",
     "kl_div_backward",
     "l1_loss",
@@ -451,6 +459,8 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "resize",
+    "resize_backward",
     "rms_norm",
     "rms_norm_backward",
     "rmsprop_step",

@@ -959,16 +959,19 @@ static double mapped(int op, const double v[OPERANDS]) {
 }
 
 static void map_case(void) {
-  fc_map_desc d = {.op = (int)between(FC_MAP_ACTIVATE, FC_MAP_MINIMUM_BACKWARD),
+  fc_map_desc d = {.op = (int)between(FC_MAP_ACTIVATE, FC_MAP_DROPOUT),
                    .types = some_types(),
                    .isa = usable_isa(),
                    .rank = (int)between(0, DIMS),
-                   .act = activation()};
+                   .act = activation(),
+                   .p = one_in(8) ? 1 : 0.3};
   const int spoilt = one_in(2), nthreads = threads();
   for (int i = 0; i < d.rank; i++) d.size[i] = between(1, 9);
   lay_out(d.size, d.rank, d.out_stride, 0);
   for (int k = 0; k < OPERANDS; k++) lay_out(d.size, d.rank, d.stride[k], 1);
+  for (int i = 0; i < d.rank && d.op == FC_MAP_DROPOUT; i++) d.stride[1][i] = between(0, 1 << 20);
   if (spoilt) spoil(&d.types, &d.op, 3, d.size, MAP_NUMBERS);
+  if (spoilt && one_in(20)) d.p = one_in(3) ? NAN : (double)border();
   if (spoilt && one_in(20)) d.act.kind = border_int();
   print_types(&d.types);
   print("map op isa rank act threads", (int64_t[]){d.op, d.isa, d.rank, d.act.kind, nthreads}, 5);
@@ -984,9 +987,12 @@ static void map_case(void) {
   int64_t sizes[DIMS] = {1, 1, 1, 1, 1}, strides[1 + OPERANDS][DIMS] = {{0}};
   array in[OPERANDS] = {{.es = 0}}, out = {0};
   double *expected = 0;
+  uint64_t numbers[2] = {random64(), random64()};
+  const int dropout = d.op == FC_MAP_DROPOUT; /* whose second operand is no array */
   if (d.rank > DIMS) goto end;
   memcpy(sizes, d.size, (size_t)d.rank * sizeof *sizes);
-  for (int k = 0; k <= OPERANDS; k++) memcpy(strides[k], k ? d.stride[k - 1] : d.out_stride, (size_t)d.rank * sizeof *sizes);
+  for (int k = 0; k <= OPERANDS; k++)
+    if (!(k == 2 && dropout)) memcpy(strides[k], k ? d.stride[k - 1] : d.out_stride, (size_t)d.rank * sizeof *sizes);
   for (int k = 0; k < OPERANDS; k++)
     if (!make_numbers(&in[k], sizes, strides[1 + k], bytes_of(&d.types))) goto end;
   if (!make(&out, sizes, strides[0], bytes_of(&d.types)) || !(expected = expectation(&out))) goto end;
@@ -996,6 +1002,7 @@ static void map_case(void) {
     expected[place_at(&out, i)] = mapped(d.op, v);
   }
   void *arrays[FC_SLOTS] = {[FC_X] = in[0].first, [FC_W] = in[1].first, [FC_ADD] = in[2].first, [FC_OUT] = out.first};
+  if (dropout) arrays[FC_W] = numbers;
   if (fc_run(plan, arrays, 0, nthreads) != FC_OK) fail("does not run");
   if (!isnan(mapped(d.op, (double[]){1, 1, 1}))) compare(&out, expected, 0, "map");
   arrays[one_in(2) ? FC_X : FC_OUT] = 0;
@@ -1120,6 +1127,116 @@ static void reduce_case(void) {
   fc_plan_destroy(plan);
 }
 
+/* ------------------------------------------------------------------------------------------------------- resizing */
+
+enum { RESIZE_NUMBERS = (offsetof(fc_resize_desc, first) - offsetof(fc_resize_desc, n)) / sizeof(int64_t), MOST_TERMS = 4 };
+
+/* A table for so many positions, or too few if there are many. */
+typedef struct table {
+  int64_t first[1 << 10], index[MOST_TERMS << 10];
+  double weight[MOST_TERMS << 10];
+} table;
+
+static void some_table(table *t, int64_t x_size, int64_t y_size) {
+  t->first[0] = 0;
+  for (int64_t o = 0; o < y_size; o++) t->first[o + 1] = t->first[o] + between(0, MOST_TERMS);
+  for (int64_t i = 0; i < t->first[y_size]; i++) {
+    t->index[i] = between(0, x_size - 1);
+    t->weight[i] = 0.5 * (double)between(-2, 2);
+  }
+}
+
+static void run_resizing(const fc_resize_desc *d, const table *tables, const fc_plan *plan, int nthreads) {
+  const int64_t x_sizes[DIMS] = {d->n, d->c, d->x_size[0], d->x_size[1], d->x_size[2]};
+  const int64_t y_sizes[DIMS] = {d->n, d->c, d->y_size[0], d->y_size[1], d->y_size[2]}, es = bytes_of(&d->types);
+  const int64_t bytes = fc_plan_workspace(plan, nthreads, 0);
+  if (!proportionate(bytes, (double)es * (count(x_sizes, DIMS) + count(y_sizes, DIMS)), nthreads, "of scratch")) return;
+  array x = {0}, y = {0};
+  double *expected = 0;
+  if (!make_numbers(&x, x_sizes, d->x_stride, es) || !make(&y, y_sizes, d->y_stride, es) || !(expected = expectation(&y)))
+    goto end;
+  for (int64_t i = 0; i < elements(&y); i++) {
+    int64_t at[DIMS], rest = i, begin[3], terms[3];
+    for (int k = DIMS - 1; k >= 0; rest /= y.sizes[k], k--) at[k] = rest % y.sizes[k];
+    const int64_t place = place_of(&y, at);
+    for (int k = 0; k < 3; k++) {
+      begin[k] = d->first[k] ? d->first[k][at[2 + k]] : at[2 + k];
+      terms[k] = d->first[k] ? d->first[k][at[2 + k] + 1] - begin[k] : 1;
+    }
+    for (int64_t t = 0; t < terms[0] * terms[1] * terms[2]; t++) {
+      const int64_t which[3] = {t / terms[2] / terms[1], t / terms[2] % terms[1], t % terms[2]};
+      double by = 1;
+      for (int k = 0; k < 3; k++) {
+        at[2 + k] = d->first[k] ? tables[k].index[begin[k] + which[k]] : begin[k];
+        by *= d->first[k] ? tables[k].weight[begin[k] + which[k]] : 1;
+      }
+      expected[place] += by * get(&x, place_of(&x, at));
+    }
+  }
+  void *given[FC_SLOTS] = {[FC_X] = x.first, [FC_Y] = y.first};
+  const int missing = one_in(8) ? some_slot(given) : -1, lacks = missing >= 0;
+  if (lacks) given[missing] = 0;
+  const int status = run_plan(plan, given, nthreads);
+  if (status != (lacks ? FC_ERROR_ARGUMENT : FC_OK)) fail("status %d", status);
+  if (status == FC_OK) compare(&y, expected, 0, "resize");
+end:
+  free(expected);
+  done(&x);
+  done(&y);
+}
+
+static void resize_case(void) {
+  static table tables[3];
+  fc_resize_desc d = {.types = some_types(), .isa = usable_isa(), .n = between(1, 3), .c = between(1, 20)};
+  const int spoilt = one_in(2), nthreads = threads(), starved = one_in(16);
+  for (int i = 0; i < 3; i++) {
+    d.x_size[i] = between(1, i == 2 && one_in(4) ? 600 : 7);
+    d.y_size[i] = one_in(4) ? d.x_size[i] : between(1, i == 2 && one_in(4) ? 600 : 7);
+  }
+  lay_out((int64_t[]){d.n, d.c, d.x_size[0], d.x_size[1], d.x_size[2]}, DIMS, d.x_stride, 1);
+  lay_out((int64_t[]){d.n, d.c, d.y_size[0], d.y_size[1], d.y_size[2]}, DIMS, d.y_stride, 0);
+  for (int i = 0; i < 3; i++) {
+    const int stays = d.x_size[i] == d.y_size[i] && one_in(3);
+    some_table(&tables[i], d.x_size[i], d.y_size[i]);
+    d.first[i] = stays ? 0 : tables[i].first;
+    d.index[i] = tables[i].index;
+    d.weight[i] = tables[i].weight;
+  }
+  if (spoilt && one_in(2)) spoil(&d.types, &d.isa, 1, &d.n, RESIZE_NUMBERS);
+  int wrong = 0;
+  for (int i = 0; i < 3; i++) {
+    /* How long a table is, nobody can check. */
+    if (d.first[i] && d.y_size[i] >= 1 << 10) d.first[i] = 0;
+    if (!d.first[i] || !spoilt || !one_in(4) || d.y_size[i] < 1) continue;
+    const int64_t terms = tables[i].first[d.y_size[i]];
+    if (one_in(3) || terms < 1 || terms > MOST_TERMS << 10)
+      tables[i].first[between(0, d.y_size[i])] = border();
+    else if (one_in(3))
+      *(one_in(2) ? (const void **)&d.index[i] : (const void **)&d.weight[i]) = 0;
+    else
+      tables[i].index[between(0, terms - 1)] = border();
+    wrong = 1;
+  }
+  print_types(&d.types);
+  print("resize isa threads", (int64_t[]){d.isa, nthreads}, 2);
+  print("n c, x and y size, strides", &d.n, RESIZE_NUMBERS);
+  fc_plan *plan = (fc_plan *)&d;
+  watch(starved ? between(1, 12) : 0);
+  const int status = fc_plan_resize(&d, &plan);
+  watching = 0;
+  if (verbose) printf("status %d\n", status);
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
+  if (!starved) check_types(&d.types, status);
+  if (!spoilt && !starved && status != FC_OK) fail("status %d", status);
+  const double arrays = fabs((double)d.n * (double)d.c) * (count(d.x_size, 3) + count(d.y_size, 3));
+  if (status != FC_ERROR_ARGUMENT) proportionate(allocated, 8 * arrays, 1, "for a plan");
+  if (!plan) return;
+  shared->accepted++;
+  check_threads(plan, nthreads);
+  if (!wrong) run_resizing(&d, tables, plan, nthreads);
+  fc_plan_destroy(plan);
+}
+
 /* ---------------------------------------------------------------------------------------------------- all the others */
 
 static void other_case(void) {
@@ -1145,11 +1262,12 @@ static void other_case(void) {
   if (fc_plan_conv(0, &none) != FC_ERROR_ARGUMENT || none || fc_plan_gemm(0, &none) != FC_ERROR_ARGUMENT ||
       fc_plan_pool(0, &none) != FC_ERROR_ARGUMENT || fc_plan_map(0, &none) != FC_ERROR_ARGUMENT ||
       fc_plan_copy(0, &none) != FC_ERROR_ARGUMENT || fc_plan_reduce(0, &none) != FC_ERROR_ARGUMENT ||
-      fc_plan_update(0, &none) != FC_ERROR_ARGUMENT || fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT ||
-      fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK ||
-      fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT || fc_steps_workspace(0, 1, n) != -1 ||
-      fc_plan_workspace(none, n, 0) != -1 || fc_plan_pack(none, calls, calls, n) != FC_ERROR_ARGUMENT ||
-      fc_plan_algorithm(none) || fc_plan_threads(none, n, 0) != 1 || fc_plan_packed_bytes(none))
+      fc_plan_update(0, &none) != FC_ERROR_ARGUMENT || fc_plan_resize(0, &none) != FC_ERROR_ARGUMENT ||
+      fc_run(none, 0, 0, n) != FC_ERROR_ARGUMENT || fc_run_steps(0, between(1, 9), 0, 0, 0, n) != FC_ERROR_ARGUMENT ||
+      fc_run_steps(0, 0, 0, 0, 0, n) != FC_OK || fc_run_steps(0, 0, 0, 1, 0, n) != FC_ERROR_ARGUMENT ||
+      fc_steps_workspace(0, 1, n) != -1 || fc_plan_workspace(none, n, 0) != -1 ||
+      fc_plan_pack(none, calls, calls, n) != FC_ERROR_ARGUMENT || fc_plan_algorithm(none) || fc_plan_threads(none, n, 0) != 1 ||
+      fc_plan_packed_bytes(none))
     fail("something without a plan");
   double flops = 0;
   const int isa = one_in(2) ? border_int() : usable_isa(), type = one_in(2) ? border_int() : (int)between(FC_F32, FC_F64);
@@ -1162,7 +1280,7 @@ static const struct {
   void (*run)(void);
 } operations[] = {{"others", other_case},  {"map", map_case},       {"gemm", gemm_case}, {"pool", pool_case},
                   {"pool", pool_case},     {"conv", conv_case},     {"conv", conv_case}, {"conv", conv_case},
-                  {"reduce", reduce_case}, {"reduce", reduce_case}, {"copy", copy_case}};
+                  {"reduce", reduce_case}, {"reduce", reduce_case}, {"copy", copy_case}, {"resize", resize_case}};
 
 static void run_case(int64_t number) {
   shared->number = number;

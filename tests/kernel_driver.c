@@ -533,6 +533,54 @@ static void check_updates(void) {
   }
 }
 
+/* Random number k of Philox4x32-10. */
+static uint32_t random_number(int64_t k, uint64_t random_seed, uint64_t random_offset) {
+  uint32_t c[4] = {(uint32_t)(k / 4), 0, (uint32_t)random_offset, (uint32_t)(random_offset >> 32)};
+  uint32_t key[2] = {(uint32_t)random_seed, (uint32_t)(random_seed >> 32)};
+  EACH(round, 10) {
+    const uint64_t a = UINT64_C(0xd2511f53) * c[0], b = UINT64_C(0xcd9e8d57) * c[2];
+    const uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ key[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ key[1], (uint32_t)a};
+    memcpy(c, next, sizeof c);
+    key[0] += 0x9e3779b9;
+    key[1] += 0xbb67ae85;
+  }
+  return c[k % 4];
+}
+
+/* Elements are numbered in row-major order, a step from one to the next. */
+static void check_dropout(const map *v, int64_t step, int nthreads) {
+  fc_map_desc d = {.op = FC_MAP_DROPOUT, .types = ALIKE, .isa = isa, .rank = v->rank, .p = 0.75};
+  int64_t count = 1, extent = 1, x_extent = 1;
+  for (int i = v->rank - 1; i >= 0; count *= v->size[i--]) {
+    d.size[i] = v->size[i];
+    d.out_stride[i] = v->out[i];
+    d.stride[0][i] = v->first[i];
+    d.stride[1][i] = count * step;
+    extent += (v->size[i] - 1) * v->out[i];
+    x_extent += (v->size[i] - 1) * v->first[i];
+  }
+  array x = numbers(x_extent), out = unknown(extent);
+  uint64_t random[2] = {UINT64_C(0x123456789abcdef), UINT64_C(0xfedcba987654321)};
+  double *expected = blank(extent);
+  EACH(n, count) {
+    int64_t rest = n, place = 0, first = 0;
+    for (int i = v->rank - 1; i >= 0; rest /= v->size[i], i--) {
+      place += rest % v->size[i] * v->out[i];
+      first += rest % v->size[i] * v->first[i];
+    }
+    expected[place] = random_number(n * step, random[0], random[1]) < 0.75 * 0x1p32 ? 0 : 4 * get(&x, first);
+  }
+  fc_plan *plan;
+  if (fc_plan_map(&d, &plan)) fail("no plan for dropout of %s", v->name);
+  void *arrays[FC_SLOTS] = {[FC_X] = at(&x), [FC_W] = random, [FC_OUT] = at(&out)};
+  if (fc_run(plan, arrays, 0, nthreads)) fail("dropout of %s failed", v->name);
+  fc_plan_destroy(plan);
+  compare(&out, expected, 0, 0, "dropout", v->name);
+  free(expected);
+  done(&out);
+  done(&x);
+}
+
 static void check_maps(void) {
   EACH(i, (int64_t)(sizeof maps / sizeof *maps)) {
     EACH(kind, FC_ACT_ERF + 1) {
@@ -540,7 +588,95 @@ static void check_maps(void) {
       check_map(&maps[i], FC_MAP_ACTIVATE_BACKWARD, (int)kind, 1);
     }
     for (int op = FC_MAP_ADD; op <= FC_MAP_MINIMUM_BACKWARD; op++) check_map(&maps[i], op, FC_ACT_NONE, op % 3 + 1);
+    EACH(step, 4) check_dropout(&maps[i], step, (int)step);
   }
+}
+
+/* ----------------------------------------------------------------------------------------------------- resizing */
+
+/* Images, and sizes of results. */
+typedef struct resizing {
+  const char *name;
+  int64_t n, c, x_size[3], y_size[3];
+} resizing;
+
+static const resizing resizings[] = {
+    {"a pixel", 1, 1, {1, 1, 1}, {1, 1, 1}},        {"lines", 3, 5, {1, 1, 7}, {1, 1, 19}},
+    {"an image", 1, 1, {1, 9, 21}, {1, 5, 40}},     {"few rows of a long line", 1, 3, {1, 2, 900}, {1, 3, 700}},
+    {"many channels", 2, 67, {1, 3, 4}, {1, 5, 3}}, {"volumes", 2, 18, {3, 2, 5}, {2, 5, 4}},
+};
+
+/* A table of an axis: sums of up to most terms, none too. */
+static void some_table(int64_t x_size, int64_t y_size, int most, int64_t **first, int64_t **index, double **weight) {
+  *first = allocate((size_t)(y_size + 1) * 8);
+  *index = allocate((size_t)(y_size * most) * 8);
+  *weight = allocate((size_t)(y_size * most) * 8);
+  (*first)[0] = 0;
+  EACH(o, y_size) (*first)[o + 1] = (*first)[o] + (small() + 3) % (most + 1);
+  EACH(i, (*first)[y_size]) {
+    (*index)[i] = (i / most * x_size / y_size + small() + 3 + x_size) % x_size;
+    (*weight)[i] = small() * 0.5;
+  }
+}
+
+static void check_resizing(const resizing *v, int x_layout, int y_layout, int most, int still, int nthreads) {
+  fc_resize_desc d = {.types = ALIKE, .isa = isa, .n = v->n, .c = v->c};
+  memcpy(d.x_size, v->x_size, sizeof d.x_size);
+  memcpy(d.y_size, v->y_size, sizeof d.y_size);
+  int64_t *first[3], *index[3];
+  double *weight[3];
+  EACH(i, 3) {
+    some_table(v->x_size[i], v->y_size[i], most, &first[i], &index[i], &weight[i]);
+    const int stays = i == still && v->x_size[i] == v->y_size[i];
+    d.first[i] = stays ? 0 : first[i];
+    d.index[i] = index[i];
+    d.weight[i] = weight[i];
+    EACH(o, stays ? v->y_size[i] : 0) {
+      first[i][o + 1] = o + 1;
+      index[i][o] = o;
+      weight[i][o] = 1;
+    }
+  }
+  array x = numbers(lay_out(x_layout, v->n, v->c, v->x_size, d.x_stride));
+  array y = unknown(lay_out(y_layout, v->n, v->c, v->y_size, d.y_stride));
+  double *expected = blank(y.size);
+  EACH(n, v->n)
+    EACH(c, v->c)
+      EACH(od, v->y_size[0])
+        EACH(oh, v->y_size[1])
+          EACH(ow, v->y_size[2]) {
+            double sum = 0;
+            for (int64_t a = first[0][od]; a < first[0][od + 1]; a++)
+              for (int64_t b = first[1][oh]; b < first[1][oh + 1]; b++)
+                for (int64_t t = first[2][ow]; t < first[2][ow + 1]; t++)
+                  sum += weight[0][a] * weight[1][b] * weight[2][t] *
+                         get(&x, offset(d.x_stride, n, c, index[0][a], index[1][b], index[2][t]));
+            expected[offset(d.y_stride, n, c, od, oh, ow)] = sum;
+          }
+  fc_plan *plan;
+  if (fc_plan_resize(&d, &plan)) fail("no plan for resizing %s", v->name);
+  EACH(i, 3) { /* the plan has copies */
+    free(first[i]);
+    free(index[i]);
+    free(weight[i]);
+  }
+  void *workspace = allocate((size_t)fc_plan_workspace(plan, nthreads, 0));
+  void *arrays[FC_SLOTS] = {[FC_X] = at(&x), [FC_Y] = at(&y)};
+  if (fc_run(plan, arrays, workspace, nthreads)) fail("resizing %s failed", v->name);
+  fc_plan_destroy(plan);
+  free(workspace);
+  compare(&y, expected, 0, 0, layouts[x_layout], v->name);
+  free(expected);
+  done(&x);
+  done(&y);
+}
+
+static void check_resizings(void) {
+  EACH(i, (int64_t)(sizeof resizings / sizeof *resizings))
+    EACH(x_layout, LAYOUTS)
+      EACH(y_layout, LAYOUTS)
+        EACH(most, 4)
+          if (most) check_resizing(&resizings[i], (int)x_layout, (int)y_layout, (int)most, (int)(x_layout + y_layout) % 4, most);
 }
 
 /* ----------------------------------------------------------------------------------------------------- copies */
@@ -999,6 +1135,7 @@ int main(int count, char **names) {
       check_copies();
       check_pools();
       check_reductions();
+      check_resizings();
       check_program(1);
       check_program(3);
     }

@@ -454,15 +454,16 @@ def test_too_little_memory_is_a_memory_error(target: Target) -> None:
 KINDS = {
     "array": "a b bias c dy exp_avg exp_avg_sq grad grad_avg indices momentum_buffer out param pos_weight residual "
     "running_mean running_var s square_avg t target w weight x y",
-    "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups output_padding "
-    "output_size padding size split_size_or_sections step stride upscale_factor downscale_factor",
+    "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups offset output_padding "
+    "output_size padding seed size sizes split_size_or_sections step stride upscale_factor downscale_factor",
     "shape": "input_shape pad shape weight_shape x_shape",
-    "flag": "ceil_mode count_include_pad keepdim log_target measure on residual return_indices return_statistics "
-    "training trans_a trans_b use_input_stats nesterov",
-    "number": "alpha beta correction delta divisor_override eps k label_smoothing max_val min_val momentum "
-    "negative_slope p threshold value lr weight_decay",
+    "flag": "align_corners ceil_mode count_include_pad keepdim log_target measure on recompute_scale_factor residual "
+    "return_indices return_statistics training trans_a trans_b use_input_stats nesterov",
+    "number": "alpha beta correction cubic_coeff_a delta divisor_override eps k label_smoothing max_val min_val "
+    "momentum negative_slope p scale_factor scales threshold value lr weight_decay",
     "pair": "betas",
-    "word": "approximate destination layout level mode name reduction source",
+    "word": "approximate coordinate_transformation_mode destination layout level mode name nearest_mode reduction "
+    "source",
     "arrays": "arrays",
     "statistics": "statistics",
     "activation": "activation",
@@ -528,6 +529,7 @@ def _right(name: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         "x": x, "w": w, "b": B, "x_shape": x.shape, "input_shape": x.shape, "weight_shape": w.shape, "kernel_size": 2,
         "output_size": 2, "n": 1, "nbytes": 2**20, "level": "strict", "shape": (2, 3), "name": "reference", "on": True,
+        "seed": 7,
         "activation": "relu", "function": dict, "layout": "NCHW", "arrays": (x, x), "split_size_or_sections": 4,
         "upscale_factor": 2, "downscale_factor": 2, "groups": 1, "source": "NCHW", "destination": "NHWC", "pad": (1, 2),
         "dtype": "float32",
@@ -548,6 +550,8 @@ def _right(name: str) -> dict[str, Any]:
         values |= {"residual": True}
     if "softmax" in name:
         values |= {"dim": 1}
+    if name.startswith(("interpolate", "resize")):
+        values |= {"size": 3, "sizes": 3, "mode": "bilinear" if name.startswith("interpolate") else "linear"}
     if "_norm" in name or "cross_entropy" in name or "loss" in name or name.startswith("kl_div"):
         c = np.ones(6 if name.startswith(("layer", "rms")) else 4, "f4")
         classes = name.startswith(("cross", "nll"))
@@ -566,7 +570,9 @@ def _right(name: str) -> dict[str, Any]:
             y = forward(**known)
             values["dy"] = tuple(map(np.ones_like, y)) if isinstance(y, tuple) else np.ones_like(y)
     defaults = {k: p.default for k, p in names.items() if p.default is not p.empty}
-    needed = [k for k, p in names.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    needed = [
+        k for k, p in names.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
     return {k: values[k] for k in needed} | {k: values.get(k, v) for k, v in defaults.items()}
 
 

@@ -500,6 +500,7 @@ def test_every_family_of_operators_has_a_benchmark():
         "activate",
         "silu",
         "multiply",
+        "interpolate",
         "softmax",
         "batch_norm",
         "concat",

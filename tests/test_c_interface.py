@@ -295,7 +295,7 @@ def _algorithm(name: bytes) -> int:
 _TYPES = {name: getattr(lib, f"FC_{name}") for name in ("F32", "F64", "F16", "BF16", "I8", "U8", "I32")}
 
 
-@pytest.mark.parametrize("operator", ["conv", "gemm", "pool", "map", "reduce"])
+@pytest.mark.parametrize("operator", ["conv", "gemm", "pool", "map", "reduce", "resize"])
 def test_types_without_kernels_are_a_status_of_their_own(operator):
     make, d = getattr(lib, f"fc_plan_{operator}"), ffi.new(f"fc_{operator}_desc *")
     d.isa = lib.fc_isa_count() - 1
@@ -569,3 +569,68 @@ def test_programs_of_nothing(program):
     assert lib.fc_steps_workspace(null, 1, 1) == -1
     assert lib.fc_steps_workspace(null, 0, 1) == 0
     assert np.isnan(program[1][2]).all()
+
+
+# ------------------------------------------------------------------------------------------------------- resizing
+
+
+def _resizing(x_size: int, first: list[int], index: list[int], y_size: int = 0) -> tuple[int, Any]:
+    """The status, and the plan, of one axis along h; weights are 1."""
+    d = ffi.new("fc_resize_desc *")
+    d.n = d.c = 1
+    d.x_size, d.y_size = [1, x_size, 1], [1, y_size or len(first) - 1, 1]
+    d.x_stride, d.y_stride = [0, 0, 0, 1, 0], [0, 0, 0, 1, 0]
+    kept = ffi.new("int64_t[]", first), ffi.new("int64_t[]", index), ffi.new("double[]", [1.0] * len(index))
+    d.types, d.isa = [lib.FC_F32] * 4, lib.fc_isa_count() - 1
+    d.first[1], d.index[1], d.weight[1] = kept
+    plan = ffi.new("fc_plan **")
+    status = lib.fc_plan_resize(d, plan)
+    assert (status == lib.FC_OK) == (plan[0] != ffi.NULL)
+    return status, ffi.gc(plan[0], lib.fc_plan_destroy)
+
+
+def test_tables_are_looked_at():
+    assert _resizing(3, [0, 1, 2], [0, 2])[0] == lib.FC_OK
+    for first, index in (
+        ([0, 1, 2], [0, 3]), ([0, 1, 2], [-1, 0]), ([1, 1, 2], [0, 1]), ([0, 2, 1], [0, 1]),
+        ([0, 0, INT64_MAX], [0, 1]), ([0, 1, 2], [0, INT64_MIN]),
+    ):  # fmt: skip
+        assert _resizing(3, first, index)[0] == lib.FC_ERROR_ARGUMENT, (first, index)
+    assert _resizing(1, [0, 2**16], [0] * 2**16)[0] == lib.FC_OK
+    assert _resizing(1, [0, 2**16 + 1], [0] * (2**16 + 1))[0] == lib.FC_ERROR_REFUSED
+    assert lib.fc_plan_resize(ffi.NULL, ffi.new("fc_plan **")) == lib.FC_ERROR_ARGUMENT
+
+
+def test_an_axis_without_a_table_stays_as_it_is():
+    d = ffi.new("fc_resize_desc *")
+    d.n = d.c = 1
+    d.types, d.isa = [lib.FC_F32] * 4, lib.fc_isa_count() - 1
+    d.x_size, d.y_size = [1, 1, 4], [1, 1, 4]
+    d.x_stride, d.y_stride = [0, 0, 0, 0, 1], [0, 0, 0, 0, 1]
+    plan = ffi.new("fc_plan **")
+    assert lib.fc_plan_resize(d, plan) == lib.FC_OK
+    plan = ffi.gc(plan[0], lib.fc_plan_destroy)
+    x, y = np.arange(4, dtype="f4"), np.full(4, np.nan, "f4")
+    scratch = np.empty(lib.fc_plan_workspace(plan, 1, 0), np.uint8)
+    assert lib.fc_run(plan, slots(x=x, y=y), pointer(scratch), 1) == lib.FC_OK
+    assert np.array_equal(x, y)
+    d.y_size = [1, 1, 5]
+    assert lib.fc_plan_resize(d, ffi.new("fc_plan **")) == lib.FC_ERROR_ARGUMENT
+
+
+def test_dropout_has_a_probability_and_numbers_from_0_on():
+    def status(p: float, *steps: int) -> int:
+        d = ffi.new("fc_map_desc *")
+        d.op, d.rank, d.p = lib.FC_MAP_DROPOUT, 2, p
+        d.types, d.isa = [lib.FC_F32] * 4, lib.fc_isa_count() - 1
+        d.size[0:2], d.out_stride[0:2], d.stride[0][0:2], d.stride[1][0:2] = [2, 3], [3, 1], [3, 1], steps
+        plan = ffi.new("fc_plan **")
+        found = lib.fc_plan_map(d, plan)
+        lib.fc_plan_destroy(plan[0])
+        return found
+
+    assert status(0.5, 3, 1) == status(1, 0, 2**29) == lib.FC_OK
+    for p in (0, -1, 1.5, float("nan"), float("inf")):
+        assert status(p, 3, 1) == lib.FC_ERROR_ARGUMENT, p
+    for steps in ((3, -1), (-3, 1), (2**31, 1), (0, 2**30)):
+        assert status(0.5, *steps) == lib.FC_ERROR_ARGUMENT, steps

@@ -31,6 +31,7 @@ LOADED = {
     "fastconv.ops.batch_norm",
     "fastconv.ops.conv",
     "fastconv.ops.copy",
+    "fastconv.ops.dropout",
     "fastconv.ops.elementwise",
     "fastconv.ops.gemm",
     "fastconv.ops.loss",
@@ -42,6 +43,7 @@ LOADED = {
     "fastconv.ops.plan",
     "fastconv.ops.pool",
     "fastconv.ops.reduce",
+    "fastconv.ops.resize",
     "fastconv.ops.shuffle",
     "fastconv.ops.softmax",
     "fastconv.ops.ranks",
@@ -55,6 +57,7 @@ LOADED = {
     "fastconv.spec.map",
     "fastconv.spec.pool",
     "fastconv.spec.reduce",
+    "fastconv.spec.resize",
     "fastconv.spec.types",
     "fastconv.spec.update",
     "fastconv.tuning",
@@ -105,7 +108,18 @@ def test_a_public_function_is_no_module() -> None:
 
 def test_every_operator_has_its_gradient() -> None:
     operators = {n for n in fastconv.__all__ if n.startswith(("conv", "max_", "avg_", "sum_", "global_", "adaptive_"))}
-    operators |= {"matmul", "gemm", "linear", *elementwise.UNARY, *elementwise.BROADCAST, "prelu"}
+    operators |= {
+        "matmul",
+        "gemm",
+        "linear",
+        "interpolate",
+        "resize",
+        "dropout",
+        "feature_dropout",
+        *elementwise.UNARY,
+        *elementwise.BROADCAST,
+        "prelu",
+    }
     forward = {n for n in operators if "_backward" not in n}
     assert forward >= {f"{stem}{n}d" for n in (1, 2, 3) for stem in ("conv", "conv_transpose", "max_pool", "sum_pool")}
     for name in forward:

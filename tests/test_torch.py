@@ -514,3 +514,25 @@ def test_shuffles() -> None:
         parts, theirs = fc.split(few, sections, 1), torch.split(torch.from_numpy(few), sections, 1)
         for ours, other in zip(parts, theirs, strict=True):
             _close(ours, other, "split")
+
+
+#: Of images, sizes or scales. (Such that positions in float32, as those of torch's nearest, are right.)
+_SIZES = [
+    ((2, 3, 7), {"size": 12}), ((2, 3, 9), {"scale_factor": 0.6}), ((2, 3, 5, 8), {"size": (11, 3)}),
+    ((1, 4, 6, 5), {"scale_factor": (2.0, 3.4)}), ((1, 2, 9, 7), {"scale_factor": 0.7, "recompute_scale_factor": True}),
+    ((2, 2, 1, 4), {"size": (5, 1)}), ((1, 2, 3, 4, 5), {"size": (7, 2, 9)}), ((1, 2, 3, 4, 5), {"scale_factor": 2.5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "options"), _SIZES, ids=str)
+def test_interpolation(shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    x = np.random.default_rng(40).standard_normal(shape)
+    smooth = {3: ["linear"], 4: ["bilinear", "bicubic"], 5: ["trilinear"]}[x.ndim]
+    ways: list[dict[str, Any]] = [{"mode": mode} for mode in ("nearest", "nearest-exact", *smooth)]
+    ways += [{"mode": mode, "align_corners": aligned} for mode in smooth for aligned in (True, False)]
+    for way in ways:
+        kw = {**options, **way}
+        _alike(
+            fc.interpolate(x, **kw), lambda x, kw=kw: F.interpolate(x, **kw),
+            lambda dy, kw=kw: fc.interpolate_backward(dy, x, **kw), x,
+        )  # fmt: skip

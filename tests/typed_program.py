@@ -33,6 +33,8 @@ def convolutions(x: npt.NDArray[np.float32], w: npt.NDArray[np.float32]) -> None
     assert_type(fc.activate(y, "gelu"), Array)
     assert_type(fc.silu_backward(fc.silu(y, out=np.empty_like(y)), y), Array)
     assert_type(fc.multiply_backward(fc.multiply(y, y), y, y), tuple[Array, Array])
+    assert_type(fc.dropout_backward(fc.dropout(y, 0.1, seed=1), y, 0.1, seed=1, offset=0), Array)
+    assert_type(fc.feature_dropout(y, seed=1, layout="NCHW"), Array)
     parts = fc.split(fc.concat([y, y], dim=1), [1, 1], 1)
     assert_type(parts, tuple[Array, ...])
     assert_type(fc.concat_backward(fc.concat(parts, 1), parts, 1), tuple[Array, ...])
@@ -68,6 +70,14 @@ def pooling(x: npt.NDArray[np.float32]) -> None:
     assert_type(fc.global_avg_pool2d(x, layout="NHWC"), Array)
     assert_type(fc.adaptive_max_pool2d(x, (None, 1)), Array)
     assert_type(fc.adaptive_max_pool2d(x, 1, True), tuple[Array, Array])
+
+
+def resizing(x: npt.NDArray[np.float32]) -> None:
+    y = fc.interpolate(x, scale_factor=(2, 1.5), mode="bilinear", align_corners=True)
+    assert_type(y, Array)
+    assert_type(fc.interpolate_backward(y, x, None, (2, 1.5), "bilinear", True), Array)
+    assert_type(fc.resize(x, [3, 3], mode="cubic", nearest_mode="floor", layout="NCHW"), Array)
+    assert_type(fc.resize_backward(fc.resize(x, 3), x, 3), Array)
 
 
 def products(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> None:
@@ -122,6 +132,7 @@ def main() -> None:
     convolutions(x, w)
     plans(x, w)
     pooling(x)
+    resizing(x)
     products(np.ones((3, 3)), np.ones((3, 3)))
     networks(x, rng.integers(0, 3, 8))
 

@@ -65,10 +65,12 @@
 
 #if FC_HAS(FC_PART_MAPS)
 #include "kernels/math.inc"
+#include "kernels/dropout.inc"
 #include "kernels/map.inc"
 #include "kernels/reduce.inc"
 #include "kernels/update.inc"
 #include "kernels/copy.inc"
+#include "kernels/resize.inc"
 #endif
 
 _Static_assert(MR <= 14 && NR <= FC_MAX_LANES && MR <= FC_MAX_LANES, "a tile must fit the edge kernels and the tables");

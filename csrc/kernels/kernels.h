@@ -242,6 +242,12 @@ typedef struct fc_map {
   int64_t row[3], step[3];
   void *out;
   int64_t out_row, out_step;
+  /* Of dropout: where an element's random number is, as if those were an array; the largest that drops it, and what the others
+   * are multiplied by. */
+  uint64_t seed, offset;
+  int64_t place, place_row, place_step;
+  uint32_t dropped;
+  double scale;
 } fc_map;
 
 /* Rows of a step of an optimizer: the parameter, its gradient, and what is remembered; NULL where that is not. */
@@ -265,6 +271,25 @@ typedef struct fc_copy {
 /* What numbers are converted to. */
 typedef double fc_other_f32;
 typedef float fc_other_f64;
+
+/* The sum of taps arrays, each times its weight, run after run. A run is length neighbours, run i of each array step elements
+ * after the last, or at[i] after the first. */
+typedef struct fc_resize_rows {
+  const void *const *from;
+  const void *weight;
+  int64_t taps, runs, length, step;
+  const int64_t *at;
+  void *to;
+} fc_resize_rows;
+
+/* Pixels of so many lanes, which are neighbours: pixel o is the sum, over t from first[o] to first[o + 1], of weight[t] times
+ * the pixel number index[t] of from. */
+typedef struct fc_resize_pixels {
+  const void *from, *weight;
+  const int32_t *first, *index;
+  void *to;
+  int64_t lanes, count, from_step, to_step;
+} fc_resize_pixels;
 
 /* One ISA's kernels for one dtype. kernels.def is the list; this struct, the tables and the tests come from it. */
 typedef struct fc_kernels {

@@ -22,7 +22,8 @@ static const int slots[] = {FC_X, FC_W, FC_ADD};
 
 static int operands_of(int op) {
   switch (op) {
-  case FC_MAP_ACTIVATE: return 1;
+  case FC_MAP_ACTIVATE:
+  case FC_MAP_DROPOUT: return 1;
   case FC_MAP_SCALE_SHIFT:
   case FC_MAP_PRELU_BACKWARD:
   case FC_MAP_DIVIDE_BACKWARD:
@@ -32,22 +33,39 @@ static int operands_of(int op) {
   }
 }
 
+/* Whether the numbers of a dropout's elements are from 0 to below 2^31. */
+static int numbered(const fc_map_desc *d) {
+  int64_t last = 0;
+  for (int i = 0; i < d->rank; i++) {
+    if (d->size[i] > 1 && d->stride[1][i] < 0) return 0;
+    last += d->size[i] > 1 ? d->stride[1][i] * (d->size[i] - 1) : 0;
+  }
+  return last <= FC_MOST;
+}
+
 static int describe(map_plan *p, const fc_map_desc *given) {
   if (!given) return FC_ERROR_ARGUMENT;
   const fc_kernels *kn;
   const int status = fc_find_kernels(&kn, given->isa, &given->types);
   if (status) return status;
-  if (!fc_between(given->op, FC_MAP_ACTIVATE, FC_MAP_MINIMUM_BACKWARD) || !fc_act_known(&given->act) ||
+  if (!fc_between(given->op, FC_MAP_ACTIVATE, FC_MAP_DROPOUT) || !fc_act_known(&given->act) ||
       !fc_between(given->rank, 0, FC_GRID_RANK) || !fc_elements(given->size, given->rank))
     return FC_ERROR_ARGUMENT;
   fc_map_desc d = *given;
   *p = (map_plan){.kn = kn, .es = fc_bytes(d.types.x)};
   p->rows = (fc_map){.op = d.op, .operands = operands_of(d.op), .act = d.act};
   if (!fc_settle(d.out_stride, d.size, d.rank) || !fc_apart(d.out_stride, d.size, d.rank)) return FC_ERROR_ARGUMENT;
-  for (int k = 0; k < p->rows.operands; k++)
+  /* Random numbers are numbered as if they were an operand. */
+  const int dropout = d.op == FC_MAP_DROPOUT, operands = p->rows.operands + dropout;
+  for (int k = 0; k < operands; k++)
     if (!fc_settle(d.stride[k], d.size, d.rank)) return FC_ERROR_ARGUMENT;
+  if (dropout && !(numbered(&d) && d.p > 0 && d.p <= 1)) return FC_ERROR_ARGUMENT;
+  if (dropout) {
+    p->rows.dropped = (uint32_t)(ceil(d.p * 0x1p32) - 1);
+    p->rows.scale = d.p < 1 ? 1 / (1 - d.p) : 0;
+  }
   const int64_t *stride[] = {d.out_stride, d.stride[0], d.stride[1], d.stride[2]};
-  p->grid = fc_grid_of(d.rank, d.size, 1 + p->rows.operands, stride);
+  p->grid = fc_grid_of(d.rank, d.size, 1 + operands, stride);
   return FC_OK;
 }
 
@@ -67,6 +85,11 @@ static void piece(void *ctx, int64_t index, int worker) {
     t.step[k] = part.step[1 + k];
     t.row[k] = part.row[1 + k];
   }
+  if (t.op == FC_MAP_DROPOUT) {
+    t.place = part.at[2];
+    t.place_step = part.step[2];
+    t.place_row = part.row[2];
+  }
   p->kn->map(&t);
 }
 
@@ -76,6 +99,10 @@ static int run(const fc_plan *plan, void *const *arrays, void *workspace, int nt
   map_job j = {p, p->rows};
   for (int k = 0; k < j.rows.operands; k++) j.rows.from[k] = arrays[slots[k]];
   j.rows.out = arrays[FC_OUT];
+  if (j.rows.op == FC_MAP_DROPOUT) {
+    memcpy(&j.rows.seed, arrays[FC_W], 8);
+    memcpy(&j.rows.offset, (const char *)arrays[FC_W] + 8, 8);
+  }
   return fc_parallel_for(nthreads, p->grid.pieces, piece, &j);
 }
 
@@ -95,7 +122,7 @@ int fc_plan_map(const fc_map_desc *d, fc_plan **plan) {
   }
   p->head = (fc_plan){
       .does = &map, .algorithm = "elementwise", .needs = FC_BIT(FC_OUT), .serial = fc_elements(d->size, d->rank) < FC_SERIAL_MAP};
-  for (int k = 0; k < p->rows.operands; k++) p->head.needs |= FC_BIT(slots[k]);
+  for (int k = 0; k < p->rows.operands + (p->rows.op == FC_MAP_DROPOUT); k++) p->head.needs |= FC_BIT(slots[k]);
   *plan = &p->head;
   return FC_OK;
 }

@@ -12,9 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..settings import Settings
-from ..spec import DTYPES, ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, Types, UpdateSpec
+from ..spec import DTYPES, ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, Types, UpdateSpec
 
-Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | UpdateSpec | CopySpec
+Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | UpdateSpec | CopySpec | ResizeSpec
 
 #: Of which types the compiled backends have kernels.
 COMPILED = tuple(map(Types.of, DTYPES))
@@ -33,9 +33,11 @@ class Kernel(Protocol):
       bwd raises IndexError if one is not); a maximum's fwd may be of integers;
     * ``GemmSpec``: ``kernel(a, b, bias, c, out)`` with a (batch, m, k), b (batch, k, n), out and c (batch, m, n); where
       the batch is 1, all of them may lack that axis;
-    * ``MapSpec``: ``kernel(*operands, out)``, all of the spec's shape: what is broadcast has strides of 0;
+    * ``MapSpec``: ``kernel(*operands, out)``, all of the spec's shape: what is broadcast has strides of 0; of dropout
+      ``kernel(x, numbers, out)``, where ``numbers`` is a contiguous array of two uint64;
     * ``ReduceSpec``: ``kernel(six operands, four results)``, those of ``spec.REDUCTIONS``, each with all axes of the
       spec's shape; along an axis, an operand has that size or 1, a result but the first 1 where it is reduced;
+    * ``ResizeSpec``: ``kernel(x, out)`` fwd, ``kernel(dy, out)`` bwd;
     * ``UpdateSpec``: ``kernel(parameter, gradient, three that are remembered, numbers)``: all but the gradient and the
       numbers, which are those of ``spec.UpdateNumbers`` in float64, are read and written;
     * ``CopySpec``: ``kernel(x, out)``, backward ``kernel(dy, out)``.

@@ -17,7 +17,7 @@ def _make(operation: str, dtype: np.dtype, *problem: Any) -> MapSpec:
     return MapSpec(operation, Types.of(DTYPE_NAMES[dtype]), *problem)
 
 
-_choose = chooser(_make)
+choose = chooser(_make)
 
 #: Dimensions that NumPy broadcasts, in every version.
 _MOST_AXES = 32
@@ -28,7 +28,7 @@ def run(operation: str, out: np.ndarray, *operands: np.ndarray, activation: Acti
     if out.size:
         shape = out.shape
         arrays = [a if a.shape == shape else np.broadcast_to(a, shape) for a in operands]
-        _choose(operation, out.dtype, shape, activation).kernel(*arrays, out)
+        choose(operation, out.dtype, shape, activation).kernel(*arrays, out)
     return out
 
 

@@ -15,6 +15,7 @@ from .gemm import GemmSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis, kept_shape
+from .resize import RESIZE_MODES, ROUNDINGS, TRANSFORMATIONS, ResizeSpec, resize_spec, scales_of
 from .types import DTYPES, INTEGERS, TYPES, Types
 from .update import UPDATES, UpdateNumbers, UpdateSpec
 
@@ -26,8 +27,11 @@ __all__ = [
     "MAX_ELEMENTS",
     "PAD_MODES",
     "REDUCTIONS",
+    "RESIZE_MODES",
+    "ROUNDINGS",
     "SELU_ALPHA",
     "SELU_SCALE",
+    "TRANSFORMATIONS",
     "TYPES",
     "UPDATES",
     "Activation",
@@ -40,6 +44,7 @@ __all__ = [
     "Padding",
     "PoolSpec",
     "ReduceSpec",
+    "ResizeSpec",
     "Types",
     "UpdateNumbers",
     "UpdateSpec",
@@ -59,4 +64,6 @@ __all__ = [
     "kept_shape",
     "pads_of",
     "pool_spec",
+    "resize_spec",
+    "scales_of",
 ]

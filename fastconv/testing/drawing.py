@@ -21,10 +21,10 @@ import fastconv as fc
 from .. import spec
 from ..backends import backend
 from ..settings import settings as settings_that_hold
-from . import copies, elementwise, products, reductions, updates, windows
+from . import copies, elementwise, products, reductions, resampling, updates, windows
 from .arrays import Array, Lie
 from .draws import CONVOLUTION, MOST, Alias, Call, Draws, Problem
-from .elementwise import BROADCAST, UNARY
+from .elementwise import BROADCAST, DROPOUTS, UNARY
 from .helpers import backends_here, isas_here
 
 __all__ = ["FUNCTIONS", "again", "problem", "problems", "settings_here"]
@@ -34,10 +34,9 @@ FUNCTIONS = tuple(
     name
     for name in fc.__all__
     if re.match(r"(plan_)?conv|(max|avg|sum)_pool|global_|adaptive_|gemm|matmul|linear|empty", name)
-    or name.removesuffix("_backward") in (*BROADCAST, *UNARY, "prelu")
-    or re.match(reductions.NAMES, name)
+    or name.removesuffix("_backward") in (*BROADCAST, *UNARY, *DROPOUTS, "prelu")
+    or re.match(f"{reductions.NAMES}|{resampling.NAMES}|{copies.NAMES}", name)
     or name in updates.CHANGED
-    or re.match(copies.NAMES, name)
 )
 
 #: So many problems are the same call under other settings: the reference computes it once.
@@ -159,10 +158,12 @@ _FAMILIES: dict[str, Callable[[Call], Problem | None]] = {
     ".*_pool": windows.pooling,
     "matmul|linear|gemm": products.matrix_product,
     **reductions.FAMILIES,
+    resampling.NAMES: resampling.resizing,
     ".*_step$": updates.update,
     **copies.FAMILIES,
     "|".join(f"{name}(_backward)?$" for name in BROADCAST): elementwise.broadcast,
     "prelu": elementwise.prelu,
+    "|".join(f"{name}(_backward)?$" for name in DROPOUTS): elementwise.dropout,
     "": elementwise.elementwise,
 }
 

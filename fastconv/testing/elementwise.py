@@ -11,10 +11,11 @@ import fastconv as fc
 
 from .draws import PARAMETERS_OF, Call, Problem
 
-__all__ = ["BROADCAST", "UNARY", "broadcast", "elementwise", "prelu"]
+__all__ = ["BROADCAST", "DROPOUTS", "UNARY", "broadcast", "dropout", "elementwise", "prelu"]
 
 #: Elementwise functions of two or three arrays that are broadcast, and all of one.
 BROADCAST = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "scale_shift")
+DROPOUTS = ("dropout", "feature_dropout")
 UNARY = (
     *("activate", "relu", "relu6", "leaky_relu", "hardtanh", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
     *("softsign", "hardswish", "hardsigmoid", "sigmoid", "tanh", "logsigmoid", "exp", "log", "sqrt", "abs", "erf"),
@@ -73,3 +74,21 @@ def prelu(c: Call) -> Problem:
     arguments = {"dy": c.array("dy", shape)} if backward else {}
     arguments |= {"x": c.array("x", shape), "weight": c.array("weight", [shape[1] if each else 1])}
     return Problem(c.name, arguments | ({} if backward else c.out(shape)), None, c.bounded(length) if backward else 1)
+
+
+def dropout(c: Call) -> Problem:
+    d, features = c.d, c.name.startswith("feature")
+    ndim = d.pick("rank", range(2, 6) if features else range(7), 0.1)
+    shape = [d.size(f"size {i}", most) for i, most in enumerate(d.shares(d.budget() / 30, *(1.0,) * ndim))]
+    if ndim and d.chance("empty", 0.02):
+        shape[0] = 0
+    arguments = {"dy": c.array("dy", shape)} if "backward" in c.name else {}
+    arguments |= {"x": c.array("x", shape), "p": d.pick("p", (0.5, 0.1, 0.25, 0.9, 0.0, 1.0, 1e-9))}
+    if d.chance("evaluation", 0.1):
+        arguments["training"] = False
+    arguments["seed"] = d.pick("which seed", (0, 1, 2**32, 2**63 - 1, 123456789))
+    if d.chance("offset given", 0.5):
+        arguments["offset"] = d.pick("offset", (1, 2**31, 2**32, 2**63 - 1))
+    if features and d.chance("channels last", 0.5):
+        arguments["layout"] = "NHWC"
+    return Problem(c.name, arguments | c.out(shape))

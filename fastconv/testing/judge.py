@@ -19,10 +19,10 @@ import fastconv as fc
 
 from .. import dispatch
 from ..spec import ACTIVATIONS
-from . import reductions, updates
+from . import reductions, resampling, updates
 from .arrays import Array, Laid
 from .draws import Alias, Problem
-from .elementwise import BROADCAST, UNARY
+from .elementwise import BROADCAST, DROPOUTS, UNARY
 from .helpers import adjoint_gap
 
 __all__ = ["Verdict", "verdict"]
@@ -292,6 +292,8 @@ def _difference_of(
         rounded = True
     if re.match(reductions.NAMES, problem.function):
         rounded |= reductions.rounded(problem)
+    if re.match(resampling.NAMES, problem.function):
+        rounded |= resampling.mode_of(problem) != "nearest"
     rounded |= problem.function in updates.CHANGED
     if a.dtype.kind != "f":
         rounded = False
@@ -321,7 +323,7 @@ def _difference_of(
 def _elementwise(function: str) -> str:
     """What kind of one it is, if any."""
     stem = function.removesuffix("_backward")
-    return "unary" if stem in UNARY else "broadcast" if stem in (*BROADCAST, "prelu") else ""
+    return "unary" if stem in UNARY else "broadcast" if stem in (*BROADCAST, *DROPOUTS, "prelu") else ""
 
 
 def _largest(problem: Problem) -> float:
@@ -349,6 +351,8 @@ def _magnitude(problem: Problem, number: int, winograd: bool, expected: tuple[np
         return _largest(problem)
     if re.match(reductions.NAMES, problem.function):
         return reductions.magnitude(problem, expected[number])
+    if re.match(resampling.NAMES, problem.function) and resampling.mode_of(problem) == "cubic":
+        return np.full(expected[number].shape, resampling.magnitude(problem))
     if problem.function in updates.CHANGED:
         return updates.magnitude(problem, number, expected)
     arguments = {k: v for k, v in problem.arguments.items() if k != "activation"}
@@ -423,6 +427,8 @@ def _adjoint(problem: Problem, actual: _Run) -> None:
     name = problem.function
     exact = problem.values in ("ones", "count", "whole") and not _winograd(actual) and "avg" not in name
     linear = re.match(r"conv|sum_pool|global_sum|matmul|linear", name) and name.endswith("_backward")
+    linear = linear or (re.match(resampling.NAMES, name) and "dy" in problem.arguments)
+    exact = exact and (not re.match(resampling.NAMES, name) or resampling.mode_of(problem) == "nearest")
     if not (exact and linear) or any(problem.arguments.get(k) is not None for k in ("activation", "b", "bias")):
         return
     arguments = {k: v for k, v in problem.arguments.items() if k not in ("dy", "residual", "out")}

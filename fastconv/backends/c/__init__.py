@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, UpdateSpec
+from ...spec import ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
 from ..base import COMPILED, Kernel, Spec, isa_of, refuse_types
 
 
@@ -55,6 +55,10 @@ class _C:
             from .kernel import refuse_axes
 
             return refuse_axes(spec.shape)
+        if isinstance(spec, ResizeSpec):
+            from .resize import refuse as refuse_resizing
+
+            return refuse_resizing(spec)
         return spec.beyond if isinstance(spec, ConvSpec) else None
 
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
@@ -78,6 +82,8 @@ class _C:
             from .copy import CopyKernel as kind
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as kind
+        elif isinstance(spec, ResizeSpec):
+            from .resize import resize_kernel as kind
         elif isinstance(spec, UpdateSpec):
             from .update import UpdateKernel as kind
         else:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..._c import ffi, lib
 from ..._threads import MAX_THREADS, get_num_threads
+from ..tables import TABLES
 from .library import NULL, address_like, address_of_contiguous, address_of_copy, broadcast, check, scratch
 
 _call = lib.fc_call
@@ -238,6 +239,38 @@ class CKernel:
 
     def _fail(self, status: int) -> None:
         check(status)
+
+
+class LongKernel:
+    """A kernel along so long a dimension that its plan's tables are not kept for every length that comes by."""
+
+    backend = "c"
+
+    def __init__(self, kind: Callable[[Any, str], CKernel], spec: Any, isa: str, nbytes: int) -> None:
+        """kind: what makes it, with tables of so many bytes at most."""
+        self.spec = spec
+        self.isa = isa
+        self._kind, self._nbytes = kind, nbytes
+        self.algorithm, self.reason = self._kernel.algorithm, self._kernel.reason
+
+    @property
+    def _kernel(self) -> CKernel:
+        return TABLES.get((self.spec, self.isa), self._nbytes, self._make)
+
+    def _make(self) -> CKernel:
+        kernel = self._kind(self.spec, self.isa)
+        kernel._most_bound = 1
+        return kernel
+
+    @property
+    def workspace_bytes(self) -> int:
+        return self._kernel.workspace_bytes
+
+    def pack(self, w: np.ndarray) -> Any:
+        return self._kernel.pack(w)
+
+    def __call__(self, *arrays: Any) -> None:
+        self._kernel(*arrays)
 
 
 #: Axes that a descriptor has room for.

@@ -47,7 +47,10 @@ class MapKernel(CKernel):
         d.op = getattr(lib, f"FC_MAP_{spec.operation.upper()}")
         d.types, d.isa, d.rank = type_numbers(spec.types), isa_number(self.isa), len(spec.shape)
         d.size[0 : d.rank], d.out_stride[0 : d.rank] = spec.shape, steps(strides.get(lib.FC_OUT), spec.shape, size)
+        dropout = spec.operation == "dropout"
         for k, slot in enumerate(self._order[:-1]):
-            d.stride[k][0 : d.rank] = steps(strides.get(slot), spec.shape, size)
+            places = dropout and slot == lib.FC_W
+            d.stride[k][0 : d.rank] = spec.places if places else steps(strides.get(slot), spec.shape, size)
+        d.p = spec.p
         set_activation(d.act, spec.activation)
         return made(lib.fc_plan_map, d)

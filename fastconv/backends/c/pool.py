@@ -10,8 +10,8 @@ import numpy as np
 
 from ..._c import ffi, lib
 from ...spec import PoolSpec, Types
-from ..tables import ADDITIONS, LIGHT, TABLES, Widened
-from .kernel import CKernel, Plan, made
+from ..tables import ADDITIONS, LIGHT, Widened
+from .kernel import CKernel, LongKernel, Plan, made
 from .library import check, five, isa_number, spatial, steps, type_numbers
 
 _KINDS = {"max": lib.FC_MAX, "avg": lib.FC_AVG, "sum": lib.FC_SUM}
@@ -42,12 +42,13 @@ def refuse(spec: PoolSpec) -> str | None:
     return None
 
 
-def pool_kernel(spec: PoolSpec, isa: str) -> PoolKernel | LongPoolKernel | Widened:
+def pool_kernel(spec: PoolSpec, isa: str) -> PoolKernel | LongKernel | Widened:
     """The kernel of a spec, in float64 where the gradient of a maximum may be the sum of too many for float32."""
     many = spec.kind == "max" and spec.direction == "bwd" and prod(map(spec.overlap, range(spec.ndim))) > ADDITIONS
     if many and spec.dtype == "float32":
         return Widened(pool_kernel(replace(spec, types=Types.of("float64")), isa), 3)
-    return (PoolKernel if _table_bytes(spec) <= LIGHT else LongPoolKernel)(spec, isa)
+    nbytes = _table_bytes(spec)
+    return PoolKernel(spec, isa) if nbytes <= LIGHT else LongKernel(PoolKernel, spec, isa, 2 * nbytes)
 
 
 def _table_bytes(spec: PoolSpec) -> int:
@@ -88,33 +89,3 @@ class PoolKernel(CKernel):
         if status == lib.FC_ERROR_ARGUMENT:  # an index is none
             raise IndexError
         check(status)
-
-
-class LongPoolKernel:
-    """A pooling along so long a dimension that its tables are not kept for every length that comes by."""
-
-    backend = "c"
-
-    def __init__(self, spec: PoolSpec, isa: str) -> None:
-        self.spec = spec
-        self.isa = isa
-        self.algorithm, self.reason = self._kernel.algorithm, self._kernel.reason
-
-    @property
-    def _kernel(self) -> PoolKernel:
-        return TABLES.get((self.spec, self.isa), 2 * _table_bytes(self.spec), self._make)
-
-    def _make(self) -> PoolKernel:
-        kernel = PoolKernel(self.spec, self.isa)
-        kernel._most_bound = 1
-        return kernel
-
-    @property
-    def workspace_bytes(self) -> int:
-        return self._kernel.workspace_bytes
-
-    def pack(self, w: np.ndarray) -> Any:
-        return self._kernel.pack(w)
-
-    def __call__(self, *arrays: Any) -> None:
-        self._kernel(*arrays)

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from ...settings import Settings
-from ...spec import DTYPES, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec, UpdateSpec
+from ...spec import DTYPES, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
 from ..base import COMPILED, Spec, refuse_types
 
 
@@ -65,6 +65,8 @@ class _Numba:
             from .copy import CopyKernel as Kernel
         elif isinstance(spec, ReduceSpec):
             from .reduce import ReduceKernel as Kernel
+        elif isinstance(spec, ResizeSpec):
+            from .resize import ResizeKernel as Kernel
         elif isinstance(spec, UpdateSpec):
             from .update import UpdateKernel as Kernel
         else:

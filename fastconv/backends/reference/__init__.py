@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import INTEGERS, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec, UpdateSpec
+from ...spec import INTEGERS, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
 from ..base import Spec
 from .conv import ConvKernel
 from .copy import CopyKernel
@@ -11,6 +11,7 @@ from .gemm import GemmKernel
 from .map import MapKernel
 from .pool import PoolKernel
 from .reduce import ReduceKernel
+from .resize import ResizeKernel
 from .update import UpdateKernel
 
 #: Sums are made in float64, whichever of these is asked for.
@@ -41,7 +42,7 @@ class _Reference:
 
     def compile(
         self, spec: Spec, settings: Settings
-    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | UpdateKernel | CopyKernel:
+    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | UpdateKernel | CopyKernel | ResizeKernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
         if isinstance(spec, CopySpec):
@@ -50,6 +51,8 @@ class _Reference:
             return MapKernel(spec)
         if isinstance(spec, ReduceSpec):
             return ReduceKernel(spec)
+        if isinstance(spec, ResizeSpec):
+            return ResizeKernel(spec)
         if isinstance(spec, UpdateSpec):
             return UpdateKernel(spec)
         return PoolKernel(spec) if isinstance(spec, PoolSpec) else GemmKernel(spec)

@@ -99,6 +99,29 @@ _OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
+def philox(counter: list[np.ndarray], key: tuple[int, int]) -> list[np.ndarray]:
+    """Philox4x32-10 (Salmon et al., 2011) of counters of four words of 32 bits, held in uint64: four words."""
+    c0, c1, c2, c3 = counter
+    for turn in range(10):
+        k0, k1 = ((k + turn * step) % 2**32 for k, step in zip(key, (0x9E3779B9, 0xBB67AE85), strict=True))
+        a, b = c0 * 0xD2511F53, c2 * 0xCD9E8D57  # below 2^64
+        c0, c1, c2, c3 = b >> 32 ^ c1 ^ k0, b % 2**32, a >> 32 ^ c3 ^ k1, a % 2**32
+    return [c0, c1, c2, c3]
+
+
+def _dropout(spec: MapSpec, x: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    place = np.zeros(spec.shape, np.uint64)
+    for axis, step in enumerate(spec.places):
+        along = np.arange(spec.shape[axis], dtype=np.uint64) * np.uint64(step)
+        place += along.reshape(-1, *(1,) * (len(spec.shape) - 1 - axis))
+    seed, offset = map(int, numbers)
+    place, zeros = place.reshape(-1), np.zeros(place.size, np.uint64)
+    counter = [place // 4, zeros, zeros + offset % 2**32, zeros + (offset >> 32)]
+    word = np.choose((place % 4).astype(np.intp), philox(counter, (seed % 2**32, seed >> 32))).reshape(spec.shape)
+    kept = x.astype(np.float64) * (1 / (1 - spec.p) if spec.p < 1 else 0.0)
+    return np.where(word < np.ceil(spec.p * 2**32), 0, kept)
+
+
 class MapKernel(ReferenceKernel):
     algorithm = "NumPy's functions"
 
@@ -107,6 +130,10 @@ class MapKernel(ReferenceKernel):
 
     def __call__(self, *arrays: np.ndarray) -> None:
         *operands, out = arrays
+        if self.spec.operation == "dropout":
+            with np.errstate(all="ignore"):
+                out[...] = _dropout(self.spec, *operands)
+            return
         wide = [a.astype(np.float64) for a in operands]
         with np.errstate(all="ignore"):
             match self.spec.operation:
