@@ -58,6 +58,13 @@ static int64_t copy_bytes(const fc_conv_plan *p, int64_t rows) {
 /* Moves n channels, so far apart, of so many pixels: the kernel reads whole vectors, and long runs are for memcpy. */
 static void move(const fc_conv_plan *p, const char *from, int64_t channel, int64_t from_pixel, char *to, int64_t to_pixel,
                  int64_t n, int64_t pixels) {
+  if (channel != 1 && n > FC_MAX_LANES) {
+    /* Nobody chooses that, but who asks for it by name gets it. */
+    for (int64_t i = 0; i < pixels; i++)
+      for (int64_t k = 0; k < n; k++)
+        fc_copy_element(p->es, to + (i * to_pixel + k) * p->es, from + (i * from_pixel + k * channel) * p->es);
+    return;
+  }
   if (channel != 1) {
     int64_t off[FC_MAX_LANES];
     for (int64_t i = 0; i < n; i++) off[i] = i * channel;
@@ -428,10 +435,6 @@ static int weight_execute(fc_conv_call *j, int nthreads) {
 
 /* ---- which layers ---- */
 
-static const char *refuse(const fc_conv_plan *p) {
-  return p->src_stride[1] != 1 && p->src_channels > FC_MAX_LANES ? "more channels are not contiguous than are turned" : 0;
-}
-
 static const char *slow(const fc_conv_plan *p) {
   if (p->d.groups > 1 && (p->src_stride[1] != 1 || p->dst_stride[1] != 1)) return "the channels of the groups are not contiguous";
   if (p->dst_channels < FC_LINES_RESULTS) return "a group's channels of the result do not fill vectors";
@@ -444,7 +447,6 @@ const fc_algorithm fc_conv_lines = {
     .name = "direct_lines",
     .state = sizeof(fields),
     .directions = FC_OF_IMAGES,
-    .refuse = refuse,
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack,
@@ -456,7 +458,6 @@ const fc_algorithm fc_conv_weight_lines = {
     .name = "direct_lines",
     .state = sizeof(fields),
     .directions = FC_OF_WEIGHTS,
-    .refuse = refuse,
     .prepare = prepare,
     .pieces = weight_pieces,
     .execute = weight_execute,
