@@ -284,7 +284,7 @@ def test_casts(target: Target) -> None:
         testing.assert_exact(testing.proven(target, fc.cast, narrow, np.float64), narrow.astype("float64"))
         out = np.asfortranarray(testing.nan_filled(x.shape, "float32"))
         testing.assert_exact(testing.proven(target, fc.cast, x[:, ::-1], np.float32, out=out), narrow[:, ::-1])
-        planes = np.arange(4.0 * 6 * 9).reshape(4, 6, 9)[:, ::2, ::2]
+        planes = np.arange(4.0 * 7 * 9).reshape(4, 7, 9)[:, ::2, ::2]
         testing.assert_exact(fc.cast(planes, "float32"), planes.astype("float32"))
         dx = fc.cast_backward(narrow, x, "float32")
         assert dx.dtype == np.float64

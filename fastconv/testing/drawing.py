@@ -189,8 +189,8 @@ def _wrong(d: Draws, p: Problem) -> Problem:
             invalid = None  # maxima are of integers, too
         if re.match(copies.NAMES, p.function) and isinstance(value, Array):
             invalid = None if value.dtype in (*spec.INTEGERS, "float16") else invalid  # copies, too; casts, of half
-        if name == "out" and d.chance("out is an input", 0.3):
-            inputs = [k for k, v in arguments.items() if isinstance(v, Array) and k != "out"]
+        inputs = [k for k, v in arguments.items() if isinstance(v, Array) and k != "out"]
+        if name == "out" and inputs and d.chance("out is an input", 0.3):
             value, invalid = Alias(d.pick("which input", inputs)), "out is an input"
             if prod(arguments[value.of].shape) == 0:
                 invalid = None
