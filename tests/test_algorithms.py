@@ -601,6 +601,19 @@ def test_depthwise_layers_of_arrays_that_begin_behind_a_cache_line(
                     testing.assert_exact(plan(first, out=out), a["y"], f"planned, {count} behind")
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@on_c
+def test_few_planes_of_a_depthwise_layer_are_cut_into_lines(c_target: Target, dtype: str, threads: int) -> None:
+    rng = np.random.default_rng(34)
+    x, w = testing.integers(rng, (1, 2, 90, 1000), dtype), testing.integers(rng, (2, 1, 5, 5), dtype)
+    for stride in (1, 2):
+        with fc.use_backend("reference"):
+            expected = fc.conv2d(x, w, stride=stride, padding=2, groups=2)
+        with testing.on(c_target), fc.threads(threads), fc.use_algorithm("depthwise_rows"):
+            y = _ran(c_target, "depthwise_rows", fc.conv2d, x, w, stride=stride, padding=2, groups=2)
+        testing.assert_exact(y, expected)
+
+
 @on_c
 def test_a_kernel_of_more_taps_than_the_transforms_have_room_for(c_target: Target) -> None:
     with testing.on(c_target):

@@ -112,6 +112,12 @@ def test_rules_are_those_of_exact_fractions(mode: str, transformation: str) -> N
         np.testing.assert_array_equal(_matrix(turned, 0, True), _matrix(spec, 0).T, err_msg=what)
 
 
+def test_ties_of_nearest_exact_go_up(target: Target, dtype: str) -> None:
+    with testing.on(target):
+        y = fc.interpolate(np.arange(4, dtype=dtype).reshape(1, 1, 4), 2, mode="nearest-exact")
+    testing.assert_exact(y, np.array([[[1, 3]]], dtype))
+
+
 def test_numbers_of_the_operator_s_own_examples(target: Target, dtype: str) -> None:
     square, sixteen = np.array([[[[1, 2], [3, 4]]]], dtype), np.arange(1, 17).reshape(1, 1, 4, 4).astype(dtype)
     with testing.on(target):
