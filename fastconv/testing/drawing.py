@@ -6,6 +6,7 @@ A problem is made of named choices, each a number whose 0 is the simplest. They 
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -173,6 +174,9 @@ _FAMILIES: dict[str, Callable[[Call], Problem | None]] = {
 _PARAMETERS = (-1, 0, 1.5, "abacus", None, (), (1,) * 7, [2, "a"], float("nan"), True, 2**31, 2**63, 2**64, b"x")
 
 
+#: Arrays that plans are called with, or without.
+_OF_PLANS = ("b", "residual", "out")
+
 #: Arrays that calls write.
 _WRITTEN = {"out", *(name for names in updates.CHANGED.values() for name in names)}
 
@@ -184,7 +188,9 @@ def _wrong(d: Draws, p: Problem) -> Problem:
     name = d.pick("wrong argument", sorted(arguments))
     value, invalid = arguments[name], None
     if isinstance(value, Array):
-        value, invalid = _wrong_array(d, name, value)
+        parameter = inspect.signature(getattr(fc, p.function)).parameters.get(name)
+        optional = name in _OF_PLANS or (parameter is not None and parameter.default is None)
+        value, invalid = _wrong_array(d, name, value, optional)
         if "max_pool" in p.function and name == "x" and isinstance(value, Array) and np.dtype(value.dtype).kind in "iu":
             invalid = None  # maxima are of integers, too
         if re.match(copies.NAMES, p.function) and isinstance(value, Array):
@@ -204,7 +210,7 @@ def _wrong(d: Draws, p: Problem) -> Problem:
     return replace(p, arguments=arguments, invalid=invalid)
 
 
-def _wrong_array(d: Draws, name: str, a: Array) -> tuple[Any, str | None]:
+def _wrong_array(d: Draws, name: str, a: Array, optional: bool) -> tuple[Any, str | None]:
     kinds = ("int32", "float16", "complex64", "bool", ">f4", "uint64", "object", "float64", "float32",
              "masked", "matrix", "subclass", "list", "None", "axis more", "axis less", "size more", "size less",
              "number", "overlapping", "read-only", "beyond")  # fmt: skip
@@ -220,7 +226,6 @@ def _wrong_array(d: Draws, name: str, a: Array) -> tuple[Any, str | None]:
     if kind in ("matrix", "subclass"):
         return replace(a, lie=replace(a.lie, kind=kind)), None
     if kind == "None":
-        optional = name in ("b", "bias", "residual", "c", "out", "indices", "momentum_buffer", "grad_avg")
         return None, None if optional else f"{name} is None"
     if kind == "number":
         return 1.0, f"{name} is a number"
