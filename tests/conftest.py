@@ -81,7 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """What a test's compilations and arrays left free goes back to the system: two thirds of the memory at the peak."""
+    """What a file's tests keep for each other is forgotten after the last, and free memory goes back to the system: two
+    thirds of the peak."""
+    if nextitem is None or nextitem.module is not item.module:
+        for kept in vars(item.module).values():
+            if hasattr(kept, "cache_clear") and kept.__module__ == item.module.__name__:
+                kept.cache_clear()
     if nextitem is None or getattr(nextitem, "originalname", None) != getattr(item, "originalname", None):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
         if trim is not None:
