@@ -79,6 +79,18 @@ def _elements(name: str, value: Any, allowed: str) -> np.ndarray:
     return value.view(np.ndarray)
 
 
+def dtype_among(dtype: Any, allowed: dict[np.dtype, str]) -> np.dtype:
+    """``dtype`` as NumPy's; TypeError that names it if it is none of the ``allowed``, which have their names."""
+    try:
+        kind = None if dtype is None else np.dtype(dtype)
+    except Exception:  # of several kinds
+        kind = None
+    if kind not in allowed:
+        given = shown(dtype) if kind is None else kind
+        raise TypeError(f"dtype is {given}: allowed is {' or '.join(allowed.values())}")
+    return kind
+
+
 def empty(shape: int | Sequence[int], dtype: Any = "float32") -> np.ndarray:
     """A new array with arbitrary contents, as ``numpy.empty`` makes it, whose memory begins at a cache line if it has
     some of them: what reads and writes it is up to a third faster. All results of this package are such arrays.
@@ -86,12 +98,7 @@ def empty(shape: int | Sequence[int], dtype: Any = "float32") -> np.ndarray:
     shape: not negative, at most 2^31 - 1 elements; dtype: float32 or float64. Raises TypeError or ValueError that names
     the argument.
     """
-    try:
-        kind = None if dtype is None else np.dtype(dtype)
-    except Exception:  # of several kinds
-        kind = None
-    if kind not in DTYPE_NAMES:
-        raise TypeError(f"dtype is {shown(dtype) if kind is None else kind}: allowed is {' or '.join(DTYPES)}")
+    kind = dtype_among(dtype, DTYPE_NAMES)
     sizes = plain("shape", shape)
     sizes = sizes if isinstance(sizes, tuple) else (sizes,)
     if len(sizes) > _MOST_AXES or not all(isinstance(size, int) and 0 <= size <= MAX_ELEMENTS for size in sizes):

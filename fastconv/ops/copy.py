@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import MOST, index, integer, shown, word
-from ..arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_output, new_array
+from ..arrays import ALL_NAMES, DTYPE_NAMES, as_array, as_output, dtype_among, new_array
 from ..dispatch import chooser
 from ..spec import CopySpec, Types, axis_of, check_elements
 
@@ -224,24 +224,12 @@ def cast(x: np.ndarray, dtype: Any, *, out: np.ndarray | None = None) -> np.ndar
     """
     x = as_array("x", x, None, {**_FLOATS, **ALL_NAMES})
     check_elements("x", x.shape)
-    return _cast(x, _float(dtype), out)
-
-
-def _float(dtype: Any) -> np.dtype:
-    try:
-        kind = None if dtype is None else np.dtype(dtype)
-    except Exception:  # of several kinds
-        kind = None
-    if kind not in _FLOATS:
-        raise TypeError(
-            f"dtype is {shown(dtype) if kind is None else kind}: allowed is {' or '.join(_FLOATS.values())}"
-        )
-    return kind
+    return _cast(x, dtype_among(dtype, _FLOATS), out)
 
 
 def cast_backward(dy: np.ndarray, x: np.ndarray, dtype: Any, *, out: np.ndarray | None = None) -> np.ndarray:
     """Gradient of ``cast(x, dtype)``: dy, of that dtype -> dx, of the dtype and shape of x, which is of floats."""
-    x, dy = as_array("x", x, None, _FLOATS), as_array("dy", dy, _float(dtype), _FLOATS)
+    x, dy = as_array("x", x, None, _FLOATS), as_array("dy", dy, dtype_among(dtype, _FLOATS), _FLOATS)
     if dy.shape != x.shape:
         raise ValueError(f"dy has shape {dy.shape}: allowed is {x.shape}, the shape of x")
     check_elements("x", x.shape)

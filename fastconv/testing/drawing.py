@@ -216,7 +216,8 @@ def _wrong_array(d: Draws, name: str, a: Array, optional: bool) -> tuple[Any, st
              "number", "overlapping", "read-only", "beyond")  # fmt: skip
     kind = d.pick("wrong array", kinds)
     if kind in kinds[:9]:
-        allowed = ("int64",) if name == "indices" else ("float32", "float64")
+        classes = name == "target" and a.dtype == "int64"  # of any kind of integer
+        allowed = ("int32", "uint64") if classes else ("int64",) if name == "indices" else ("float32", "float64")
         if a.dtype == kind:
             return a, None
         invalid = f"{name} is {kind}" if kind not in allowed else None
