@@ -12,11 +12,11 @@ import numpy as np
 from ..arguments import number, shown
 from .common import channels_last, check_elements, int_tuple
 from .conv import conv_pads
-from .types import DTYPES, INTEGERS, Typed, Types, types_of
+from .types import DTYPES, INTEGERS, OfImages, Types, types_of
 
 
 @dataclass(frozen=True)
-class PoolSpec(Typed):
+class PoolSpec(OfImages):
     """One pooling problem. ``kind`` is ``"max"``, ``"avg"`` or ``"sum"``, ``direction`` ``"fwd"`` or ``"bwd"``.
 
     Output ``o`` of a dimension pools the input positions ``start, start + dilation, ... < end``, which are inside the
@@ -41,21 +41,6 @@ class PoolSpec(Typed):
     divisor: float | None = None
     adaptive: bool = False
     indices: bool = False
-
-    @property
-    def ndim(self) -> int:
-        return len(self.in_size)
-
-    def _shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        return (self.n, *size, self.c) if self.channels_last else (self.n, self.c, *size)
-
-    @cached_property
-    def x_shape(self) -> tuple[int, ...]:
-        return self._shape(self.in_size)
-
-    @cached_property
-    def y_shape(self) -> tuple[int, ...]:
-        return self._shape(self.out_size)
 
     @cached_property
     def empty(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..arguments import number, shown
 from .common import MAX_ELEMENTS, channels_last, check_elements, int_tuple
-from .types import Typed, Types, types_of
+from .types import OfImages, Types, types_of
 
 #: Where position o of the result lies in x: by o, size, out, and two numbers whose quotient is how far apart results
 #: lie. The names are those of ONNX's ``coordinate_transformation_mode``.
@@ -40,7 +40,7 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class ResizeSpec(Typed):
+class ResizeSpec(OfImages):
     """One resizing, ``direction`` ``"fwd"`` or ``"bwd"``; ``table`` is the only definition of what is computed.
 
     ``transformation`` and ``rounding`` are keys of the tables above. ``scales``: of each axis what the size is
@@ -59,21 +59,6 @@ class ResizeSpec(Typed):
     rounding: str
     scales: tuple[float | None, ...]
     cubic_coeff: float = -0.75
-
-    @property
-    def ndim(self) -> int:
-        return len(self.in_size)
-
-    def _shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        return (self.n, *size, self.c) if self.channels_last else (self.n, self.c, *size)
-
-    @cached_property
-    def x_shape(self) -> tuple[int, ...]:
-        return self._shape(self.in_size)
-
-    @cached_property
-    def y_shape(self) -> tuple[int, ...]:
-        return self._shape(self.out_size)
 
     @cached_property
     def source_size(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from ..arguments import shown
@@ -69,6 +69,31 @@ class Typed(HashedOnce):
         if not self.types.alike:
             raise TypeError(f"a problem of {self.types} has no single dtype")
         return self.types.x
+
+
+class OfImages(Typed):
+    """A spec of images whose channels stay as many: from ``in_size`` to ``out_size``, in either layout."""
+
+    n: int
+    c: int
+    in_size: tuple[int, ...]
+    out_size: tuple[int, ...]
+    channels_last: bool
+
+    @property
+    def ndim(self) -> int:
+        return len(self.in_size)
+
+    def _shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.n, *size, self.c) if self.channels_last else (self.n, self.c, *size)
+
+    @cached_property
+    def x_shape(self) -> tuple[int, ...]:
+        return self._shape(self.in_size)
+
+    @cached_property
+    def y_shape(self) -> tuple[int, ...]:
+        return self._shape(self.out_size)
 
 
 def types_of(value: Any, allowed: tuple[str, ...] = DTYPES) -> Types:
