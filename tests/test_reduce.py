@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -157,6 +158,32 @@ def test_a_million_terms(target: Target, shape: _Shape) -> None:
     testing.assert_close(y, exact.sum(axis), 1e-7 * exact.sum(axis))
     testing.assert_close(mean, exact.mean(axis), 1e-7 * exact.mean(axis))
     testing.assert_close(var, exact.var(axis, ddof=1), 1e-7 * exact.var(axis))
+
+
+@pytest.mark.parametrize("shape", [(110_000,), (110_000, 4), (4, 110_000), (3, 29, 51, 25, 4)], ids=str)
+def test_long_sums_in_double(target: Target, shape: _Shape) -> None:
+    """Of one sign, to 20 roundings: added one after the other they would be off by a hundred."""
+    x = np.random.default_rng(3).random(shape)
+    axis = tuple(i for i, n in enumerate(shape) if n != 4)
+    with testing.on(target):
+        y = fc.sum(x, axis)
+    exact = [math.fsum(row) for row in np.moveaxis(x, axis, range(-len(axis), 0)).reshape(y.size, -1)]
+    testing.assert_close(y, np.reshape(exact, y.shape), 20 * np.finfo("f8").eps * np.reshape(exact, y.shape))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((40_000,), 0), ((40_000, 3), 0), ((3, 40_000), 1), ((5, 2, 2, 3), (0, 2))], ids=str
+)
+def test_infinities_in_one_of_many_blocks(target: Target, dtype: str, shape: _Shape, dim: Any) -> None:
+    """The mean is infinite, and each finite element infinitely far from it."""
+    for where in (0, -1):
+        x = _whole(shape, dtype)
+        x.reshape(-1)[where] = np.inf
+        with testing.on(target):
+            dx = fc.var_backward(np.ones(np.sum(x, axis=dim).shape, dtype), x, dim)
+        mean = np.mean(x, axis=dim, keepdims=True)
+        testing.assert_exact(np.isneginf(dx), np.broadcast_to(np.isinf(mean), shape) & np.isfinite(x))
+        testing.assert_exact(np.isnan(dx), np.isinf(x))
 
 
 @pytest.mark.parametrize("function", ["sum", "var", "argmax"])

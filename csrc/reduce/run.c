@@ -47,7 +47,8 @@ static void merge(const reduce_plan *p, double na, double *a1, double *a2, doubl
     const double share = nb / (na + nb);
     for (int64_t l = 0; l < lanes; l++) {
       const double apart = b1[l] - a1[l];
-      a1[l] += apart * share;
+      /* The latter where either is infinite, whose difference may be none. */
+      a1[l] = isfinite(apart) ? a1[l] + apart * share : a1[l] * (1 - share) + b1[l] * share;
       a2[l] += b2[l] + apart * apart * (share * na);
     }
   } else {

@@ -25,6 +25,9 @@ _NUMBERS = {kind: number for number, kind in enumerate(REDUCTIONS)}
 #: Elements of a piece of work.
 _PIECE = 32 * 1024
 
+#: Terms that are added one after the other; what such blocks give is added up, so that roundings of long sums stay few.
+_BLOCK = 1024
+
 
 @part
 def _at(a, row, column):
@@ -43,16 +46,26 @@ def _extreme(x, row, columns, sign):
 
 
 @part
+def _sum(x, row, columns):
+    total = 0.0
+    for start in range(0, columns, _BLOCK):
+        block = 0.0
+        for i in range(start, min(columns, start + _BLOCK)):
+            block += _at(x, row, i)
+        total += block
+    return total
+
+
+@part
 def _moments(x, row, columns, root_mean_square):
     """The mean and the sum of the squares around it."""
-    mean = 0.0
-    if not root_mean_square:
-        for i in range(columns):
-            mean += _at(x, row, i)
-        mean /= columns
+    mean = 0.0 if root_mean_square else _sum(x, row, columns) / columns
     squares = 0.0
-    for i in range(columns):
-        squares += (_at(x, row, i) - mean) ** 2
+    for start in range(0, columns, _BLOCK):
+        block = 0.0
+        for i in range(start, min(columns, start + _BLOCK)):
+            block += (_at(x, row, i) - mean) ** 2
+        squares += block
     return mean, squares
 
 
@@ -60,10 +73,14 @@ def _moments(x, row, columns, root_mean_square):
 def _sums(dy, x, m, s, w, row, columns):
     """Of g = dy w, and of g h, where h = (x - m) s."""
     of_g, of_gh = 0.0, 0.0
-    for i in range(columns):
-        g = _at(dy, row, i) * _at(w, row, i)
-        of_g += g
-        of_gh += g * ((_at(x, row, i) - _at(m, row, i)) * _at(s, row, i))
+    for start in range(0, columns, _BLOCK):
+        block_g, block_gh = 0.0, 0.0
+        for i in range(start, min(columns, start + _BLOCK)):
+            g = _at(dy, row, i) * _at(w, row, i)
+            block_g += g
+            block_gh += g * ((_at(x, row, i) - _at(m, row, i)) * _at(s, row, i))
+        of_g += block_g
+        of_gh += block_gh
     return of_g, of_gh
 
 
@@ -99,10 +116,7 @@ def rows(counter, count, columns, together, kind, parameter, root_mean_square, x
     while first < count:
         for row in range(first, min(count, first + together)):
             if kind == _SUM:
-                total = 0.0
-                for i in range(columns):
-                    total += _at(x, row, i)
-                results[1, row] = total / parameter
+                results[1, row] = _sum(x, row, columns) / parameter
             elif kind == _MOMENTS:
                 mean, squares = _moments(x, row, columns, False)
                 results[1, row], results[2, row] = mean, squares / max(columns - parameter, 0.0)

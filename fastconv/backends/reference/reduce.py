@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,11 @@ class ReduceKernel(ReferenceKernel):
                     out[...] = results[name]
 
     def _over(self, x: np.ndarray) -> np.ndarray:
-        """The sum over the axes that are reduced."""
-        return np.sum(np.broadcast_to(x, self.spec.shape), self.spec.axes, keepdims=True)
+        """The sum over the axes that are reduced: of rows, which NumPy adds in pairs, so that long ones stay right."""
+        kept = [i for i in range(len(self.spec.shape)) if i not in self.spec.axes]
+        rows = np.broadcast_to(x, self.spec.shape).transpose(*kept, *self.spec.axes)
+        rows = rows.reshape(prod(rows.shape[: len(kept)]), self.spec.count)
+        return np.sum(np.ascontiguousarray(rows), -1).reshape(self.spec.kept_shape)
 
     def _sum(self, x: np.ndarray) -> dict[str, Any]:
         return {"sum": self._over(x) / self.spec.parameter}
