@@ -145,6 +145,8 @@ def _expected(problem: Problem, change: Callable[[Array, np.ndarray], np.ndarray
         run = _called(problem, first, then)
     if wide:
         run.results = tuple(r.astype(np.float32) if getattr(r, "dtype", None) == np.float64 else r for r in run.results)
+    # An out of another class, as a matrix, has methods of its own.
+    run.results = tuple(np.asarray(r) if isinstance(r, np.ndarray) else r for r in run.results)
     return run
 
 
