@@ -516,12 +516,28 @@ def test_shuffles() -> None:
             _close(ours, other, "split")
 
 
-#: Of images, sizes or scales. (Such that positions in float32, as those of torch's nearest, are right.)
+#: Of images, sizes or scales, such that the nearest do not depend on the dtype (in torch, some do).
 _SIZES = [
     ((2, 3, 7), {"size": 12}), ((2, 3, 9), {"scale_factor": 0.6}), ((2, 3, 5, 8), {"size": (11, 3)}),
     ((1, 4, 6, 5), {"scale_factor": (2.0, 3.4)}), ((1, 2, 9, 7), {"scale_factor": 0.7, "recompute_scale_factor": True}),
     ((2, 2, 1, 4), {"size": (5, 1)}), ((1, 2, 3, 4, 5), {"size": (7, 2, 9)}), ((1, 2, 3, 4, 5), {"scale_factor": 2.5}),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_the_nearest_in_float32(mode: str) -> None:
+    rng = np.random.default_rng(41)
+    ways: list[tuple[tuple[int, int], dict[str, Any]]] = [((2, 41), {"size": (82, 29)}), ((9, 7), {"size": (18, 7)})]
+    ways += [((59, 20), {"scale_factor": scale}) for scale in (2.3, 0.99, 0.7, 1.1, 2.0)]
+    ways += [((9, 61), {"scale_factor": 1.1}), ((9, 61), {"size": (40, 130)}), ((100, 59), {"size": (129, 118)})]
+    for size, options in ways:
+        x = testing.integers(rng, (1, 3, *size), "float32")
+        theirs = torch.from_numpy(x).requires_grad_()
+        y = F.interpolate(theirs, mode=mode, **options)
+        dy = testing.integers(rng, tuple(y.shape), "float32")
+        y.backward(torch.from_numpy(dy))
+        testing.assert_exact(fc.interpolate(x, mode=mode, **options), y.detach().numpy())
+        testing.assert_exact(fc.interpolate_backward(dy, x, mode=mode, **options), theirs.grad.numpy())
 
 
 @pytest.mark.parametrize(("shape", "options"), _SIZES, ids=str)

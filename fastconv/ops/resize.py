@@ -24,10 +24,11 @@ _choose = chooser(resize_spec)
 Floats = float | Sequence[float]
 
 #: PyTorch's modes -> how many spatial dimensions they are for (any if there are none), and the mode, how positions are
-#: found and rounded. Those between positions find them another way where corners are aligned.
+#: found and rounded. Those between positions find them another way where corners are aligned; of the nearest ones
+#: PyTorch's own rules say both.
 _MODES: dict[str, tuple[tuple[int, ...], str, str, str]] = {
-    "nearest": ((), "nearest", "asymmetric", "floor"),
-    "nearest-exact": ((), "nearest", "half_pixel", "round_prefer_ceil"),
+    "nearest": ((), "nearest", "nearest", "floor"),
+    "nearest-exact": ((), "nearest", "nearest-exact", "floor"),
     "linear": ((1,), "linear", "half_pixel", "floor"),
     "bilinear": ((2,), "linear", "half_pixel", "floor"),
     "trilinear": ((3,), "linear", "half_pixel", "floor"),
@@ -106,15 +107,15 @@ def interpolate(
     x: float32 or float64, 1 to 3 spatial dimensions, any strides. One of ``size`` and ``scale_factor`` is given: a
     number for all spatial dimensions, or one for each; by a scale, a size is floor(size scale).
 
-    ``mode``: ``"nearest"`` (position floor(o size / out) of x), ``"nearest-exact"`` (floor((o + 0.5) size / out)),
+    ``mode``: ``"nearest"`` (position floor(o size / out) of x), ``"nearest-exact"`` (floor((o + 0.5) size / out)), both
+    in float32, as in PyTorch, where some come out below the whole number that they should be;
     ``"linear"``, ``"bilinear"``, ``"trilinear"`` for 1, 2, 3 dimensions, ``"bicubic"`` for 2. The latter take pixels
     for squares, or, with ``align_corners``, for points, the outermost ones of which are the same before and after.
     Where ``scale_factor`` is given, its reciprocal stands for size / out, unless ``recompute_scale_factor``.
     ``antialias``, for ``"bilinear"`` and ``"bicubic"`` (whose coefficient is then -0.5) without ``align_corners``:
     where images get smaller, the weights reach as many times further, and are divided by their sum within the image.
 
-    Positions are computed in float64: where PyTorch's nearest, in float32, comes out below a whole number that it
-    should be, as in 2 to 82, these are right. What has no weight is not read, so that infinities do not spread to it.
+    What has no weight is not read, so that infinities do not spread to it.
 
     layout: ``"NCHW"`` or ``"NHWC"``, or their names for 1 or 3 dimensions. ``out``: an array for the result, which
     shares no memory with x. Raises TypeError or ValueError, before any work, that names the argument, its value and

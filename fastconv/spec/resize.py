@@ -32,6 +32,24 @@ ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "ceil": np.ceil,
 }
 
+
+def _nearest_of_torch(o: np.ndarray, size: int, out: int, step: np.float32) -> np.ndarray:
+    if out in (size, 2 * size):  # whatever the scale
+        return o * size // out
+    return np.floor(o.astype(np.float32) * step)
+
+
+def _nearest_exact_of_torch(o: np.ndarray, size: int, out: int, step: np.float32) -> np.ndarray:
+    return np.floor(((o + 0.5) * float(step)).astype(np.float32))
+
+
+#: The positions that PyTorch takes, which it computes in float32: by o, size, out, and how far apart results lie. They
+#: stand for a transformation and a rounding.
+NEAREST_OF_TORCH: dict[str, Callable[[np.ndarray, int, int, np.float32], np.ndarray]] = {
+    "nearest": _nearest_of_torch,
+    "nearest-exact": _nearest_exact_of_torch,
+}
+
 #: mode -> terms of a result along each axis.
 RESIZE_MODES = {"nearest": 1, "linear": 2, "cubic": 4}
 
@@ -43,10 +61,11 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 class ResizeSpec(OfImages):
     """One resizing, ``direction`` ``"fwd"`` or ``"bwd"``; ``table`` is the only definition of what is computed.
 
-    ``transformation`` and ``rounding`` are keys of the tables above. ``scales``: of each axis what the size is
-    multiplied by, None where the sizes say that. ``antialias``: where results lie further apart than positions of x,
-    each is the sum of as many more. ``exclude_outside``: what lies beyond the image has no weight, instead of that of
-    its border. A spec holds the rules, whose size does not depend on the images'.
+    ``transformation`` and ``rounding`` are keys of the tables above; or the former is one of ``NEAREST_OF_TORCH``, and
+    the latter any. ``scales``: of each axis what the size is multiplied by, None where the sizes say that.
+    ``antialias``: where results lie further apart than positions of x, each is the sum of as many more.
+    ``exclude_outside``: what lies beyond the image has no weight, instead of that of its border. A spec holds the
+    rules, whose size does not depend on the images'.
     """
 
     direction: str
@@ -110,7 +129,12 @@ class ResizeSpec(OfImages):
 
     def _taps(self, dim: int) -> tuple[np.ndarray, np.ndarray]:
         """Of each result along a dimension the positions in x, and their weights: (out, terms), int64 and float64."""
-        size, out, width, reach = self.in_size[dim], self.out_size[dim], self._width(dim), self._reach(dim)
+        size, out, scale = self.in_size[dim], self.out_size[dim], self.scales[dim]
+        if self.transformation in NEAREST_OF_TORCH:
+            apart = np.float32(size) / np.float32(out) if scale is None else np.float32(1 / scale)
+            index = NEAREST_OF_TORCH[self.transformation](np.arange(out), size, out, apart)[:, None]
+            return np.minimum(index, size - 1).astype(np.int64), np.ones((out, 1))
+        width, reach = self._width(dim), self._reach(dim)
         # (One quotient a position, so that rounding takes none to the other side of a border that it lies on.)
         place = TRANSFORMATIONS[self.transformation](np.arange(out, dtype=np.float64), size, out, *self._step(dim))
         if self.mode == "nearest":
