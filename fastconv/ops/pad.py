@@ -7,23 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import integer, shown, word
+from ..arguments import integer, plain, shown, word
 from ..arrays import as_array, as_output, number_of
+from ..memo import Memo
 from ..spec import PAD_MODES, channel_axis, check_elements, pads_of
 from .copy import copied, copied_into, gradient, operand
 
 __all__ = ["pad", "pad_backward"]
 
 
-def _pads(x: np.ndarray, pad: Any, mode: Any, layout: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Before and after each axis, as the mode and the sizes allow it."""
+#: How much there is before and after each axis, and the shape of the result.
+_Pads = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+def _checked(given: tuple[int, ...], pad: Any, mode: Any, layout: Any) -> _Pads:
+    """Of arrays of the given shape, as the mode and the sizes allow it."""
     word("mode", mode, PAD_MODES)
-    last = x.ndim - (channel_axis(layout, x.ndim) == x.ndim - 1 and layout.endswith("C"))
-    before, after = pads_of("pad", pad, tuple(reversed(range(last))), x.ndim)
-    shape = tuple([size + b + a for size, b, a in zip(x.shape, before, after, strict=True)])
-    for axis, size in enumerate(x.shape):
+    ndim = len(given)
+    last = ndim - (channel_axis(layout, ndim) == ndim - 1 and layout.endswith("C"))
+    before, after = pads_of("pad", pad, tuple(reversed(range(last))), ndim)
+    shape = tuple([size + b + a for size, b, a in zip(given, before, after, strict=True)])
+    for axis, size in enumerate(given):
         low, most = min(before[axis], after[axis]), max(before[axis], after[axis])
-        said = f"pad={shown(pad)}, mode={mode!r}, for axis {axis} of x of shape {x.shape}"
+        said = f"pad={shown(pad)}, mode={mode!r}, for axis {axis} of x of shape {given}"
         if shape[axis] < 0:
             raise ValueError(f"{said}: allowed is what leaves a size of at least 0")
         if mode == "constant" or most <= 0:
@@ -37,7 +43,18 @@ def _pads(x: np.ndarray, pad: Any, mode: Any, layout: Any) -> tuple[tuple[int, .
         if not size:
             raise ValueError(f"{said}: allowed is an axis with elements, to be repeated")
     check_elements("the result, an array", shape)
-    return before, after
+    return before, after, shape
+
+
+_found = Memo(_checked)
+
+
+def _pads(x: np.ndarray, pad: Any, mode: Any, layout: Any) -> _Pads:
+    """The same, remembered: next to a small copy, checks are slow."""
+    try:
+        return _found[x.shape, plain("pad", pad) if type(pad) in (tuple, list) else pad, mode, layout]
+    except TypeError:  # of what is wrong, if only to be looked up
+        return _checked(x.shape, pad, mode, layout)
 
 
 def _bits(value: Any, mode: str, dtype: np.dtype) -> int:
@@ -82,9 +99,8 @@ def pad(
     TypeError or ValueError, before any work, that names the argument, its value and what is allowed.
     """
     x = operand("x", x)
-    before, after = _pads(x, pad, mode, layout)
+    before, after, shape = _pads(x, pad, mode, layout)
     bits = _bits(value, mode, x.dtype)
-    shape = tuple([n + b + a for n, b, a in zip(x.shape, before, after, strict=True)])
     if mode == "circular":
         x = _cropped(x, before, after)
         before, after = _grown(before, after)
@@ -106,9 +122,9 @@ def pad_backward(
     An element of x receives the sum of what it was copied to, added in double precision.
     """
     x = as_array("x", x)
-    before, after = _pads(x, pad, mode, layout)
+    before, after, shape = _pads(x, pad, mode, layout)
     _bits(value, mode, x.dtype)
-    dy = gradient(dy, x, tuple([n + b + a for n, b, a in zip(x.shape, before, after, strict=True)]))
+    dy = gradient(dy, x, shape)
     if mode == "constant":
         return copied_into(out, x.shape, dy, *[tuple([-n for n in some]) for some in (before, after)], beside=x)
     dx = as_output(out, x.shape, x.dtype, dy, x)
