@@ -526,9 +526,20 @@ def test_every_function_between_convolutions_runs():
     for name, entry in maps.ENTRIES.items():
         (variant,) = peer.prepare(Problem(maps.Map("cached", name, (8, 64, 2, 4)), 8)).values()
         assert np.isfinite(np.asarray(variant.array(variant.run()), np.float64)).all(), name
-        assert entry.moved >= len(entry.operands.replace("s", "").split())
+        assert entry.family == "resizing" or entry.moved >= len(entry.operands.replace("s", "").split())
         seen.add(entry.family)
-    assert seen == {"activations", "slopes", "broadcasts", "reductions", "norms", "softmax", "losses", "updates"}
+    assert seen == {
+        "activations",
+        "slopes",
+        "broadcasts",
+        "reductions",
+        "norms",
+        "softmax",
+        "losses",
+        "updates",
+        "copies",
+        "resizing",
+    }
 
 
 def test_functions_beside_copies_and_fused_activations():

@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     family: str
     name: str
     operands: str
-    moved: int
+    moved: float
     ours: Callable[[Any, Any], Run]
     theirs: Callable[[Any, Any], Run]
 
@@ -174,6 +174,63 @@ def _broadcast(name: str, b: str) -> Entry:
     )  # fmt: skip
 
 
+def _turned(name: str, source: tuple[int, int, int], order: tuple[int, int, int]) -> Entry:
+    """Images into another layout: axes after the batch, of (c, h, w) those of the source, and which goes where."""
+    letters = ["CHW"[axis] for axis in source]
+    words = "N" + "".join(letters), "N" + "".join([letters[axis] for axis in order])
+
+    def shapes(a: Any) -> tuple[list[int], list[int]]:
+        n, *size = a.x.shape
+        shape = [size[axis] for axis in source]
+        return [n, *shape], [n, *[shape[axis] for axis in order]]
+
+    def ours(fc: Any, a: Any) -> Run:
+        given, made = shapes(a)
+        return partial(fc.to_layout, a.x.reshape(given), *words, out=a.out.reshape(made))
+
+    def theirs(torch: Any, a: Any) -> Run:
+        given, made = shapes(a)
+        return partial(a.out.reshape(made).copy_, a.x.reshape(given).permute(0, *[1 + axis for axis in order]))
+
+    return Entry("copies", name, "x", 2, ours, theirs)
+
+
+def _flipped(fc: Any, a: Any) -> Run:
+    return partial(fc.to_layout, a.x[..., ::-1], "NCHW", "NCHW", out=a.out)
+
+
+def _resized(mode: str, layout: str, backward: bool) -> Entry:
+    """Of half the size to the whole one; the smaller images are a part of x, and its gradient a part of out."""
+
+    def views(a: Any) -> tuple[Any, Any, Any]:
+        n, c, h, w = a.x.shape
+        small, large = (n, c, h // 2, w // 2), (n, c, h // 2 * 2, w // 2 * 2)
+        if layout == "NHWC":
+            small, large = (n, h // 2, w // 2, c), (n, h // 2 * 2, w // 2 * 2, c)
+        parts = (a.x, small), (a.dy if backward else a.out, large), (a.out, small)
+        return tuple([whole.reshape(-1)[: prod(shape)].reshape(shape) for whole, shape in parts])
+
+    def ours(fc: Any, a: Any) -> Run:
+        x, y, dx = views(a)
+        kw = {"scale_factor": 2, "mode": mode, "layout": layout}
+        return (
+            partial(fc.interpolate_backward, y, x, **kw, out=dx)
+            if backward
+            else partial(fc.interpolate, x, **kw, out=y)
+        )
+
+    def theirs(torch: Any, a: Any) -> Run:
+        x, y, dx = (v.permute(0, 3, 1, 2) if layout == "NHWC" else v for v in views(a))
+        aten, how = torch.ops.aten, () if mode == "nearest" else (False,)
+        if not backward:
+            return partial(getattr(aten, f"upsample_{mode}2d").out, x, y.shape[2:], *how, out=y)
+        function = getattr(aten, f"upsample_{mode}2d_backward").grad_input
+        return partial(function, y, y.shape[2:], x.shape, *how, grad_input=dx)
+
+    name = f"{mode}{'_backward' if backward else ''} {layout}"
+    return Entry("resizing", name, "x dy" if backward else "x", 1.25, ours, theirs)
+
+
 _ALL = (
     _activation("relu"), _activation("silu"), _activation("gelu"), _activation("sigmoid"), _activation("tanh"),
     _activation("mish"), _activation("hardswish"), _activation("softplus"), _activation("elu"), _activation("exp"),
@@ -199,6 +256,10 @@ _ALL = (
     _step("adam_step", "exp_avg exp_avg_sq", "Adam", lr=0.1),
     _step("adamw_step", "exp_avg exp_avg_sq", "AdamW", lr=0.1),
     _step("rmsprop_step", "square_avg", "RMSprop", lr=0.1),
+    _turned("NCHW to NHWC", (0, 1, 2), (1, 2, 0)), _turned("NHWC to NCHW", (1, 2, 0), (2, 0, 1)),
+    Entry("copies", "flip", "x", 2, _flipped, lambda torch, a: partial(torch.flip, a.x, (3,))),
+    *[_resized(mode, layout, backward) for mode in ("nearest", "bilinear") for layout in ("NCHW", "NHWC")
+      for backward in (False, True)],
 )  # fmt: skip
 
 ENTRIES = {entry.name: entry for entry in _ALL}
@@ -222,7 +283,7 @@ class Map:
         return f"{ENTRIES[self.layer].family}, {self.network}"
 
     def operations(self, n: int) -> int:
-        return 4 * prod(self.shape) * ENTRIES[self.layer].moved
+        return int(4 * prod(self.shape) * ENTRIES[self.layer].moved)
 
     def arrays(self, n: int) -> dict[str, tuple[int, ...]]:
         small = {"s": (*self.shape[:2], 1, 1)}
