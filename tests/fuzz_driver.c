@@ -866,13 +866,13 @@ static void pool_case(void) {
 enum { COPY_NUMBERS = (offsetof(fc_copy_desc, value) - offsetof(fc_copy_desc, size)) / sizeof(int64_t) };
 
 static void copy_case(void) {
-  fc_copy_desc d = {.direction = (int)between(FC_FWD, FC_BWD_INPUT),
-                    .dtype = (int)between(FC_F32, FC_F64),
+  fc_copy_desc d = {.types = some_types(),
+                    .direction = (int)between(FC_FWD, FC_BWD_INPUT),
                     .isa = usable_isa(),
                     .rank = (int)between(0, DIMS),
                     .mode = (int)between(FC_PAD_CONSTANT, FC_PAD_CIRCULAR)};
   const int spoilt = one_in(2), backward = d.direction == FC_BWD_INPUT, nthreads = threads();
-  d.out_dtype = backward || one_in(2) ? d.dtype : FC_F32 + FC_F64 - d.dtype;
+  if (!backward && one_in(2)) d.types.y = FC_F32 + FC_F64 - d.types.x;
   int64_t padded[DIMS] = {1, 1, 1, 1, 1};
   for (int i = 0; i < d.rank; i++) {
     d.size[i] = between(1, 12);
@@ -885,14 +885,9 @@ static void copy_case(void) {
   }
   lay_out(backward ? padded : d.size, d.rank, d.x_stride, 1);
   lay_out(backward ? d.size : padded, d.rank, d.out_stride, 0);
-  if (spoilt) {
-    fc_types types = {d.dtype, d.dtype, d.dtype, d.out_dtype};
-    spoil(&types, &d.direction, 6, d.size, COPY_NUMBERS);
-    d.dtype = types.x;
-    d.out_dtype = types.y;
-  }
+  if (spoilt) spoil(&d.types, &d.direction, 4, d.size, COPY_NUMBERS);
   print("copy direction dtypes isa rank mode threads",
-        (int64_t[]){d.direction, d.dtype, d.out_dtype, d.isa, d.rank, d.mode, nthreads}, 7);
+        (int64_t[]){d.direction, d.types.x, d.types.y, d.isa, d.rank, d.mode, nthreads}, 7);
   print("size, before, after, x's and out's strides", d.size, COPY_NUMBERS);
   fc_plan *plan = (fc_plan *)&d;
   const int status = fc_plan_copy(&d, &plan);
@@ -912,8 +907,8 @@ static void copy_case(void) {
     strides[0][i] = d.x_stride[i];
     strides[1][i] = d.out_stride[i];
   }
-  if (!make_numbers(&x, sizes[0], strides[0], d.dtype == FC_F32 ? 4 : 8) ||
-      !make(&out, sizes[1], strides[1], d.out_dtype == FC_F32 ? 4 : 8) || !(expected = expectation(&out)))
+  if (!make_numbers(&x, sizes[0], strides[0], d.types.x == FC_F32 ? 4 : 8) ||
+      !make(&out, sizes[1], strides[1], d.types.y == FC_F32 ? 4 : 8) || !(expected = expectation(&out)))
     goto end;
   const array *whole = back ? &x : &out, *inner = back ? &out : &x;
   for (int64_t i = 0; i < elements(whole); i++) {

@@ -717,12 +717,7 @@ static void check_copy(const copied *v, int mode, int backward, int nthreads) {
   int64_t padded[4], count = 1, below[2];
   EACH(i, v->rank) count *= padded[i] = v->size[i] + v->before[i] + v->after[i];
   const int64_t extents[2] = {extent_of(v->rank, v->size, v->x, &below[0]), extent_of(v->rank, padded, v->padded, &below[1])};
-  fc_copy_desc d = {.direction = backward ? FC_BWD_INPUT : FC_FWD,
-                    .dtype = dtype,
-                    .out_dtype = dtype,
-                    .isa = isa,
-                    .rank = v->rank,
-                    .mode = mode};
+  fc_copy_desc d = {.types = ALIKE, .direction = backward ? FC_BWD_INPUT : FC_FWD, .isa = isa, .rank = v->rank, .mode = mode};
   EACH(i, v->rank) {
     d.size[i] = v->size[i];
     d.before[i] = v->before[i];

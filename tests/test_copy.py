@@ -103,6 +103,28 @@ def test_large_arrays_on_several_threads(target: Target, dtype: str, shape: tupl
         testing.assert_exact(fc.pad(x, (1, 3, 2, 0), value=-1), _padded(x, (1, 3, 2, 0), "constant", -1))
 
 
+def test_turned_rows_go_past_the_caches(target: Target, dtype: str) -> None:
+    """From 8 MB on, from 1 MB on where rows lie 4 KB apart; those that begin at no line do not."""
+    line = 64 // np.dtype(dtype).itemsize
+    for shape in ((1120, 1900), (2, 17 * line + 3, 3850), (1024, 17 * line)):
+        x = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+        letters = _letters((*range(len(shape) - 2), len(shape) - 1, len(shape) - 2))
+        whole = fc.empty(x.size + line, dtype)
+        with testing.on(target):
+            for begin in (0, 1):
+                out = whole[begin:][: x.size].reshape(*shape[:-2], shape[-1], shape[-2])
+                out.fill(np.nan)
+                testing.assert_exact(fc.to_layout(x, *letters, out=out), x.swapaxes(-1, -2))
+
+
+@pytest.mark.parametrize("step", [-1, 2, -2, 3, -3])
+def test_steps_of_rows(target: Target, dtype: str, step: int) -> None:
+    for columns in (1, 2, 5, 33, 130):
+        (x,) = _whole(3, (4, columns), dtype=dtype)
+        with testing.on(target):
+            testing.assert_exact(fc.to_layout(x[:, ::step], "AB", "AB"), x[:, ::step])
+
+
 def test_what_no_cache_holds_is_copied_past_them() -> None:
     """From 64 MB on; the rows begin anywhere."""
     x = np.arange(2 * 8_500_003, dtype="float32").reshape(2, -1)

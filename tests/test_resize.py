@@ -114,6 +114,33 @@ def test_rules_are_those_of_exact_fractions(mode: str, transformation: str) -> N
         np.testing.assert_array_equal(_matrix(turned, 0, True), _matrix(spec, 0).T, err_msg=what)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_the_nearest_are_those_of_torch(mode: str) -> None:
+    """In float32, step by step; where the size stays or is doubled, nearest takes no look at the scale."""
+    sizes = [(size, out, None) for size, out in product((1, 2, 3, 7, 41, 59, 100), (1, 3, 29, 82, 118, 129))]
+    sizes += [(size, None, scale) for size, scale in product((2, 9, 20, 59), (2.3, 1.1, 0.99, 2.2, 0.7))]
+    unlike = 0
+    for size, out, scale in sizes:
+        x = np.arange(float(size)).reshape(1, 1, size)
+        with fc.use_backend("reference"):
+            y = fc.interpolate(x, out, scale, mode)
+            dx = fc.interpolate_backward(np.ones_like(y), x, out, scale, mode)
+        length = y.shape[-1]
+        step = np.float32(1 / scale) if scale else np.float32(size) / np.float32(length)
+        expected = []
+        for o in range(length):
+            place = np.float32(o) * step if mode == "nearest" else np.float32((o + 0.5) * float(step))
+            place = o if length == size and mode == "nearest" else place
+            place = o // 2 if length == 2 * size and mode == "nearest" else place
+            expected.append(min(math.floor(place), size - 1))
+            shift = 0 if mode == "nearest" else Fraction(1, 2)
+            exact = (o + shift) / Fraction(str(scale)) if scale else (o + shift) * Fraction(size, length)
+            unlike += expected[-1] != min(math.floor(exact), size - 1)
+        assert y[0, 0].tolist() == expected, (size, out, scale)
+        assert dx[0, 0].tolist() == np.bincount(expected, minlength=size).tolist()
+    assert unlike  # such as 2 to 82
+
+
 @pytest.mark.parametrize("transformation", TRANSFORMATIONS)
 @pytest.mark.parametrize(("antialias", "exclude_outside"), [(True, False), (False, True), (True, True)], ids=str)
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
@@ -205,7 +232,8 @@ def test_real_numbers(target: Target, dtype: str, mode: tuple[str, str], wide: b
     rng = np.random.default_rng(3)
     for shape, sizes, last in (
         ((2, 19, 13, 21), (29, 17), False), ((2, 19, 13, 21), (7, 45), True), ((1, 3, 6, 5, 7), (5, 9, 11), True),
-        ((3, 5, 601), (77,), False),
+        ((3, 5, 601), (77,), False), ((2, 3, 14, 40), (29, 81), True), ((1, 5, 9, 33), (4, 100), True),
+        ((1, 1, 2, 600, 2), (3, 1100, 3), False), ((2, 40, 7, 6), (15, 11), True),
     ):  # fmt: skip
         kw = {**_arguments(mode, last, sizes), "antialias": wide, "exclude_outside": wide}
         x = layouts.to(rng.standard_normal(shape), last)

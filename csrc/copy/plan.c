@@ -13,15 +13,22 @@
 #define FC_PIECE_COPY (32 * 1024)
 #define FC_BLOCK_COPY (8 * 1024)
 
-/* Bytes of a result from which on what comes next is fetched, and from which on it is written past the caches. */
+/* Bytes of a result from which on what comes next is fetched, and from which on it is written past the caches: of what is
+ * turned both at once, and earlier where its rows, of which many are written at a time, meet in a few sets of the caches. */
 #define FC_FETCH_COPY (1 << 20)
 #ifndef FC_STREAM_COPY
 #define FC_STREAM_COPY (64 << 20)
 #endif
+#ifndef FC_STREAM_TURNED
+#define FC_STREAM_TURNED (8 << 20)
+#endif
+#define FC_ALIASED 4096
 
-/* Of a block that is turned: rows at most, and columns of which there are a multiple. */
+/* Of a block that is turned: rows at most, columns of which there are a multiple, and elements where what comes next is fetched,
+ * as it is within a block. */
 #define FC_TURNED_ROWS 512
 #define FC_TURNED_COLUMNS 64
+#define FC_PIECE_TURNED (128 * 1024)
 
 /* Rows that are too few to be turned, or to be worth a block. */
 #define FC_FEW_ROWS 5
@@ -215,11 +222,15 @@ static int segment_axes(copy_plan *p) {
   return status;
 }
 
-static void cut_pieces(copy_plan *p) {
+static void cut_pieces(copy_plan *p, int64_t bytes) {
   const axis *sizes = &p->axes[p->rank - 3];
+  p->fetch = bytes >= FC_FETCH_COPY;
+  p->stream = bytes >= FC_STREAM_COPY;
   if (distance(sizes[2].from) > 1 && sizes[1].from == 1) {
+    const int64_t row = distance(sizes[1].out) * p->out_es;
+    if (sizes[1].size > 4) p->fetch = p->stream = bytes >= (row % FC_ALIASED ? FC_STREAM_TURNED : FC_FETCH_COPY);
     p->block[1] = fc_min(sizes[1].size, FC_TURNED_ROWS);
-    p->block[2] = fc_max(1, FC_PIECE_COPY / p->block[1] / FC_TURNED_COLUMNS) * FC_TURNED_COLUMNS;
+    p->block[2] = (p->stream ? FC_PIECE_TURNED : FC_PIECE_COPY) / p->block[1] / FC_TURNED_COLUMNS * FC_TURNED_COLUMNS;
   } else {
     p->block[2] = FC_PIECE_COPY;
     p->block[1] = fc_max(1, FC_BLOCK_COPY / sizes[2].size);
@@ -423,9 +434,9 @@ static const fc_operator copy = {.destroy = destroy, .run = run};
 
 /* Sizes and strides of x and of out, and whether there is such padding. */
 static int check(fc_copy_desc *d, int64_t padded[RANK]) {
-  if (!fc_kernels_of(d->isa, d->dtype) || !fc_kernels_of(d->isa, d->out_dtype) || !fc_between(d->rank, 0, RANK) ||
-      !fc_between(d->mode, FC_PAD_CONSTANT, FC_PAD_CIRCULAR) || !fc_between(d->direction, FC_FWD, FC_BWD_INPUT) ||
-      (d->direction == FC_BWD_INPUT && d->dtype != d->out_dtype) || !fc_elements(d->size, d->rank))
+  if (!fc_between(d->rank, 0, RANK) || !fc_between(d->mode, FC_PAD_CONSTANT, FC_PAD_CIRCULAR) ||
+      !fc_between(d->direction, FC_FWD, FC_BWD_INPUT) || (d->direction == FC_BWD_INPUT && d->types.x != d->types.y) ||
+      !fc_elements(d->size, d->rank))
     return 0;
   for (int i = 0; i < d->rank; i++) {
     const int64_t size = d->size[i], most = fc_max(d->before[i], d->after[i]);
@@ -445,15 +456,20 @@ static int check(fc_copy_desc *d, int64_t padded[RANK]) {
 static int describe(copy_plan *p, const fc_copy_desc *given) {
   if (!given) return FC_ERROR_ARGUMENT;
   fc_copy_desc d = *given;
+  /* What is read and what is written may be of two types. */
+  const fc_types from = {d.types.x, d.types.w, d.types.acc, d.types.x}, to = {d.types.y, d.types.y, d.types.y, d.types.y};
+  const fc_kernels *of_out;
+  int status = fc_find_kernels(&p->kn, d.isa, &from);
+  if (!status) status = fc_find_kernels(&of_out, d.isa, &to);
+  if (status) return status;
   int64_t padded[RANK], elements = 1;
   if (!check(&d, padded)) return FC_ERROR_ARGUMENT;
   const int backward = d.direction == FC_BWD_INPUT;
-  p->kn = fc_kernels_of(d.isa, d.dtype);
   p->wide = fc_kernels_of(d.isa, FC_F64);
-  p->copy = d.dtype == d.out_dtype ? p->kn->copy : p->kn->convert;
-  p->fill = fc_kernels_of(d.isa, d.out_dtype)->copy;
-  p->x_es = d.dtype == FC_F32 ? 4 : 8;
-  p->out_es = d.out_dtype == FC_F32 ? 4 : 8;
+  p->copy = d.types.x == d.types.y ? p->kn->copy : p->kn->convert;
+  p->fill = of_out->copy;
+  p->x_es = fc_bytes(d.types.x);
+  p->out_es = fc_bytes(d.types.y);
   memcpy(&p->value, d.value, sizeof p->value);
   for (int i = 0; i < d.rank; i++) {
     const int64_t before = backward ? -d.before[i] : d.before[i], after = backward ? -d.after[i] : d.after[i];
@@ -461,7 +477,7 @@ static int describe(copy_plan *p, const fc_copy_desc *given) {
     elements *= a.size;
     if ((backward && d.mode != FC_PAD_CONSTANT && (before || after)) || before > 0 || after > 0) {
       if (fc_max(d.size[i], padded[i]) > FC_MOST_PADDED) return FC_ERROR_REFUSED;
-      const int status = tabulate(&a, d.mode, backward, d.size[i], d.before[i], padded[i]);
+      status = tabulate(&a, d.mode, backward, d.size[i], d.before[i], padded[i]);
       p->axes[p->rank++] = a; /* whatever came of it: destroy frees its tables */
       if (status) return status;
     } else {
@@ -470,12 +486,10 @@ static int describe(copy_plan *p, const fc_copy_desc *given) {
     }
   }
   p->head.serial = elements < FC_SERIAL_COPY;
-  p->fetch = elements * p->out_es >= FC_FETCH_COPY;
-  p->stream = elements * p->out_es >= FC_STREAM_COPY;
   arrange(p);
   choose_rows(p);
-  const int status = segment_axes(p);
-  cut_pieces(p);
+  status = segment_axes(p);
+  cut_pieces(p, elements * p->out_es);
   return status;
 }
 

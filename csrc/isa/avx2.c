@@ -43,6 +43,21 @@ static inline __m256 fc_evens32(__m256 a, __m256 b) {
 
 static inline __m256d fc_evens64(__m256d a, __m256d b) { return _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8); }
 
+/* Of each half what the low bits of a place say, and that of the half that its high bit says. */
+static inline __m256 fc_lookup32(__m256 a, __m256 b, const int32_t *p) {
+  const __m256i at = _mm256_loadu_si256((const __m256i *)p);
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(a, at), _mm256_permutevar8x32_ps(b, at),
+                          _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
+}
+
+static inline __m256d fc_lookup64(__m256d a, __m256d b, const int32_t *p) {
+  const __m256i at = _mm256_cvtepi32_epi64(_mm_loadu_si128((const __m128i *)p)), twice = _mm256_slli_epi64(at, 1);
+  const __m256i half = _mm256_or_si256(twice, _mm256_slli_epi64(_mm256_add_epi64(twice, _mm256_set1_epi64x(1)), 32));
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_castpd_ps(a), half);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_castpd_ps(b), half);
+  return _mm256_blendv_pd(_mm256_castps_pd(low), _mm256_castps_pd(high), _mm256_castsi256_pd(_mm256_slli_epi64(at, 61)));
+}
+
 /* Arrays are aligned to 16 bytes. */
 static inline void fc_stream32(float *p, __m256 v) {
   _mm_stream_ps(p, _mm256_castps256_ps128(v));
@@ -136,7 +151,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vany(m) _mm256_movemask_epi8(m)
 #define vsum(v) fc_sum32(v)
 #define vevens(a, b) fc_evens32(a, b)
+#define vlookup(a, b, p) fc_lookup32(a, b, p)
 #define vstream(p, v) fc_stream32(p, v)
+#define vpast(p, v) _mm256_stream_ps(p, v)
 #define vfence() _mm_sfence()
 #define vtranspose(r) fc_transpose32(r)
 #define dload(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
@@ -182,7 +199,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vany(m) _mm256_movemask_epi8(m)
 #define vsum(v) fc_sum64(v)
 #define vevens(a, b) fc_evens64(a, b)
+#define vlookup(a, b, p) fc_lookup64(a, b, p)
 #define vstream(p, v) fc_stream64(p, v)
+#define vpast(p, v) _mm256_stream_pd(p, v)
 #define vfence() _mm_sfence()
 #define vtranspose(r) fc_transpose64(r)
 #define dload(p) dget(p)

@@ -146,7 +146,9 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef vany
 #undef vsum
 #undef vevens
+#undef vlookup
 #undef vstream
+#undef vpast
 #undef vfence
 #undef vtranspose
 #undef dload

@@ -43,6 +43,20 @@ static inline void fc_store_mask64(double *p, uint64x2_t m, float64x2_t v) {
     if (m[i]) p[i] = v[i];
 }
 
+/* By the bytes of each lane. */
+static inline float32x4_t fc_lookup32(float32x4_t a, float32x4_t b, const int32_t *p) {
+  const uint8x16x2_t both = {{vreinterpretq_u8_f32(a), vreinterpretq_u8_f32(b)}};
+  const uint32x4_t at = vmlaq_n_u32(vdupq_n_u32(0x03020100), vreinterpretq_u32_s32(vld1q_s32(p)), 0x04040404);
+  return vreinterpretq_f32_u8(vqtbl2q_u8(both, vreinterpretq_u8_u32(at)));
+}
+
+static inline float64x2_t fc_lookup64(float64x2_t a, float64x2_t b, const int32_t *p) {
+  double both[4];
+  vst1q_f64(both, a);
+  vst1q_f64(both + 2, b);
+  return (float64x2_t){both[p[0]], both[p[1]]};
+}
+
 static inline __attribute__((always_inline)) void fc_transpose32(float32x4_t r[4]) {
   float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1])), b = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
   float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r[2], r[3])), d = vreinterpretq_f64_f32(vtrn2q_f32(r[2], r[3]));
@@ -112,7 +126,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vany(m) (vmaxvq_u32(m) != 0)
 #define vsum(v) vaddvq_f32(v)
 #define vevens(a, b) vuzp1q_f32(a, b)
+#define vlookup(a, b, p) fc_lookup32(a, b, p)
 #define vstream(p, v) vstore(p, v)
+#define vpast(p, v) vstore(p, v)
 #define vfence() ((void)0)
 #define vtranspose(r) fc_transpose32(r)
 #define dload(p) vcvt_f64_f32(vld1_f32(p))
@@ -158,7 +174,9 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vany(m) (vmaxvq_u32(vreinterpretq_u32_u64(m)) != 0)
 #define vsum(v) vaddvq_f64(v)
 #define vevens(a, b) vuzp1q_f64(a, b)
+#define vlookup(a, b, p) fc_lookup64(a, b, p)
 #define vstream(p, v) vstore(p, v)
+#define vpast(p, v) vstore(p, v)
 #define vfence() ((void)0)
 #define vtranspose(r) fc_transpose64(r)
 #define dload(p) dget(p)

@@ -268,24 +268,55 @@ typedef struct fc_copy {
   int fetch, stream;
 } fc_copy;
 
+/* A tile of a block that is turned, and the first column of the band that it is in. */
+typedef struct fc_copy_at {
+  int64_t row, column, column0;
+} fc_copy_at;
+
 /* What numbers are converted to. */
 typedef double fc_other_f32;
 typedef float fc_other_f64;
 
-/* The sum of taps arrays, each times its weight, run after run. A run is length neighbours, run i of each array step elements
- * after the last, or at[i] after the first. */
+/* The sum of taps arrays, the one at from + place[k] times weight[k], run after run. A run is length neighbours, run i of each
+ * array step elements after the last, or at[i] after the first. */
 typedef struct fc_resize_rows {
-  const void *const *from;
-  const void *weight;
+  const void *from, *weight;
+  const int64_t *place;
   int64_t taps, runs, length, step;
   const int64_t *at;
   void *to;
 } fc_resize_rows;
 
+/* A term of a vector of elements: lane l is element first + lane[l] of a line, lane[l] being less than two vectors. wide: than
+ * one in some lanes; ragged: it has weight 0 in some lanes, for which there is no such element. */
+typedef struct fc_resize_term {
+  int32_t first;
+  int16_t wide, ragged;
+} fc_resize_term;
+
+/* Rows of a plane, from that number on: row r is the sum of what is at row_place[k], for k from row_first[r] to row_first[r + 1],
+ * times row_weight[k], of which `sum` says what a row reads, into `line`; its vector v of elements is then the sum of the terms
+ * from first[v] to first[v + 1] of that line, each with vectors of lanes and of weights. plain: of all elements there is one
+ * term, of weight 1. A line has two vectors at least, of which what lies behind its elements is read but has no weight. */
+typedef struct fc_resize_lines {
+  fc_resize_rows sum;
+  const int32_t *row_first;
+  const int64_t *row_place;
+  const void *row_weight;
+  void *to;
+  int64_t rows, to_row, count;
+  const int32_t *first;
+  const fc_resize_term *terms;
+  const int32_t *lane;
+  const void *weight;
+  int plain;
+} fc_resize_lines;
+
 /* Pixels of so many lanes, which are neighbours: pixel o is the sum, over t from first[o] to first[o + 1], of weight[t] times
- * the pixel number index[t] of from. */
+ * the pixel number index[t] of from; or of row_weight[0] times that and row_weight[1] times the same of other, if that is not
+ * NULL: then each is the sum of one or two. */
 typedef struct fc_resize_pixels {
-  const void *from, *weight;
+  const void *from, *weight, *other, *row_weight;
   const int32_t *first, *index;
   void *to;
   int64_t lanes, count, from_step, to_step;

@@ -87,6 +87,34 @@ typedef lowered_i64 __m512i;
 #define _mm512_add_epi64(a, b) ((a) + (b))
 #define _mm512_slli_epi64(a, n) ((a) << (n))
 
+/* Places that are read from memory, 32 bits wide. */
+typedef int32_t __m256i __attribute__((vector_size(32)));
+
+static inline __m512i _mm512_loadu_si512(const void *p) {
+  __m512i v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+static inline __m256i _mm256_loadu_si256(const __m256i *p) {
+  __m256i v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+static inline __m512i _mm512_cvtepi32_epi64(__m256i v) {
+  __m512i r;
+  for (int i = 0; i < 8; i++) r[i] = v[i];
+  return r;
+}
+
+#define _mm512_permutex2var_ps(a, to, b) _mm512_permutex2var_ps(a, (lowered_i32)(to), b)
+
+/* There are no stores past the caches. */
+#define _mm512_stream_ps(p, v) _mm512_storeu_ps(p, v)
+#define _mm512_stream_pd(p, v) _mm512_storeu_pd(p, v)
+#define _mm_sfence() ((void)0)
+
 static inline __m256 _mm256_maskz_loadu_ps(__mmask8 m, const float *p) {
   __m256 v;
   for (int i = 0; i < 8; i++) v[i] = m >> i & 1 ? p[i] : 0;

@@ -55,7 +55,7 @@ class CopyKernel(CKernel):
         shapes = (spec.padded_shape, spec.shape) if spec.backward else (spec.shape, spec.padded_shape)
         d = ffi.new("fc_copy_desc *")
         d.direction = lib.FC_BWD_INPUT if spec.backward else lib.FC_FWD
-        d.dtype, d.out_dtype = _KINDS[sizes[0]], _KINDS[sizes[1]]
+        d.types = (*(_KINDS[sizes[0]],) * 3, _KINDS[sizes[1]])
         d.isa, d.rank, d.mode = isa_number(self.isa), len(spec.shape), _MODES[spec.mode]
         d.size[0 : d.rank] = spec.shape
         d.before[0 : d.rank], d.after[0 : d.rank] = zip(*spec.pads, strict=True) if spec.pads else ((), ())
