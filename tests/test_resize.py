@@ -340,6 +340,11 @@ def test_infinities_stay_where_they_have_weight(target: Target, dtype: str) -> N
         y = testing.proven(target, fc.interpolate, x, 9, mode="linear", align_corners=True)
         same = fc.interpolate(x, 5, mode="linear")
         near = fc.interpolate(x, scale_factor=2)
+        long = np.arange(200, dtype=dtype)
+        long[::3] = inf
+        twice = testing.proven(target, fc.interpolate, long.reshape(1, 1, -1), 399, mode="linear", align_corners=True)
+    testing.assert_exact(twice[0, 0, ::2], long)
+    testing.assert_exact(twice[0, 0, 1::2], (long[1:] + long[:-1]) / 2)
     testing.assert_exact(y[0, 0], np.array([1, inf, inf, inf, 2, 2.5, 3, nan, nan], dtype))
     testing.assert_exact(same, x)
     testing.assert_exact(near[0, 0], np.repeat(x[0, 0], 2))
