@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..arguments import flag, number, shown, word
-from ..arrays import as_array, as_gradient, as_operand, new_array
-from ..spec import check_elements
-from .activation import activate
+from ..arrays import DTYPE_NAMES, as_array, as_gradient, as_operand, new_array
+from ..dispatch import chooser
+from ..spec import LossSpec, Types, check_elements
 from .reduce import reduced, sums
 
 __all__ = [
@@ -276,7 +276,14 @@ def nll_loss_backward(
     return targets.gradient(_spread(dy, targets.positions, x.dtype, reduction, targets.count), x)
 
 
-# ------------------------------------------------------------------------------------------------------ of distances
+# ------------------------------------------------------------------------------------------------------ of elements
+
+
+def _make(kind: str, dtype: np.dtype, *problem: Any) -> LossSpec:
+    return LossSpec(kind, Types.of(DTYPE_NAMES[dtype]), *problem)
+
+
+_choose = chooser(_make)
 
 
 def _pair(x: Any, target: Any, reduction: Any, more: tuple[str, ...] = ()) -> tuple[np.ndarray, np.ndarray, str]:
@@ -292,36 +299,93 @@ def _border(name: str, value: Any) -> float:
     return value
 
 
-def _gradient(dy: Any, x: np.ndarray, reduction: str, slope: np.ndarray, count: Any = None) -> np.ndarray:
-    return np.asarray(_spread(dy, x.shape, x.dtype, reduction, x.size if count is None else count) * slope, x.dtype)
+def _weights(name: str, value: Any, x: np.ndarray) -> np.ndarray | None:
+    """Factors that broadcast to x, with all of its axes."""
+    if value is None:
+        return None
+    value = as_array(name, value, x.dtype)
+    fits = value.ndim <= x.ndim and all(s in (1, t) for s, t in zip(value.shape[::-1], x.shape[::-1], strict=False))
+    if not fits:
+        raise ValueError(f"{name} has shape {value.shape}: allowed is what broadcasts to {x.shape}")
+    return value.reshape(*(1,) * (x.ndim - value.ndim), *value.shape)
+
+
+def _count(x: np.ndarray, reduction: str) -> int:
+    """What a mean is divided by."""
+    return x.shape[0] if reduction == "batchmean" and x.ndim else x.size
+
+
+def _run(kind: str, x: np.ndarray, parameter: float, *arrays: np.ndarray | None, **problem: Any) -> None:
+    """One kernel call. arrays: the target, two of factors, dy, and the result."""
+    factors = arrays[1] is not None, arrays[2] is not None
+    direction, reduced, divisor = problem["direction"], problem.get("reduced", False), problem.get("divisor", 1.0)
+    choice = _choose(kind, x.dtype, x.shape, direction, reduced, parameter, divisor, factors)
+    try:
+        choice.kernel(x, *arrays)
+    except ValueError:
+        if kind == "binary" and not (x.min() >= 0 and x.max() <= 1):
+            raise ValueError(f"x runs from {x.min()} to {x.max()}: allowed is 0 to 1") from None
+        raise
+
+
+def _loss(
+    kind: str, x: np.ndarray, target: np.ndarray, reduction: str, parameter: float = 0.0,
+    weight: np.ndarray | None = None, pos_weight: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The loss of each element, or their sum, or what is left of it divided by their number."""
+    if reduction == "none":
+        y = new_array(x.shape, x.dtype)
+        if x.size:
+            _run(kind, x, parameter, target, weight, pos_weight, None, y, direction="fwd")
+        return y
+    y = new_array((), x.dtype)
+    divisor = 1.0 if reduction == "sum" else float(_count(x, reduction))
+    if x.size:
+        more = {"direction": "fwd", "reduced": True, "divisor": divisor}
+        _run(kind, x, parameter, target, weight, pos_weight, None, y, **more)
+    else:
+        y.fill(0 if divisor else np.nan)
+    return y
+
+
+def _gradient(
+    kind: str, dy: Any, x: np.ndarray, target: np.ndarray, reduction: str, parameter: float = 0.0,
+    weight: np.ndarray | None = None, pos_weight: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    mean = "mean" if reduction == "batchmean" else reduction
+    spread = _spread(dy, x.shape, x.dtype, mean, _count(x, reduction))
+    dx = new_array(x.shape, x.dtype)
+    if x.size:
+        spread = spread if spread.ndim else spread.reshape((1,) * x.ndim)
+        _run(kind, x, parameter, target, weight, pos_weight, spread, dx, direction="bwd_input")
+    return dx
+
+
+# ------------------------------------------------------------------------------------------------------ of distances
 
 
 def mse_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean") -> np.ndarray:
     """``(x - target)^2``: of each element, their ``"sum"`` or ``"mean"``. Two arrays of one shape and dtype.
 
-    float32 or float64. Raises TypeError or ValueError, before any work, that names the argument, its value and what is
-    allowed.
+    float32 or float64; sums are added in double precision and rounded once. Raises TypeError or ValueError, before any
+    work, that names the argument, its value and what is allowed.
     """
-    x, target, reduction = _pair(x, target, reduction)
-    return _reduced(np.square(x - target), reduction, x.size)
+    return _loss("mse", *_pair(x, target, reduction))
 
 
 def mse_loss_backward(dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean") -> np.ndarray:
     """Gradient of ``mse_loss(x, target, reduction)`` in x: dy, of the shape of the loss -> dx, of the shape of x."""
-    x, target, reduction = _pair(x, target, reduction)
-    return _gradient(dy, x, reduction, 2 * (x - target))
+    return _gradient("mse", dy, *_pair(x, target, reduction))
 
 
 def l1_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean") -> np.ndarray:
     """``abs(x - target)``. Arguments and errors are those of ``mse_loss``."""
-    x, target, reduction = _pair(x, target, reduction)
-    return _reduced(np.abs(x - target), reduction, x.size)
+    return _loss("l1", *_pair(x, target, reduction))
 
 
 def l1_loss_backward(dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean") -> np.ndarray:
     """Gradient of ``l1_loss(x, target, reduction)`` in x, 0 where both are equal: as ``mse_loss_backward``."""
-    x, target, reduction = _pair(x, target, reduction)
-    return _gradient(dy, x, reduction, np.sign(x - target))
+    return _gradient("l1", dy, *_pair(x, target, reduction))
 
 
 def huber_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean", delta: float = 1.0) -> np.ndarray:
@@ -329,18 +393,14 @@ def huber_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean", delta
 
     Arguments and errors are those of ``mse_loss``.
     """
-    (x, target, reduction), delta = _pair(x, target, reduction), _border("delta", delta)
-    d, delta = np.abs(x - target), x.dtype.type(delta)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _reduced(np.where(d <= delta, d * d / 2, delta * (d - delta / 2)), reduction, x.size)
+    return _loss("huber", *_pair(x, target, reduction), _border("delta", delta))
 
 
 def huber_loss_backward(
     dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean", delta: float = 1.0
 ) -> np.ndarray:
     """Gradient of ``huber_loss(x, target, reduction, delta)`` in x: as ``mse_loss_backward``."""
-    (x, target, reduction), delta = _pair(x, target, reduction), _border("delta", delta)
-    return _gradient(dy, x, reduction, np.clip(x - target, x.dtype.type(-delta), x.dtype.type(delta)))
+    return _gradient("huber", dy, *_pair(x, target, reduction), _border("delta", delta))
 
 
 def smooth_l1_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean", beta: float = 1.0) -> np.ndarray:
@@ -348,40 +408,17 @@ def smooth_l1_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean", b
 
     Arguments and errors are those of ``mse_loss``.
     """
-    (x, target, reduction), beta = _pair(x, target, reduction), _border("beta", beta)
-    d, beta = np.abs(x - target), x.dtype.type(beta)
-    with np.errstate(all="ignore"):
-        return _reduced(np.where(d < beta, d * d / (2 * beta), d - beta / 2), reduction, x.size)
+    return _loss("smooth_l1", *_pair(x, target, reduction), _border("beta", beta))
 
 
 def smooth_l1_loss_backward(
     dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean", beta: float = 1.0
 ) -> np.ndarray:
     """Gradient of ``smooth_l1_loss(x, target, reduction, beta)`` in x: as ``mse_loss_backward``."""
-    (x, target, reduction), beta = _pair(x, target, reduction), _border("beta", beta)
-    d, beta = x - target, x.dtype.type(beta)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _gradient(dy, x, reduction, np.where(np.abs(d) < beta, d / beta, np.sign(d)))
+    return _gradient("smooth_l1", dy, *_pair(x, target, reduction), _border("beta", beta))
 
 
 # -------------------------------------------------------------------------------------------------- of probabilities
-
-
-def _weights(name: str, value: Any, x: np.ndarray) -> np.ndarray | None:
-    """Factors that broadcast to x."""
-    if value is None:
-        return None
-    value = as_array(name, value, x.dtype)
-    fits = value.ndim <= x.ndim and all(s in (1, t) for s, t in zip(value.shape[::-1], x.shape[::-1], strict=False))
-    if not fits:
-        raise ValueError(f"{name} has shape {value.shape}: allowed is what broadcasts to {x.shape}")
-    return value
-
-
-def _within(name: str, x: np.ndarray) -> np.ndarray:
-    if x.size and not (x.min() >= 0 and x.max() <= 1):
-        raise ValueError(f"{name} runs from {x.min()} to {x.max()}: allowed is 0 to 1")
-    return x
 
 
 def binary_cross_entropy(
@@ -393,11 +430,7 @@ def binary_cross_entropy(
     not from 0 to 1.
     """
     x, target, reduction = _pair(x, target, reduction)
-    weight, x = _weights("weight", weight, x), _within("x", x)
-    with np.errstate(divide="ignore"):
-        logs = [np.maximum(log, x.dtype.type(-100)) for log in (np.log(x), np.log1p(-x))]
-    loss = (target - 1) * logs[1] - target * logs[0]
-    return _reduced(loss if weight is None else loss * weight, reduction, x.size)
+    return _loss("binary", x, target, reduction, weight=_weights("weight", weight, x))
 
 
 def binary_cross_entropy_backward(
@@ -405,9 +438,7 @@ def binary_cross_entropy_backward(
 ) -> np.ndarray:
     """Gradient of ``binary_cross_entropy(x, ...)`` in x: as ``mse_loss_backward``. x (1 - x) is 1e-12 at least."""
     x, target, reduction = _pair(x, target, reduction)
-    weight, x = _weights("weight", weight, x), _within("x", x)
-    slope = (x - target) / np.maximum(x * (1 - x), x.dtype.type(1e-12))
-    return _gradient(dy, x, reduction, slope if weight is None else slope * weight)
+    return _gradient("binary", dy, x, target, reduction, weight=_weights("weight", weight, x))
 
 
 def binary_cross_entropy_with_logits(
@@ -422,12 +453,8 @@ def binary_cross_entropy_with_logits(
     ``weight`` and ``pos_weight`` broadcast to x. The other arguments and errors are those of ``mse_loss``.
     """
     x, target, reduction = _pair(x, target, reduction)
-    weight, pos_weight = _weights("weight", weight, x), _weights("pos_weight", pos_weight, x)
-    # log(1 + exp(-x)), which is -log(sigmoid(x)).
-    softplus = np.maximum(-x, 0) + np.log1p(np.exp(-np.abs(x)))
-    factor = 1 if pos_weight is None else (pos_weight - 1) * target + 1
-    loss = (1 - target) * x + factor * softplus
-    return _reduced(loss if weight is None else loss * weight, reduction, x.size)
+    factors = _weights("weight", weight, x), _weights("pos_weight", pos_weight, x)
+    return _loss("binary_logits", x, target, reduction, 0.0, *factors)
 
 
 def binary_cross_entropy_with_logits_backward(
@@ -440,14 +467,8 @@ def binary_cross_entropy_with_logits_backward(
 ) -> np.ndarray:
     """Gradient of ``binary_cross_entropy_with_logits(x, ...)`` in x: as ``mse_loss_backward``."""
     x, target, reduction = _pair(x, target, reduction)
-    weight, pos_weight = _weights("weight", weight, x), _weights("pos_weight", pos_weight, x)
-    factor = 1 if pos_weight is None else (pos_weight - 1) * target + 1
-    slope = (1 - target) - factor * activate(-x, "sigmoid")
-    return _gradient(dy, x, reduction, slope if weight is None else slope * weight)
-
-
-def _kl_count(x: np.ndarray, reduction: str) -> int:
-    return x.shape[0] if reduction == "batchmean" and x.ndim else x.size
+    factors = _weights("weight", weight, x), _weights("pos_weight", pos_weight, x)
+    return _gradient("binary_logits", dy, x, target, reduction, 0.0, *factors)
 
 
 def kl_div(x: np.ndarray, target: np.ndarray, reduction: str = "mean", log_target: bool = False) -> np.ndarray:
@@ -456,19 +477,13 @@ def kl_div(x: np.ndarray, target: np.ndarray, reduction: str = "mean", log_targe
     ``reduction`` may also be ``"batchmean"``: the sum divided by the first size of x. A target of 0 gives 0. The other
     arguments and errors are those of ``mse_loss``.
     """
-    x, target, reduction = _pair(x, target, reduction, ("batchmean",))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if flag("log_target", log_target):
-            loss = np.exp(target) * (target - x)
-        else:
-            loss = np.where(target == 0, 0, target * np.log(target)) - target * x
-    return _reduced(loss, "mean" if reduction == "batchmean" else reduction, _kl_count(x, reduction))
+    problem = _pair(x, target, reduction, ("batchmean",))
+    return _loss("kl_log" if flag("log_target", log_target) else "kl", *problem)
 
 
 def kl_div_backward(
     dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean", log_target: bool = False
 ) -> np.ndarray:
     """Gradient of ``kl_div(x, ...)`` in x: as ``mse_loss_backward``."""
-    x, target, reduction = _pair(x, target, reduction, ("batchmean",))
-    slope = -np.exp(target) if flag("log_target", log_target) else -target
-    return _gradient(dy, x, "mean" if reduction == "batchmean" else reduction, slope, _kl_count(x, reduction))
+    problem = _pair(x, target, reduction, ("batchmean",))
+    return _gradient("kl_log" if flag("log_target", log_target) else "kl", dy, *problem)
