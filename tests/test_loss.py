@@ -85,6 +85,125 @@ def test_ends_of_the_range() -> None:
     testing.assert_exact(fc.smooth_l1_loss_backward(ones, zeros, zeros, "none", 0), zeros)
 
 
+#: Of whole numbers and halves every one of these is exact.
+_DISTANCES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mse": ("mse_loss", {}),
+    "l1": ("l1_loss", {}),
+    "smooth_l1": ("smooth_l1_loss", {"beta": 2.0}),
+    "smooth_l1 of 0": ("smooth_l1_loss", {"beta": 0.0}),
+    "huber": ("huber_loss", {"delta": 3.0}),
+}
+
+
+def _both(name: str, *arrays: Any, target: Target, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """What the reference makes of a call, and what the target does."""
+    with fc.use_backend("reference"):
+        expected = getattr(fc, name)(*arrays, **options)
+    with testing.on(target):
+        return expected, getattr(fc, name)(*arrays, **options)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (37,), (5, 1, 33), (2, 3, 4, 5), (3, 1301), (70_001,)], ids=str)
+@pytest.mark.parametrize("case", _DISTANCES)
+def test_whole_numbers_exactly(target: Target, dtype: str, case: str, shape: tuple[int, ...]) -> None:
+    (name, options), rng = _DISTANCES[case], np.random.default_rng(4)
+    x, t, dy = (rng.integers(-9, 10, shape).astype(dtype) for _ in range(3))
+    for reduction in ("none", "sum", "mean"):
+        testing.assert_exact(*_both(name, x, t, target=target, reduction=reduction, **options)[::-1])
+        given = dy if reduction == "none" else np.full((), 3, dtype)
+        pair = _both(f"{name}_backward", given, x, t, target=target, reduction=reduction, **options)
+        testing.assert_exact(*pair[::-1])
+
+
+@pytest.mark.parametrize("order", testing.MEMORY_ORDERS)
+@pytest.mark.parametrize("case", ["mse", "logits, weighted"])
+def test_any_strides(target: Target, dtype: str, case: str, order: str) -> None:
+    """Each array with strides of its own; factors along any axes."""
+    rng, turned, shape = np.random.default_rng(5), testing.MEMORY_ORDERS[order], (3, 70, 11)
+    name = _ELEMENTWISE[case][0]
+    x, t, dy = (rng.integers(-4, 5, shape).astype(dtype) for _ in range(3))
+    sizes = [(3, 1, 11), (70, 1)] if "weighted" in case else []
+    for laid in (lambda i: turned, lambda i: turned if i % 2 else np.copy):
+        factors = [turned(rng.integers(1, 4, size).astype(dtype)) for size in sizes]
+        options = dict(zip(("weight", "pos_weight"), factors, strict=False))
+        arrays = [laid(i)(a) for i, a in enumerate((x, t, dy))]
+        for reduction in ("none", "sum"):
+            expected, loss = _both(name, *arrays[:2], target=target, reduction=reduction, **options)
+            bound = 1e-6 if dtype == "float32" else 1e-14
+            testing.assert_close(loss, expected, bound * np.maximum(np.abs(expected), 8))
+            given = arrays[2] if reduction == "none" else np.full((), 2, dtype)
+            backward = f"{name}_backward"
+            expected, dx = _both(backward, given, *arrays[:2], target=target, reduction=reduction, **options)
+            testing.assert_close(dx, expected, bound * np.maximum(np.abs(expected), 8))
+
+
+@pytest.mark.parametrize("case", [case for case in _ELEMENTWISE if "weighted" not in case])
+def test_nothing_outside_is_read_or_written(target: Target, dtype: str, case: str) -> None:
+    name, x, t, options, _ = _ELEMENTWISE[case]
+    memory = {key: np.full(37 + 128, np.nan, dtype) for key in ("dy", "x", "target", "out")}
+    dy, x, t, out = (m[64:101] for m in memory.values())
+    dy[:], x[:], t[:] = 1, np.resize(_ELEMENTWISE[case][1], 37), np.resize(_ELEMENTWISE[case][2], 37)
+    with testing.on(target):
+        assert np.isfinite(getattr(fc, name)(x, t, **options))
+        assert getattr(fc, f"{name}_backward")(dy, x, t, reduction="none", out=out, **options) is out
+    assert np.isfinite(out).all()
+    for m in memory.values():
+        assert np.isnan(np.delete(m, np.s_[64:101])).all()
+
+
+def test_the_same_bits_for_any_number_of_threads(target: Target) -> None:
+    rng = np.random.default_rng(6)
+    x, t = (rng.random((3, 70_001), "f4") for _ in range(2))
+    results = set()
+    for threads in (1, 2, 5):
+        with testing.on(target), fc.threads(threads):
+            made = [fc.huber_loss(x, t), fc.kl_div(x.T, t.T, "sum"), fc.binary_cross_entropy(x, t, reduction="none")]
+            made += [fc.smooth_l1_loss_backward(made[0], x, t, beta=0.25)]
+        results.add(b"".join(a.tobytes() for a in made))
+    assert len(results) == 1
+
+
+def test_a_sum_of_a_million_loses_nothing(target: Target) -> None:
+    x, zeros = np.full(1_000_003, 0.1, "f4"), np.zeros(1_000_003, "f4")
+    with testing.on(target):
+        testing.assert_close(fc.l1_loss(x, zeros, "sum"), np.asarray(1_000_003 * float(x[0])), 1e-7 * 1e5)
+        testing.assert_exact(fc.l1_loss(x, zeros), x[0])
+
+
+def test_small_probabilities_keep_their_digits(target: Target, dtype: str) -> None:
+    x = np.array([1e-7, 1e-9, 3e-20, 0.25, 0.3, 0.9, 1.0], dtype)
+    for t in (np.zeros_like(x), np.ones_like(x)):
+        expected, loss = _both("binary_cross_entropy", x, t, target=target, reduction="none")
+        testing.assert_close(loss, expected, 3 * np.finfo(dtype).eps * np.abs(expected))
+
+
+def test_what_is_not_finite(target: Target, dtype: str) -> None:
+    """A NaN stays one, an infinity counts for itself; in a sum, too."""
+    ends = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1, -3], dtype)
+    x, t = (a.reshape(-1) for a in np.meshgrid(ends, ends))
+    for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "kl_div"):
+        expected, loss = _both(name, x, t, target=target, reduction="none")
+        np.testing.assert_allclose(loss, expected, 4 * np.finfo(dtype).eps)
+        expected, dx = _both(f"{name}_backward", np.ones_like(x), x, t, target=target, reduction="none")
+        np.testing.assert_allclose(dx, expected, 4 * np.finfo(dtype).eps)
+        with testing.on(target):
+            assert np.isnan(getattr(fc, name)(x, t))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.25, 1.25])
+def test_probabilities_beyond_0_to_1(target: Target, dtype: str, wrong: float) -> None:
+    one = np.ones((), dtype)
+    for place in (0, 36, 70_000):
+        x = np.full(70_001, 0.5, dtype)
+        x[place] = wrong
+        for call in (
+            lambda x: fc.binary_cross_entropy(x, np.zeros_like(x)),
+            lambda x: fc.binary_cross_entropy_backward(one, x, np.zeros_like(x)),
+        ):
+            with testing.on(target), pytest.raises(ValueError, match=r"x runs from .*: allowed is 0 to 1"):
+                call(x)
+
+
 # ---------------------------------------------------------------------------------------------------- of classes
 
 

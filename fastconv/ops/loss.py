@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import flag, number, shown, word
-from ..arrays import DTYPE_NAMES, as_array, as_gradient, as_operand, new_array
+from ..arrays import DTYPE_NAMES, as_array, as_gradient, as_operand, as_output, new_array
 from ..dispatch import chooser
 from ..spec import LossSpec, Types, check_elements
 from .reduce import reduced, sums
@@ -349,16 +349,16 @@ def _loss(
 
 
 def _gradient(
-    kind: str, dy: Any, x: np.ndarray, target: np.ndarray, reduction: str, parameter: float = 0.0,
+    kind: str, dy: Any, out: Any, x: np.ndarray, target: np.ndarray, reduction: str, parameter: float = 0.0,
     weight: np.ndarray | None = None, pos_weight: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     mean = "mean" if reduction == "batchmean" else reduction
     spread = _spread(dy, x.shape, x.dtype, mean, _count(x, reduction))
-    dx = new_array(x.shape, x.dtype)
+    dx = as_output(out, x.shape, x.dtype, spread, x, target, weight, pos_weight)
     if x.size:
         spread = spread if spread.ndim else spread.reshape((1,) * x.ndim)
         _run(kind, x, parameter, target, weight, pos_weight, spread, dx, direction="bwd_input")
-    return dx
+    return dx if out is None else out
 
 
 # ------------------------------------------------------------------------------------------------------ of distances
@@ -373,9 +373,14 @@ def mse_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean") -> np.n
     return _loss("mse", *_pair(x, target, reduction))
 
 
-def mse_loss_backward(dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean") -> np.ndarray:
-    """Gradient of ``mse_loss(x, target, reduction)`` in x: dy, of the shape of the loss -> dx, of the shape of x."""
-    return _gradient("mse", dy, *_pair(x, target, reduction))
+def mse_loss_backward(
+    dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean", *, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Gradient of ``mse_loss(x, target, reduction)`` in x: dy, of the shape of the loss -> dx, of the shape of x.
+
+    ``out``: an array for dx, which shares no memory with the others; it is returned.
+    """
+    return _gradient("mse", dy, out, *_pair(x, target, reduction))
 
 
 def l1_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean") -> np.ndarray:
@@ -383,9 +388,11 @@ def l1_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean") -> np.nd
     return _loss("l1", *_pair(x, target, reduction))
 
 
-def l1_loss_backward(dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean") -> np.ndarray:
+def l1_loss_backward(
+    dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean", *, out: np.ndarray | None = None
+) -> np.ndarray:
     """Gradient of ``l1_loss(x, target, reduction)`` in x, 0 where both are equal: as ``mse_loss_backward``."""
-    return _gradient("l1", dy, *_pair(x, target, reduction))
+    return _gradient("l1", dy, out, *_pair(x, target, reduction))
 
 
 def huber_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean", delta: float = 1.0) -> np.ndarray:
@@ -397,10 +404,16 @@ def huber_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean", delta
 
 
 def huber_loss_backward(
-    dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean", delta: float = 1.0
+    dy: np.ndarray,
+    x: np.ndarray,
+    target: np.ndarray,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    *,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient of ``huber_loss(x, target, reduction, delta)`` in x: as ``mse_loss_backward``."""
-    return _gradient("huber", dy, *_pair(x, target, reduction), _border("delta", delta))
+    return _gradient("huber", dy, out, *_pair(x, target, reduction), _border("delta", delta))
 
 
 def smooth_l1_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean", beta: float = 1.0) -> np.ndarray:
@@ -412,10 +425,16 @@ def smooth_l1_loss(x: np.ndarray, target: np.ndarray, reduction: str = "mean", b
 
 
 def smooth_l1_loss_backward(
-    dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean", beta: float = 1.0
+    dy: np.ndarray,
+    x: np.ndarray,
+    target: np.ndarray,
+    reduction: str = "mean",
+    beta: float = 1.0,
+    *,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient of ``smooth_l1_loss(x, target, reduction, beta)`` in x: as ``mse_loss_backward``."""
-    return _gradient("smooth_l1", dy, *_pair(x, target, reduction), _border("beta", beta))
+    return _gradient("smooth_l1", dy, out, *_pair(x, target, reduction), _border("beta", beta))
 
 
 # -------------------------------------------------------------------------------------------------- of probabilities
@@ -434,11 +453,20 @@ def binary_cross_entropy(
 
 
 def binary_cross_entropy_backward(
-    dy: np.ndarray, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, reduction: str = "mean"
+    dy: np.ndarray,
+    x: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray | None = None,
+    reduction: str = "mean",
+    *,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Gradient of ``binary_cross_entropy(x, ...)`` in x: as ``mse_loss_backward``. x (1 - x) is 1e-12 at least."""
+    """Gradient of ``binary_cross_entropy(x, ...)`` in x: as ``mse_loss_backward``. x (1 - x) is 1e-12 at least.
+
+    That x is not from 0 to 1 is found out while ``out`` is written.
+    """
     x, target, reduction = _pair(x, target, reduction)
-    return _gradient("binary", dy, x, target, reduction, weight=_weights("weight", weight, x))
+    return _gradient("binary", dy, out, x, target, reduction, weight=_weights("weight", weight, x))
 
 
 def binary_cross_entropy_with_logits(
@@ -464,11 +492,13 @@ def binary_cross_entropy_with_logits_backward(
     weight: np.ndarray | None = None,
     reduction: str = "mean",
     pos_weight: np.ndarray | None = None,
+    *,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient of ``binary_cross_entropy_with_logits(x, ...)`` in x: as ``mse_loss_backward``."""
     x, target, reduction = _pair(x, target, reduction)
     factors = _weights("weight", weight, x), _weights("pos_weight", pos_weight, x)
-    return _gradient("binary_logits", dy, x, target, reduction, 0.0, *factors)
+    return _gradient("binary_logits", dy, out, x, target, reduction, 0.0, *factors)
 
 
 def kl_div(x: np.ndarray, target: np.ndarray, reduction: str = "mean", log_target: bool = False) -> np.ndarray:
@@ -482,8 +512,14 @@ def kl_div(x: np.ndarray, target: np.ndarray, reduction: str = "mean", log_targe
 
 
 def kl_div_backward(
-    dy: np.ndarray, x: np.ndarray, target: np.ndarray, reduction: str = "mean", log_target: bool = False
+    dy: np.ndarray,
+    x: np.ndarray,
+    target: np.ndarray,
+    reduction: str = "mean",
+    log_target: bool = False,
+    *,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient of ``kl_div(x, ...)`` in x: as ``mse_loss_backward``."""
     problem = _pair(x, target, reduction, ("batchmean",))
-    return _gradient("kl_log" if flag("log_target", log_target) else "kl", dy, *problem)
+    return _gradient("kl_log" if flag("log_target", log_target) else "kl", dy, out, *problem)

@@ -39,8 +39,8 @@ def _loss(kind, border, x, t, positive):
     if kind == _BINARY:
         return (t - 1) * max(math.log1p(-x), -100.0) - t * max(math.log(x), -100.0)
     if kind == _BINARY_LOGITS:
-        softplus = math.log1p(math.exp(-abs(x))) + (0.0 if x > 0 else -x)
-        return (1 - t) * x + ((positive - 1) * t + 1) * softplus
+        f = (positive - 1) * t + 1
+        return ((1 - t) * x + f * (0.0 if x > 0 else -x)) + f * math.log1p(math.exp(-abs(x)))
     if kind == _KL:
         return (0.0 if t == 0 else t * math.log(t)) - t * x
     return math.exp(t) * (t - x)

@@ -26,7 +26,8 @@ def _loss(kind: str, border: float, x: np.ndarray, t: np.ndarray, positive: Any)
             logs = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
             return (t - 1) * logs[1] - t * logs[0]
         case "binary_logits":
-            return (1 - t) * x + ((positive - 1) * t + 1) * np.logaddexp(0, -x)
+            factor = (positive - 1) * t + 1
+            return (1 - t) * x + factor * np.maximum(-x, 0) + factor * np.log1p(np.exp(-np.abs(x)))
         case "kl":
             return np.where(t == 0, 0, t * np.log(t)) - t * x
         case "kl_log":
