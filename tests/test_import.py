@@ -54,6 +54,7 @@ LOADED = {
     "fastconv.spec.conv",
     "fastconv.spec.copy",
     "fastconv.spec.gemm",
+    "fastconv.spec.loss",
     "fastconv.spec.map",
     "fastconv.spec.pool",
     "fastconv.spec.reduce",
