@@ -281,6 +281,8 @@ FC_API int fc_plan_update(const fc_update_desc *desc, fc_plan **plan);
  *   FC_LOSS_KL               t (log(t) - x), where t is 0 -t x                -t
  *   FC_LOSS_KL_LOG           exp(t) (t - x)                                   -exp(t)
  *
+ *   FC_LOSS_CLASSES          no loss; t and p of FC_LOG_SOFTMAX, p must be there  exp(x - t - p)
+ *
  * FC_FWD makes w times the loss, of all elements, or, reduced, their sum in double precision divided by divisor.
  * FC_BWD_INPUT makes dy times w times the slope. */
 enum {
@@ -291,13 +293,14 @@ enum {
   FC_LOSS_BINARY = 4,
   FC_LOSS_BINARY_LOGITS = 5,
   FC_LOSS_KL = 6,
-  FC_LOSS_KL_LOG = 7
+  FC_LOSS_KL_LOG = 7,
+  FC_LOSS_CLASSES = 8
 };
 
-/* x is in FC_X, t in FC_TARGET, w in FC_FIRST, p, which FC_LOSS_BINARY_LOGITS alone has, in FC_SECOND, the loss or dy in FC_Y,
- * the gradient in FC_DX. factors: 1 where there is w, plus 2 where there is p. Up to 8 dimensions, strides of x, t, w, p, y (of
- * dy that is one number 0; of a loss that is reduced they mean nothing) and dx. p0 is from 0 on, of FC_LOSS_HUBER above. A run of
- * FC_LOSS_BINARY is FC_ERROR_ARGUMENT, and then makes some result, if an x is not from 0 to 1. */
+/* x is in FC_X, t in FC_TARGET, w in FC_FIRST, p, which FC_LOSS_BINARY_LOGITS and FC_LOSS_CLASSES alone have, in FC_SECOND, the
+ * loss or dy in FC_Y, the gradient in FC_DX. factors: 1 where there is w, plus 2 where there is p. Up to 8 dimensions, strides of
+ * x, t, w, p, y (of dy that is one number 0; of a loss that is reduced they mean nothing) and dx. p0 is from 0 on, of
+ * FC_LOSS_HUBER above. A run of FC_LOSS_BINARY is FC_ERROR_ARGUMENT, and then makes some result, if an x is not from 0 to 1. */
 typedef struct fc_loss_desc {
   fc_types types;
   int kind, direction, reduced, factors, isa, rank;
@@ -340,7 +343,8 @@ FC_API int fc_plan_copy(const fc_copy_desc *desc, fc_plan **plan);
  *   FC_NORMALIZE               in x, -, -, -, w, b    out ((x - mean) r) w + b, mean, r = 1 / sqrt(variance + p0), variance
  *   FC_NORMALIZE_BACKWARD      in dy, x, m, r, w, v   out (g - sum g / n - h sum(g h) / n) r v, sum g, sum g h
  *   FC_NORMALIZE_SUMS          in dy, x, m, r, w      out -, sum g, sum g h, where g = dy w and h = (x - m) r
- *   FC_SOFTMAX, FC_LOG_SOFTMAX in x                   out exp(x) / sum exp(x), or its logarithm
+ *   FC_SOFTMAX                 in x                   out exp(x) / sum exp(x)
+ *   FC_LOG_SOFTMAX             in x                   out x - t - p, t, p: the largest x, log(sum exp(x - t))
  *   FC_SOFTMAX_BACKWARD, FC_LOG_SOFTMAX_BACKWARD      in dy, y   out the gradient of x
  *
  * m and b that are absent are 0, s, r, w and v are 1; what stands first must be there, and one result. root_mean_square: of the

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "fastconv.h"
+#include "losses.h"
 #include "padding.h"
 
 enum {
@@ -1019,7 +1020,7 @@ end:
 enum { SLOTS = 11, OUT = 6, REDUCE_INTS = 6, REDUCE_NUMBERS = 8 + 8 * SLOTS };
 
 /* The arrays of each kind, by bits. */
-static const int slots[] = {0x101, 0x301, 0x301, 0x301, 0x07d, 0x771, 0x37f, 0x31f, 0x041, 0x041, 0x043, 0x043};
+static const int slots[] = {0x101, 0x301, 0x301, 0x301, 0x07d, 0x771, 0x37f, 0x31f, 0x041, 0x341, 0x043, 0x043};
 
 static fc_reduce_desc some_reduction(void) {
   fc_reduce_desc d = {.kind = (int)between(FC_SUM_OVER, FC_LOG_SOFTMAX_BACKWARD),
@@ -1336,21 +1337,6 @@ enum {
   LOSS_NUMBERS = (sizeof(fc_loss_desc) - offsetof(fc_loss_desc, size)) / sizeof(int64_t)
 };
 
-/* What fc_plan_loss says of an element, with p0 2, and by the rise of it its slope. */
-static double lost(int kind, double x, double t, double p) {
-  const double d = x - t, a = fabs(d);
-  switch (kind) {
-  case FC_LOSS_MSE: return d * d;
-  case FC_LOSS_L1: return a;
-  case FC_LOSS_SMOOTH_L1: return a < 2 ? d * d / 4 : a - 1;
-  case FC_LOSS_HUBER: return a <= 2 ? d * d / 2 : 2 * (a - 1);
-  case FC_LOSS_BINARY: return -t * log(x) - (1 - t) * log(1 - x);
-  case FC_LOSS_BINARY_LOGITS: return (1 - t) * x + ((p - 1) * t + 1) * (fmax(-x, 0) + log1p(exp(-fabs(x))));
-  case FC_LOSS_KL: return t * (log(t) - x);
-  default: return exp(t) * (t - x);
-  }
-}
-
 /* Sums alone have a workspace. */
 static int run_loss(const fc_loss_desc *d, const fc_plan *plan, void *const *arrays, int nthreads) {
   return d->reduced ? run_plan(plan, arrays, nthreads) : fc_run(plan, arrays, 0, nthreads);
@@ -1359,15 +1345,16 @@ static int run_loss(const fc_loss_desc *d, const fc_plan *plan, void *const *arr
 static void loss_case(void) {
   static const int slot[LOST] = {FC_X, FC_TARGET, FC_FIRST, FC_SECOND, FC_Y, FC_DX};
   fc_loss_desc d = {.types = some_types(),
-                    .kind = (int)between(FC_LOSS_MSE, FC_LOSS_KL_LOG),
-                    .direction = (int)between(FC_FWD, FC_BWD_INPUT),
+                    .kind = (int)between(FC_LOSS_MSE, FC_LOSS_CLASSES),
                     .isa = usable_isa(),
                     .rank = (int)between(0, DIMS),
                     .p0 = 2,
                     .divisor = 4};
   const int spoilt = one_in(2), nthreads = threads();
+  const int classes = d.kind == FC_LOSS_CLASSES;
+  d.direction = (int)between(classes, FC_BWD_INPUT);
   d.reduced = d.direction == FC_FWD && one_in(2);
-  d.factors = (int)between(0, d.kind == FC_LOSS_BINARY_LOGITS ? 3 : 1);
+  d.factors = (int)between(classes ? 2 : 0, classes || d.kind == FC_LOSS_BINARY_LOGITS ? 3 : 1);
   for (int i = 0; i < d.rank; i++) d.size[i] = between(1, i == d.rank - 1 && one_in(8) ? 2000 : 9);
   for (int k = 0; k < LOST; k++) lay_out(d.size, d.rank, d.stride[k], k < 4 || (k == 4 && d.direction));
   if (spoilt) spoil(&d.types, &d.kind, 6, d.size, LOSS_NUMBERS);
@@ -1406,8 +1393,8 @@ static void loss_case(void) {
   for (int64_t i = 0; i < elements(&a[0]); i++) {
     double v[LOST];
     for (int k = 0; k < LOST; k++) v[k] = there[k] && !(k == result && d.reduced) ? get(&a[k], place_at(&a[k], i)) : 1;
-    const double h = 1e-5, rise = lost(d.kind, v[0] + h, v[1], v[3]) - lost(d.kind, v[0] - h, v[1], v[3]);
-    const double value = v[2] * (d.direction ? v[4] * rise / (2 * h) : lost(d.kind, v[0], v[1], v[3]));
+    const double value = v[2] *
+                         (d.direction ? v[4] * slope_of_loss(d.kind, v[0], v[1], v[3]) : loss_of(d.kind, v[0], v[1], v[3]));
     sum += value;
     if (!d.reduced) expected[place_at(&a[result], i)] = value;
   }

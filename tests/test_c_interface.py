@@ -479,7 +479,8 @@ def test_descriptions_of_a_loss():
 
     still, far = described(), described(factors=1)
     still.stride[4][0] = 0
-    wrong = [ffi.NULL, described(kind=8), described(kind=-1), described(direction=2), described(rank=9), still, far]
+    wrong = [ffi.NULL, described(kind=9), described(kind=-1), described(direction=2), described(rank=9), still, far]
+    wrong += [described(kind=8, factors=2), described(kind=8, direction=1)]
     wrong += [described(factors=f) for f in (2, 3, 4, -1, INT_MIN)] + [described(kind=5, factors=4)]
     wrong += [described(reduced=r) for r in (2, -1)] + [described(direction=1, reduced=1)]
     wrong += [described(p0=p) for p in (0, -1, float("nan"))] + [described(kind=2, p0=-1)]

@@ -34,6 +34,7 @@ LOADED = {
     "fastconv.ops.dropout",
     "fastconv.ops.elementwise",
     "fastconv.ops.gemm",
+    "fastconv.ops.cross_entropy",
     "fastconv.ops.loss",
     "fastconv.ops.layer_norm",
     "fastconv.ops.norm",

@@ -264,6 +264,32 @@ def test_of_classes(
             testing.assert_close(single, np.asarray(expected), 2e-6 * np.maximum(np.abs(expected), 1))
 
 
+def test_a_confident_prediction_keeps_its_digits(target: Target, dtype: str) -> None:
+    x, t = np.array([[1000, 984, 900, 984], [-1e30, 0, -12, 1]], dtype), np.array([0, 1])
+    with testing.on(target):
+        loss = fc.cross_entropy(x, t, reduction="none")
+        dx = fc.cross_entropy_backward(np.ones((), dtype), x, t, reduction="sum")
+    shares = np.exp([-16.0, -12, 1])
+    expected = np.log1p([2 * shares[0], shares[1] + shares[2]])
+    testing.assert_close(loss, expected, 8 * np.finfo(dtype).eps * expected + 1e-15)
+    first = [-2 * shares[0], shares[0], np.exp(-100), shares[0]] / (1 + 2 * shares[0])
+    second = [0, -shares[1] - shares[2], shares[1], shares[2]] / (1 + shares[1] + shares[2])
+    testing.assert_close(dx, np.array([first, second]), 16 * np.finfo(dtype).eps * np.abs([first, second]) + 1e-15)
+
+
+@pytest.mark.parametrize("order", testing.MEMORY_ORDERS)
+def test_classes_of_any_strides(target: Target, dtype: str, order: str) -> None:
+    rng, turned = np.random.default_rng(7), testing.MEMORY_ORDERS[order]
+    for shape in ((3, 70, 11), (5, 1301), (40, 3, 6, 6)):
+        x, t = turned(rng.standard_normal(shape).astype(dtype)), rng.integers(0, shape[1], (shape[0], *shape[2:]))
+        dy = turned(rng.standard_normal(t.shape).astype(dtype))
+        bound = 2e-6 if dtype == "float32" else 1e-14
+        expected, loss = _both("cross_entropy", x, t, target=target, reduction="none")
+        testing.assert_close(loss, expected, bound * np.maximum(np.abs(expected), 1))
+        expected, dx = _both("cross_entropy_backward", dy, x, t, target=target, reduction="none")
+        testing.assert_close(dx, expected, bound)
+
+
 def test_one_position_without_a_batch(target: Target) -> None:
     x = np.array([1.0, 2.0, 0.5])
     with testing.on(target):

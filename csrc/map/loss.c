@@ -25,10 +25,12 @@ typedef struct loss_job {
 static const int slots[ARRAYS] = {FC_X, FC_TARGET, FC_FIRST, FC_SECOND, FC_Y, FC_DX};
 
 static int settle(const fc_loss_desc *d) {
-  return fc_between(d->kind, FC_LOSS_MSE, FC_LOSS_KL_LOG) && fc_between(d->direction, FC_FWD, FC_BWD_INPUT) &&
+  const int classes = d->kind == FC_LOSS_CLASSES;
+  return fc_between(d->kind, FC_LOSS_MSE, FC_LOSS_CLASSES) && fc_between(d->direction, classes, FC_BWD_INPUT) &&
          fc_between(d->reduced, 0, d->direction == FC_FWD) &&
-         fc_between(d->factors, 0, d->kind == FC_LOSS_BINARY_LOGITS ? 3 : 1) && fc_between(d->rank, 0, FC_GRID_RANK) &&
-         fc_elements(d->size, d->rank) && d->p0 >= 0 && (d->kind != FC_LOSS_HUBER || d->p0 > 0);
+         fc_between(d->factors, classes ? 2 : 0, classes || d->kind == FC_LOSS_BINARY_LOGITS ? 3 : 1) &&
+         fc_between(d->rank, 0, FC_GRID_RANK) && fc_elements(d->size, d->rank) && d->p0 >= 0 &&
+         (d->kind != FC_LOSS_HUBER || d->p0 > 0);
 }
 
 static int describe(loss_plan *p, const fc_loss_desc *given) {

@@ -1,4 +1,4 @@
-"""Losses and their gradients: of classes, of probabilities, and of distances.
+"""Losses of elements, of distances and of probabilities, and their gradients.
 
 Names, argument order, defaults and rules are those of torch.nn.functional. ``NAME_backward(dy, ...)`` is the gradient
 in x, the first argument; dy has the shape of the loss: that of a number, mostly.
@@ -6,277 +6,38 @@ in x, the first argument; dy has the shape of the loss: that of a number, mostly
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..arguments import flag, number, shown, word
+from ..arguments import flag, number, word
 from ..arrays import DTYPE_NAMES, as_array, as_gradient, as_operand, as_output, new_array
 from ..dispatch import chooser
-from ..spec import LossSpec, Types, check_elements
-from .reduce import reduced, sums
+from ..spec import LossSpec, Types
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_backward", "binary_cross_entropy_with_logits",
-    "binary_cross_entropy_with_logits_backward", "cross_entropy", "cross_entropy_backward", "huber_loss",
-    "huber_loss_backward", "kl_div", "kl_div_backward", "l1_loss", "l1_loss_backward", "mse_loss",
-    "mse_loss_backward", "nll_loss", "nll_loss_backward", "smooth_l1_loss", "smooth_l1_loss_backward",
+    "binary_cross_entropy_with_logits_backward", "huber_loss", "huber_loss_backward", "kl_div", "kl_div_backward",
+    "l1_loss", "l1_loss_backward", "mse_loss", "mse_loss_backward", "smooth_l1_loss", "smooth_l1_loss_backward",
 ]  # fmt: skip
 
 REDUCTIONS = ("none", "mean", "sum")
 
 
-# ------------------------------------------------------------------------------------------------ what all share
-
-
-def _array(name: str, value: Any, like: np.ndarray | None = None) -> np.ndarray:
+def operand(name: str, value: Any, like: np.ndarray | None = None) -> np.ndarray:
     value = as_operand(name, value, None if like is None else like.dtype)
     if like is not None and value.shape != like.shape:
         raise ValueError(f"{name} has shape {value.shape}: allowed is {like.shape}, the shape of x")
     return value
 
 
-def _reduced(loss: np.ndarray, reduction: str, count: Any) -> np.ndarray:
-    """The loss of each element as it is returned: all, or their sum, divided by ``count`` for a mean."""
-    if reduction == "none":
-        return loss
-    total = sums(loss, tuple(range(loss.ndim)))
-    if reduction == "sum":
-        return total
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(total / loss.dtype.type(count))
-
-
-def _spread(dy: Any, shape: tuple[int, ...], dtype: np.dtype, reduction: str, count: Any) -> np.ndarray:
+def spread_over(dy: Any, shape: tuple[int, ...], dtype: np.dtype, reduction: str, count: Any) -> np.ndarray:
     """What dy means for the loss of each element; of that shape, or for all the same."""
     dy = as_gradient(dy, shape if reduction == "none" else (), dtype, "the loss")
     if reduction != "mean":
         return dy
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(dy / dtype.type(count))
-
-
-# ------------------------------------------------------------------------------------------------------ of classes
-
-
-class _Targets:
-    """What the targets of a classification ask for, checked. Logits are (n, classes, *size), or (classes,).
-
-    ``own``, of classes by their numbers: (n, 1, *size) indices, and ``single`` the factors of these classes.
-    ``every``: the factors of all classes, as they broadcast to the logits. ``count``: what a mean divides by.
-    """
-
-    def __init__(
-        self,
-        x: np.ndarray,
-        target: Any,
-        weight: Any,
-        ignore_index: Any,
-        smoothing: float,
-        numbers_alone: bool = False,
-        name: str = "target",
-    ) -> None:
-        if not x.ndim:
-            raise ValueError("x has shape (): allowed is (n, classes, *size) or (classes,)")
-        self.axis = 1 if x.ndim > 1 else 0
-        classes, dtype = x.shape[self.axis], x.dtype
-        self.positions = (*x.shape[: self.axis], *x.shape[self.axis + 1 :])
-        column = _class_weights(weight, classes, dtype)
-        column = None if column is None else column.reshape(classes, *(1,) * (x.ndim - self.axis - 1))
-        target = _numbers(name, target)
-        ignore_index = _index("ignore_index", ignore_index)
-        self.own = self.single = self.every = None
-        if target.shape == self.positions and target.dtype.kind in "iu":
-            counted = target != ignore_index
-            check_classes(name, target[counted], classes)
-            own = np.where(counted, target, 0).astype(np.intp)
-            factors = counted.astype(dtype)
-            if column is not None:
-                factors *= column.reshape(-1)[own] if classes else 1
-            self.own, self.single = np.expand_dims(own, self.axis), np.expand_dims(factors, self.axis)
-            self.count = factors.sum(dtype=np.float64)
-            if smoothing:
-                self.every = np.expand_dims(counted, self.axis).astype(dtype) * dtype.type(smoothing / classes)
-                self.single = self.single * dtype.type(1 - smoothing)
-        elif target.shape == x.shape and target.dtype.kind == "f" and not numbers_alone:
-            if ignore_index >= 0:
-                raise ValueError(f"ignore_index={ignore_index}: allowed is a class for targets of ints only")
-            self.every = target.astype(dtype, copy=False)
-            if smoothing:
-                self.every = self.every * dtype.type(1 - smoothing) + dtype.type(smoothing / classes)
-            self.count = prod(self.positions)
-        else:
-            wanted = f"{self.positions} of ints, the number of each class"
-            wanted += "" if numbers_alone else f", or {x.shape} of floats, the probability of each"
-            fits = target.shape == self.positions or (target.shape == x.shape and not numbers_alone)
-            raise (TypeError if fits else ValueError)(
-                f"{name} has shape {target.shape} and dtype {target.dtype}: allowed is {wanted}"
-            )
-        if self.every is not None and column is not None:
-            self.every = self.every * column
-
-    def loss(self, log_p: np.ndarray) -> np.ndarray:
-        """Of each position."""
-        loss = np.zeros(self.positions, log_p.dtype)
-        if self.own is not None and log_p.size:
-            loss -= _product(self.single, np.take_along_axis(log_p, self.own, self.axis)).reshape(self.positions)
-        if self.every is not None and log_p.size:
-            loss -= sums(_product(np.broadcast_to(self.every, log_p.shape), log_p), (self.axis,))
-        return loss
-
-    def gradient(self, spread: np.ndarray, log_p: np.ndarray) -> np.ndarray:
-        """In the logarithms of the probabilities; spread: what dy is for each position."""
-        spread = np.expand_dims(spread, self.axis) if spread.ndim else spread
-        gradient = new_array(log_p.shape, log_p.dtype)
-        with np.errstate(invalid="ignore"):  # where nothing counts, spread is infinite
-            gradient[...] = 0 if self.every is None else -self.every * spread
-            if self.own is not None and log_p.size:
-                value = np.take_along_axis(gradient, self.own, self.axis) - self.single * spread
-                np.put_along_axis(gradient, self.own, value, self.axis)
-        return gradient
-
-
-def _product(factors: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    # A class that cannot be, the logarithm of 0, adds nothing where its factor is 0.
-    return np.multiply(factors, logs, where=factors != 0, out=np.zeros(logs.shape, logs.dtype))
-
-
-def _numbers(name: str, value: Any) -> np.ndarray:
-    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray) or value.dtype.kind not in "iuf":
-        given = value.dtype if type(value) is np.ndarray else type(value).__name__
-        raise TypeError(f"{name} is of {given}: allowed is a NumPy array of ints or floats")
-    if type(value).__array_ufunc__ is not np.ndarray.__array_ufunc__:
-        raise TypeError(f"{name} is a {type(value).__name__}: allowed is an array without arithmetic of its own")
-    check_elements(name, value.shape)
-    return np.asarray(value)
-
-
-def _index(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={shown(value)}: allowed is an int")
-    return int(value)
-
-
-def check_classes(name: str, target: np.ndarray, classes: int) -> None:
-    """ValueError unless each of some ints is the number of a class."""
-    if target.size and (target.min() < 0 or target.max() >= classes):
-        raise ValueError(f"{name} runs from {target.min()} to {target.max()}: allowed is 0 to {classes - 1}")
-
-
-def _class_weights(weight: Any, classes: int, dtype: np.dtype) -> np.ndarray | None:
-    if weight is None:
-        return None
-    weight = as_array("weight", weight, dtype)
-    if weight.shape != (classes,):
-        raise ValueError(f"weight has shape {weight.shape}: allowed is {(classes,)}, one a class")
-    return weight
-
-
-def _log_p(x: np.ndarray, axis: int) -> np.ndarray:
-    log_p = new_array(x.shape, x.dtype)
-    if x.size:
-        reduced("log_softmax", (axis,), (x, *(None,) * 5), (log_p, None, None, None))
-    return log_p
-
-
-def _smoothing(value: Any) -> float:
-    value = number("label_smoothing", value)
-    if not 0 <= value <= 1:
-        raise ValueError(f"label_smoothing={value!r}: allowed is 0 to 1")
-    return value
-
-
-def cross_entropy(
-    x: np.ndarray,
-    target: np.ndarray,
-    weight: np.ndarray | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> np.ndarray:
-    """``-log(softmax(x)[target])``. x (n, classes, *size), or (classes,) -> the loss of each position, or their mean.
-
-    target: ints (n, *size), the number of each position's class; or floats of the shape of x, the probability of each
-    class. ``weight`` (classes,) counts a position as often as the weight of its class says. Positions whose int is
-    ``ignore_index`` do not count. ``label_smoothing`` is the share of the targets that is spread over all classes.
-    ``reduction``: ``"none"`` (n, *size), ``"sum"``, or ``"mean"``: divided by the sum of the weights that count, of
-    probabilities by the number of positions; where nothing counts, it is NaN. float32 or float64.
-
-    Raises TypeError or ValueError, before any work, that names the argument, its value and what is allowed.
-    """
-    x, smoothing = _array("x", x), _smoothing(label_smoothing)
-    reduction = word("reduction", reduction, REDUCTIONS)
-    targets = _Targets(x, target, weight, ignore_index, smoothing)
-    return _reduced(targets.loss(_log_p(x, targets.axis)), reduction, targets.count)
-
-
-def cross_entropy_backward(
-    dy: np.ndarray,
-    x: np.ndarray,
-    target: np.ndarray,
-    weight: np.ndarray | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> np.ndarray:
-    """Gradient of ``cross_entropy(x, ...)`` in x: dy, of the shape of the loss -> dx, of the shape of x."""
-    x, smoothing = _array("x", x), _smoothing(label_smoothing)
-    reduction = word("reduction", reduction, REDUCTIONS)
-    targets = _Targets(x, target, weight, ignore_index, smoothing)
-    spread = _spread(dy, targets.positions, x.dtype, reduction, targets.count)
-    return _gradient_of_logits(targets, spread, _log_p(x, targets.axis))
-
-
-def _gradient_of_logits(targets: _Targets, spread: np.ndarray, log_p: np.ndarray) -> np.ndarray:
-    dx = new_array(log_p.shape, log_p.dtype)
-    if dx.size:
-        operands = (targets.gradient(spread, log_p), log_p, *(None,) * 4)
-        reduced("log_softmax_backward", (targets.axis,), operands, (dx, None, None, None))
-    return dx
-
-
-def mean_cross_entropy(
-    x: np.ndarray, target: Any, weight: Any, ignore_index: Any, label_smoothing: Any, name: str
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """The mean of ``cross_entropy``, its gradient in x, and what it is divided by. ``name``: the target's, for errors.
-
-    The softmax of both is computed once.
-    """
-    targets = _Targets(x, target, weight, ignore_index, _smoothing(label_smoothing), name=name)
-    log_p, count = _log_p(x, targets.axis), float(targets.count)
-    spread = _spread(np.ones((), x.dtype), targets.positions, x.dtype, "mean", count)
-    return _reduced(targets.loss(log_p), "mean", count), _gradient_of_logits(targets, spread, log_p), count
-
-
-def nll_loss(
-    x: np.ndarray,
-    target: np.ndarray,
-    weight: np.ndarray | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> np.ndarray:
-    """``-x[target]``, of x that are logarithms of probabilities: ``cross_entropy`` without its softmax."""
-    x, reduction = _array("x", x), word("reduction", reduction, REDUCTIONS)
-    targets = _Targets(x, target, weight, ignore_index, 0.0, True)
-    return _reduced(targets.loss(x), reduction, targets.count)
-
-
-def nll_loss_backward(
-    dy: np.ndarray,
-    x: np.ndarray,
-    target: np.ndarray,
-    weight: np.ndarray | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-) -> np.ndarray:
-    """Gradient of ``nll_loss(x, ...)`` in x: dy, of the shape of the loss -> dx, of the shape of x."""
-    x, reduction = _array("x", x), word("reduction", reduction, REDUCTIONS)
-    targets = _Targets(x, target, weight, ignore_index, 0.0, True)
-    return targets.gradient(_spread(dy, targets.positions, x.dtype, reduction, targets.count), x)
-
-
-# ------------------------------------------------------------------------------------------------------ of elements
 
 
 def _make(kind: str, dtype: np.dtype, *problem: Any) -> LossSpec:
@@ -287,8 +48,8 @@ _choose = chooser(_make)
 
 
 def _pair(x: Any, target: Any, reduction: Any, more: tuple[str, ...] = ()) -> tuple[np.ndarray, np.ndarray, str]:
-    x = _array("x", x)
-    return x, _array("target", target, x), word("reduction", reduction, (*REDUCTIONS, *more))
+    x = operand("x", x)
+    return x, operand("target", target, x), word("reduction", reduction, (*REDUCTIONS, *more))
 
 
 def _border(name: str, value: Any) -> float:
@@ -315,7 +76,7 @@ def _count(x: np.ndarray, reduction: str) -> int:
     return x.shape[0] if reduction == "batchmean" and x.ndim else x.size
 
 
-def _run(kind: str, x: np.ndarray, parameter: float, *arrays: np.ndarray | None, **problem: Any) -> None:
+def run_loss(kind: str, x: np.ndarray, parameter: float, *arrays: np.ndarray | None, **problem: Any) -> None:
     """One kernel call. arrays: the target, two of factors, dy, and the result."""
     factors = arrays[1] is not None, arrays[2] is not None
     direction, reduced, divisor = problem["direction"], problem.get("reduced", False), problem.get("divisor", 1.0)
@@ -336,13 +97,13 @@ def _loss(
     if reduction == "none":
         y = new_array(x.shape, x.dtype)
         if x.size:
-            _run(kind, x, parameter, target, weight, pos_weight, None, y, direction="fwd")
+            run_loss(kind, x, parameter, target, weight, pos_weight, None, y, direction="fwd")
         return y
     y = new_array((), x.dtype)
     divisor = 1.0 if reduction == "sum" else float(_count(x, reduction))
     if x.size:
         more = {"direction": "fwd", "reduced": True, "divisor": divisor}
-        _run(kind, x, parameter, target, weight, pos_weight, None, y, **more)
+        run_loss(kind, x, parameter, target, weight, pos_weight, None, y, **more)
     else:
         y.fill(0 if divisor else np.nan)
     return y
@@ -353,11 +114,11 @@ def _gradient(
     weight: np.ndarray | None = None, pos_weight: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     mean = "mean" if reduction == "batchmean" else reduction
-    spread = _spread(dy, x.shape, x.dtype, mean, _count(x, reduction))
+    spread = spread_over(dy, x.shape, x.dtype, mean, _count(x, reduction))
     dx = as_output(out, x.shape, x.dtype, spread, x, target, weight, pos_weight)
     if x.size:
         spread = spread if spread.ndim else spread.reshape((1,) * x.ndim)
-        _run(kind, x, parameter, target, weight, pos_weight, spread, dx, direction="bwd_input")
+        run_loss(kind, x, parameter, target, weight, pos_weight, spread, dx, direction="bwd_input")
     return dx if out is None else out
 
 

@@ -8,8 +8,9 @@ from math import prod
 
 from .types import Typed, Types
 
-#: In the order of the C library's and Numba's numbers. csrc/fastconv.h has the formulas.
-LOSSES = ("mse", "l1", "smooth_l1", "huber", "binary", "binary_logits", "kl", "kl_log")
+#: In the order of the C library's and Numba's numbers. csrc/fastconv.h has the formulas. ``classes``, of which there is
+#: the gradient alone: the softmax of logits, whose largest are the targets, and the logarithms of the sums the factors.
+LOSSES = ("mse", "l1", "smooth_l1", "huber", "binary", "binary_logits", "kl", "kl_log", "classes")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ __all__ = ["LossKernel"]
 _FLOOR, _PIECE = 65536, 16384
 
 _NUMBERS = {kind: number for number, kind in enumerate(LOSSES)}
-_MSE, _L1, _SMOOTH_L1, _HUBER, _BINARY, _BINARY_LOGITS, _KL, _KL_LOG = range(len(LOSSES))
+_MSE, _L1, _SMOOTH_L1, _HUBER, _BINARY, _BINARY_LOGITS, _KL, _KL_LOG, _CLASSES = range(len(LOSSES))
 
 
 @part
@@ -64,7 +64,9 @@ def _slope(kind, border, x, t, positive):
         return (1 - t) - ((positive - 1) * t + 1) / (1 + math.exp(x))
     if kind == _KL:
         return -t
-    return -math.exp(t)
+    if kind == _KL_LOG:
+        return -math.exp(t)
+    return math.exp(d - positive)
 
 
 @jit

@@ -53,6 +53,8 @@ def _slope(kind: str, border: float, x: np.ndarray, t: np.ndarray, positive: Any
             return -t
         case "kl_log":
             return -np.exp(t)
+        case "classes":
+            return np.exp(x - t - positive)
     raise NotImplementedError(f"loss {kind!r}")
 
 
