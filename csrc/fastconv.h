@@ -112,13 +112,14 @@ enum {
   FC_OUT = FC_Y,
   FC_C = FC_ADD,
   FC_NUMBERS = FC_W,
+  FC_TARGET = FC_W,
   FC_FIRST = 8,
   FC_SECOND = 9,
   FC_THIRD = 10
 };
 
-/* fc_plan_conv, fc_plan_copy, fc_plan_gemm, fc_plan_map, fc_plan_pool, fc_plan_reduce, fc_plan_resize and fc_plan_update make
- * plans: *plan is NULL where the status is not FC_OK. plan may be NULL here. */
+/* fc_plan_conv, fc_plan_copy, fc_plan_gemm, fc_plan_loss, fc_plan_map, fc_plan_pool, fc_plan_reduce, fc_plan_resize and
+ * fc_plan_update make plans: *plan is NULL where the status is not FC_OK. plan may be NULL here. */
 FC_API void fc_plan_destroy(fc_plan *plan);
 /* The name of the algorithm that was chosen. */
 FC_API const char *fc_plan_algorithm(const fc_plan *plan);
@@ -265,6 +266,50 @@ typedef struct fc_update_desc {
 } fc_update_desc;
 
 FC_API int fc_plan_update(const fc_update_desc *desc, fc_plan **plan);
+
+/* ---- losses ---- */
+
+/* Of each element x and its target t, with d = x - t and a = |d|; w and p are factors, 1 where they are absent:
+ *
+ *   FC_LOSS_MSE              d^2                                              slope 2 d
+ *   FC_LOSS_L1               a                                                sign(d), which is 0 of 0
+ *   FC_LOSS_SMOOTH_L1        d^2 / (2 p0) where a is below p0, else a - p0 / 2   d / p0, sign(d)
+ *   FC_LOSS_HUBER            d^2 / 2 where a is at most p0, else p0 (a - p0 / 2) d, p0 sign(d)
+ *   FC_LOSS_BINARY           (t - 1) log(1 - x) - t log(x), logarithms being -100 at least
+ *                                                                             (x - t) / max(x (1 - x), 1e-12)
+ *   FC_LOSS_BINARY_LOGITS    (1 - t) x + f log(1 + exp(-x)), f = (p - 1) t + 1   (1 - t) - f / (1 + exp(x))
+ *   FC_LOSS_KL               t (log(t) - x), where t is 0 -t x                -t
+ *   FC_LOSS_KL_LOG           exp(t) (t - x)                                   -exp(t)
+ *
+ *   FC_LOSS_CLASSES          no loss; t and p of FC_LOG_SOFTMAX, p must be there  exp(x - t - p)
+ *
+ * FC_FWD makes w times the loss, of all elements, or, reduced, their sum in double precision divided by divisor.
+ * FC_BWD_INPUT makes dy times w times the slope. */
+enum {
+  FC_LOSS_MSE = 0,
+  FC_LOSS_L1 = 1,
+  FC_LOSS_SMOOTH_L1 = 2,
+  FC_LOSS_HUBER = 3,
+  FC_LOSS_BINARY = 4,
+  FC_LOSS_BINARY_LOGITS = 5,
+  FC_LOSS_KL = 6,
+  FC_LOSS_KL_LOG = 7,
+  FC_LOSS_CLASSES = 8
+};
+
+/* x is in FC_X, t in FC_TARGET, w in FC_FIRST, p, which FC_LOSS_BINARY_LOGITS and FC_LOSS_CLASSES alone have, in FC_SECOND, the
+ * loss or dy in FC_Y, the gradient in FC_DX. factors: 1 where there is w, plus 2 where there is p. Up to 8 dimensions, strides of
+ * x, t, w, p, y (of dy that is one number 0; of a loss that is reduced they mean nothing) and dx. p0 is from 0 on, of
+ * FC_LOSS_HUBER above. A run of FC_LOSS_BINARY is FC_ERROR_ARGUMENT, and then makes some result, if an x is not from 0 to 1. */
+typedef struct fc_loss_desc {
+  fc_types types;
+  int kind, direction, reduced, factors, isa, rank;
+  double p0, divisor;
+  int64_t size[8], stride[6][8];
+} fc_loss_desc;
+
+FC_API int fc_plan_loss(const fc_loss_desc *desc, fc_plan **plan);
+
 /* ---- copies ---- */
 
 /* How padding goes on: with one value; mirrored, without the element at the end once more; with the element at the end; from the
@@ -299,7 +344,8 @@ FC_API int fc_plan_copy(const fc_copy_desc *desc, fc_plan **plan);
  *   FC_NORMALIZE               in x, -, -, -, w, b    out ((x - mean) r) w + b, mean, r = 1 / sqrt(variance + p0), variance
  *   FC_NORMALIZE_BACKWARD      in dy, x, m, r, w, v   out (g - sum g / n - h sum(g h) / n) r v, sum g, sum g h
  *   FC_NORMALIZE_SUMS          in dy, x, m, r, w      out -, sum g, sum g h, where g = dy w and h = (x - m) r
- *   FC_SOFTMAX, FC_LOG_SOFTMAX in x                   out exp(x) / sum exp(x), or its logarithm
+ *   FC_SOFTMAX                 in x                   out exp(x) / sum exp(x)
+ *   FC_LOG_SOFTMAX             in x                   out x - t - p, t, p: the largest x, log(sum exp(x - t))
  *   FC_SOFTMAX_BACKWARD, FC_LOG_SOFTMAX_BACKWARD      in dy, y   out the gradient of x
  *
  * m and b that are absent are 0, s, r, w and v are 1; what stands first must be there, and one result. root_mean_square: of the

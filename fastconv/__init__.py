@@ -108,6 +108,7 @@ from .ops.copy import (
     to_layout,
     to_layout_backward,
 )
+from .ops.cross_entropy import cross_entropy, cross_entropy_backward, nll_loss, nll_loss_backward
 from .ops.dropout import dropout, dropout_backward, feature_dropout, feature_dropout_backward
 from .ops.elementwise import (
     add,
@@ -148,8 +149,6 @@ from .ops.loss import (
     binary_cross_entropy_backward,
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_backward,
-    cross_entropy,
-    cross_entropy_backward,
     huber_loss,
     huber_loss_backward,
     kl_div,
@@ -158,8 +157,6 @@ from .ops.loss import (
     l1_loss_backward,
     mse_loss,
     mse_loss_backward,
-    nll_loss,
-    nll_loss_backward,
     smooth_l1_loss,
     smooth_l1_loss_backward,
 )

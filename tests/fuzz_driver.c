@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "fastconv.h"
+#include "losses.h"
 #include "padding.h"
 
 enum {
@@ -1014,7 +1015,7 @@ end:
 enum { SLOTS = 11, OUT = 6, REDUCE_INTS = 6, REDUCE_NUMBERS = 8 + 8 * SLOTS };
 
 /* The arrays of each kind, by bits. */
-static const int slots[] = {0x101, 0x301, 0x301, 0x301, 0x07d, 0x771, 0x37f, 0x31f, 0x041, 0x041, 0x043, 0x043};
+static const int slots[] = {0x101, 0x301, 0x301, 0x301, 0x07d, 0x771, 0x37f, 0x31f, 0x041, 0x341, 0x043, 0x043};
 
 static fc_reduce_desc some_reduction(void) {
   fc_reduce_desc d = {.kind = (int)between(FC_SUM_OVER, FC_LOG_SOFTMAX_BACKWARD),
@@ -1324,6 +1325,88 @@ static void update_case(void) {
   fc_plan_destroy(plan);
 }
 
+/* ------------------------------------------------------------------------------------------------------------ losses */
+
+enum {
+  LOST = 6, /* x, targets, weights, positive weights, the loss or dy, dx */
+  LOSS_NUMBERS = (sizeof(fc_loss_desc) - offsetof(fc_loss_desc, size)) / sizeof(int64_t)
+};
+
+/* Sums alone have a workspace. */
+static int run_loss(const fc_loss_desc *d, const fc_plan *plan, void *const *arrays, int nthreads) {
+  return d->reduced ? run_plan(plan, arrays, nthreads) : fc_run(plan, arrays, 0, nthreads);
+}
+
+static void loss_case(void) {
+  static const int slot[LOST] = {FC_X, FC_TARGET, FC_FIRST, FC_SECOND, FC_Y, FC_DX};
+  fc_loss_desc d = {.types = some_types(),
+                    .kind = (int)between(FC_LOSS_MSE, FC_LOSS_CLASSES),
+                    .isa = usable_isa(),
+                    .rank = (int)between(0, DIMS),
+                    .p0 = 2,
+                    .divisor = 4};
+  const int spoilt = one_in(2), nthreads = threads();
+  const int classes = d.kind == FC_LOSS_CLASSES;
+  d.direction = (int)between(classes, FC_BWD_INPUT);
+  d.reduced = d.direction == FC_FWD && one_in(2);
+  d.factors = (int)between(classes ? 2 : 0, classes || d.kind == FC_LOSS_BINARY_LOGITS ? 3 : 1);
+  for (int i = 0; i < d.rank; i++) d.size[i] = between(1, i == d.rank - 1 && one_in(8) ? 2000 : 9);
+  for (int k = 0; k < LOST; k++) lay_out(d.size, d.rank, d.stride[k], k < 4 || (k == 4 && d.direction));
+  if (spoilt) spoil(&d.types, &d.kind, 6, d.size, LOSS_NUMBERS);
+  if (spoilt && one_in(20)) d.p0 = one_in(3) ? NAN : (double)border();
+  print_types(&d.types);
+  print("loss kind direction reduced factors isa rank threads",
+        (int64_t[]){d.kind, d.direction, d.reduced, d.factors, d.isa, d.rank, nthreads}, 7);
+  print("size, strides of x, targets, weights, positive weights, y and dx", d.size, LOSS_NUMBERS);
+  fc_plan *plan = (fc_plan *)&d;
+  const int status = fc_plan_loss(&d, &plan);
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
+  check_types(&d.types, status);
+  if (!spoilt && status != FC_OK) fail("status %d", status);
+  if (!plan) return;
+  shared->accepted++;
+  check_threads(plan, nthreads);
+  const int result = d.direction ? 5 : 4, there[LOST] = {1, 1, d.factors & 1, d.factors >> 1, 1, d.direction};
+  int64_t sizes[DIMS] = {1, 1, 1, 1, 1}, one[DIMS] = {1, 1, 1, 1, 1}, strides[DIMS] = {0};
+  int fits = d.rank <= DIMS && d.p0 == 2;
+  array a[LOST];
+  double *expected = 0, sum = 0;
+  void *arrays[FC_SLOTS] = {0};
+  memset(a, 0, sizeof a);
+  for (int k = 0; fits && k < LOST; k++) {
+    if (!there[k]) continue;
+    const int number = k == result && d.reduced;
+    memcpy(sizes, d.size, (size_t)d.rank * sizeof *sizes);
+    memcpy(strides, d.stride[k], (size_t)d.rank * sizeof *strides);
+    fits = make_numbers(&a[k], number ? one : sizes, strides, bytes_of(&d.types));
+    if (fits) arrays[slot[k]] = a[k].first;
+  }
+  if (!fits || !(expected = expectation(&a[result]))) goto end;
+  /* Where no loss has a kink: x between 0 and 1, whatever else is written there, targets beside them. */
+  for (int64_t i = 0; i < elements(&a[0]); i++) set(&a[0], place_at(&a[0], i), 0.375);
+  for (int64_t i = 0; i < elements(&a[1]); i++) set(&a[1], place_at(&a[1], i), (double)between(1, 3) * 0.5);
+  for (int64_t i = 0; i < elements(&a[0]); i++) {
+    double v[LOST];
+    for (int k = 0; k < LOST; k++) v[k] = there[k] && !(k == result && d.reduced) ? get(&a[k], place_at(&a[k], i)) : 1;
+    const double value = v[2] *
+                         (d.direction ? v[4] * slope_of_loss(d.kind, v[0], v[1], v[3]) : loss_of(d.kind, v[0], v[1], v[3]));
+    sum += value;
+    if (!d.reduced) expected[place_at(&a[result], i)] = value;
+  }
+  if (d.reduced) expected[place_at(&a[result], 0)] = sum / d.divisor;
+  if (run_loss(&d, plan, arrays, nthreads) != FC_OK) fail("does not run");
+  compare(&a[result], expected, 1e-3, "loss");
+  const int64_t outside = place_at(&a[0], between(0, elements(&a[0]) - 1));
+  set(&a[0], outside, one_in(2) ? NAN : 1.5);
+  if (run_loss(&d, plan, arrays, nthreads) != (d.kind == FC_LOSS_BINARY ? FC_ERROR_ARGUMENT : FC_OK)) fail("takes an x of 1.5");
+  arrays[slot[one_in(2) ? 1 : result]] = 0;
+  if (run_loss(&d, plan, arrays, nthreads) != FC_ERROR_ARGUMENT) fail("runs without an array");
+end:
+  free(expected);
+  for (int k = 0; k < LOST; k++) done(&a[k]);
+  fc_plan_destroy(plan);
+}
+
 /* ---------------------------------------------------------------------------------------------------- all the others */
 
 static void other_case(void) {
@@ -1368,7 +1451,7 @@ static const struct {
 } operations[] = {{"others", other_case},  {"map", map_case},       {"gemm", gemm_case}, {"pool", pool_case},
                   {"pool", pool_case},     {"conv", conv_case},     {"conv", conv_case}, {"conv", conv_case},
                   {"reduce", reduce_case}, {"reduce", reduce_case}, {"copy", copy_case}, {"resize", resize_case},
-                  {"update", update_case}};
+                  {"update", update_case}, {"loss", loss_case}};
 
 static void run_case(int64_t number) {
   shared->number = number;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "elementwise.h"
+#include "losses.h"
 #include "padding.h"
 #include "fastconv.h"
 
@@ -531,6 +532,70 @@ static void check_updates(void) {
     check_update(&maps[i], FC_UPDATE_ADAM, 3, 0);
     for (int remembered = 1; remembered < 8; remembered += 2) check_update(&maps[i], FC_UPDATE_RMSPROP, remembered, 0);
   }
+}
+
+/* Losses of the same arrays, x being the first operand; or their sum divided by 4, or their gradients. */
+static void check_loss(const map *v, int kind, int direction, int reduced, int factors) {
+  static const int slots[] = {FC_X, FC_TARGET, FC_FIRST, FC_SECOND, FC_Y, FC_DX};
+  fc_loss_desc d = {.kind = kind, .direction = direction, .reduced = reduced, .factors = factors, .types = ALIKE, .isa = isa};
+  const int result = direction ? 5 : 4;
+  int64_t count = 1, extents[6] = {1, 1, 1, 1, 1, 1};
+  d.rank = v->rank;
+  d.p0 = 2;
+  d.divisor = 4;
+  EACH(i, v->rank) {
+    d.size[i] = v->size[i];
+    count *= v->size[i];
+    EACH(k, 6) {
+      d.stride[k][i] = k == 0 ? v->first[i] : v->out[i];
+      extents[k] += k == result && reduced ? 0 : (v->size[i] - 1) * d.stride[k][i];
+    }
+  }
+  array arrays[6];
+  void *given[FC_SLOTS] = {0};
+  EACH(k, 6) {
+    arrays[k] = k == result ? unknown(extents[k]) : numbers(extents[k]);
+    /* x between 0 and 1, and no target where a loss has a kink. */
+    EACH(i, k < 2 ? extents[k] : 0) {
+      const double value = fmod(fabs(get(&arrays[k], i)), 3);
+      set(&arrays[k], i, k == 0 ? 0.25 + value / 4 : 0.375 + value);
+    }
+    if (k < 2 || k == 4 || k == result || (k < 4 && factors >> (k - 2) & 1)) given[slots[k]] = at(&arrays[k]);
+  }
+  double *expected = blank(extents[result]), sum = 0;
+  EACH(e, count) {
+    int64_t rest = e, place = 0, first = 0;
+    for (int i = v->rank - 1; i >= 0; rest /= v->size[i], i--) {
+      place += rest % v->size[i] * v->out[i];
+      first += rest % v->size[i] * v->first[i];
+    }
+    const double x = get(&arrays[0], first), t = get(&arrays[1], place), p = factors & 2 ? get(&arrays[3], place) : 1;
+    const double made = direction ? slope_of_loss(kind, x, t, p) * get(&arrays[4], place) : loss_of(kind, x, t, p);
+    const double value = factors & 1 ? made * get(&arrays[2], place) : made;
+    sum += value;
+    if (!reduced) expected[place] = value;
+  }
+  if (reduced) expected[0] = sum / 4;
+  fc_plan *plan;
+  if (fc_plan_loss(&d, &plan)) fail("no plan for loss of %s", v->name);
+  void *workspace = allocate((size_t)fc_plan_workspace(plan, 2, 0));
+  if (fc_run(plan, given, workspace, 2)) fail("loss of %s failed", v->name);
+  fc_plan_destroy(plan);
+  free(workspace);
+  char what[64];
+  snprintf(what, sizeof what, "loss %d, factors %d", kind, factors);
+  compare(&arrays[result], expected, dtype == FC_F32 ? 1e-5 : 1e-7, 0, what, v->name);
+  free(expected);
+  EACH(k, 6) done(&arrays[k]);
+}
+
+static void check_losses(void) {
+  EACH(i, (int64_t)(sizeof maps / sizeof *maps))
+    for (int kind = FC_LOSS_MSE; kind <= FC_LOSS_CLASSES; kind++) {
+      const int classes = kind == FC_LOSS_CLASSES;
+      EACH(reduced, classes ? 0 : 2) check_loss(&maps[i], kind, FC_FWD, (int)reduced, (int)i & 1);
+      check_loss(&maps[i], kind, FC_BWD_INPUT, 0, classes ? 2 : kind == FC_LOSS_BINARY_LOGITS ? 3 : (int)i & 1);
+    }
 }
 
 /* Random number k of Philox4x32-10. */
@@ -1127,6 +1192,7 @@ int main(int count, char **names) {
       check_products();
       check_maps();
       check_updates();
+      check_losses();
       check_copies();
       check_pools();
       check_reductions();

@@ -463,6 +463,50 @@ def test_descriptions_of_a_reduction():
     assert y.tolist() == [3, 12]
 
 
+def test_descriptions_of_a_loss():
+    """What is none is a status: factors that a loss has not, a gradient that is summed, a result that stands still."""
+
+    def described(**changes):
+        d = ffi.new("fc_loss_desc *")
+        d.types, d.isa, d.rank = [lib.FC_F64] * 4, lib.fc_isa_count() - 1, 1
+        d.kind, d.p0, d.divisor, d.size[0] = lib.FC_LOSS_HUBER, 1, 2, 3
+        for array in (0, 1, 4):
+            d.stride[array][0] = 1
+        d.stride[2][0] = d.stride[3][0] = d.stride[5][0] = INT64_MAX  # of arrays that are not there
+        for name, value in changes.items():
+            setattr(d, name, value)
+        return d
+
+    still, far = described(), described(factors=1)
+    still.stride[4][0] = 0
+    wrong = [ffi.NULL, described(kind=9), described(kind=-1), described(direction=2), described(rank=9), still, far]
+    wrong += [described(kind=8, factors=2), described(kind=8, direction=1)]
+    wrong += [described(factors=f) for f in (2, 3, 4, -1, INT_MIN)] + [described(kind=5, factors=4)]
+    wrong += [described(reduced=r) for r in (2, -1)] + [described(direction=1, reduced=1)]
+    wrong += [described(p0=p) for p in (0, -1, float("nan"))] + [described(kind=2, p0=-1)]
+    for d in wrong:
+        assert planned(lib.fc_plan_loss, d) == (lib.FC_ERROR_ARGUMENT, ffi.NULL)
+    of_number = described(direction=1)
+    of_number.stride[4][0], of_number.stride[5][0] = 0, 1
+    status, plan = planned(lib.fc_plan_loss, of_number)
+    assert status == lib.FC_OK
+    x, t, dy, dx = np.array([1.0, 2, 5]), np.array([0.5, 4, 5]), np.full(1, 4.0), np.zeros(3)
+    arrays = slots(x=x)
+    arrays[lib.FC_TARGET], arrays[lib.FC_Y] = pointer(t), pointer(dy)
+    assert lib.fc_run(plan, arrays, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    arrays[lib.FC_DX] = pointer(dx)
+    assert lib.fc_run(plan, arrays, ffi.NULL, INT_MAX) == lib.FC_OK
+    assert dx.tolist() == [2, -4, 0]
+    reduced = described(reduced=1)
+    reduced.stride[4][0] = INT64_MAX
+    status, plan = planned(lib.fc_plan_loss, reduced)
+    assert status == lib.FC_OK
+    assert lib.fc_run(plan, arrays, ffi.NULL, 1) == lib.FC_ERROR_ARGUMENT
+    scratch = np.empty(lib.fc_plan_workspace(plan, INT_MAX, 0), np.uint8)
+    assert lib.fc_run(plan, arrays, pointer(scratch), INT_MAX) == lib.FC_OK
+    assert dy.tolist() == [(0.125 + 1.5) / 2]
+
+
 def test_descriptions_of_an_update():
     """What is none is a status: memory that a rule lacks or has too much of, a parameter that stands still."""
 

@@ -69,6 +69,7 @@
 #include "kernels/map.inc"
 #include "kernels/reduce.inc"
 #include "kernels/update.inc"
+#include "kernels/loss.inc"
 #include "kernels/copy.inc"
 #include "kernels/resize.inc"
 #endif

@@ -258,6 +258,22 @@ typedef struct fc_update {
   void *array[FC_UPDATE_ARRAYS];
   int64_t row[FC_UPDATE_ARRAYS], step[FC_UPDATE_ARRAYS];
 } fc_update;
+
+/* Rows of losses, or of their gradients: of x, target, weight, pos_weight and dy, NULL where there is none. Where out is NULL the
+ * losses are added up in sum. outside: whether some x has no loss. */
+enum { FC_LOSS_OPERANDS = 5 };
+typedef struct fc_loss {
+  int kind;
+  double p0;
+  int64_t rows, count;
+  const void *from[FC_LOSS_OPERANDS];
+  int64_t row[FC_LOSS_OPERANDS], step[FC_LOSS_OPERANDS];
+  void *out;
+  int64_t out_row, out_step;
+  double sum;
+  int outside;
+} fc_loss;
+
 /* Planes of rows of count elements, step apart (1: neighbours; from: 0: one and the same), to be copied. fetch: they come from
  * beyond the caches; stream: long rows go past them. */
 typedef struct fc_copy {

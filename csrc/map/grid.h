@@ -9,7 +9,7 @@
 #define FC_SERIAL_MAP (64 * 1024)
 #endif
 
-enum { FC_GRID_RANK = 8, FC_GRID_ARRAYS = 5 };
+enum { FC_GRID_RANK = 8, FC_GRID_ARRAYS = 6 };
 
 /* Dimensions in the order of the first array's strides, the longest first; those that adjoin in all arrays are one. */
 typedef struct fc_grid {

@@ -29,7 +29,7 @@ static const struct {
     [FC_NORMALIZE_BACKWARD] = {0x043, 0x040, 0x37f, FC_EACH_NORMAL_GRADIENT},
     [FC_NORMALIZE_SUMS] = {0x003, 0x300, 0x31f, -1},
     [FC_SOFTMAX] = {0x041, 0x040, 0x041, FC_EACH_SOFTMAX},
-    [FC_LOG_SOFTMAX] = {0x041, 0x040, 0x041, FC_EACH_LOG_SOFTMAX},
+    [FC_LOG_SOFTMAX] = {0x001, 0x340, 0x341, FC_EACH_LOG_SOFTMAX},
     [FC_SOFTMAX_BACKWARD] = {0x043, 0x040, 0x043, FC_EACH_SOFTMAX_GRADIENT},
     [FC_LOG_SOFTMAX_BACKWARD] = {0x043, 0x040, 0x043, FC_EACH_LOG_SOFTMAX_GRADIENT},
 };
@@ -142,7 +142,7 @@ int fc_plan_reduce(const fc_reduce_desc *d, fc_plan **plan) {
     return FC_ERROR_ARGUMENT;
   }
   p->kn = kn;
-  p->each = kinds[d->kind].each;
+  p->each = d->present >> RESULT & 1 ? kinds[d->kind].each : -1;
   p->es = fc_bytes(d->types.x);
   for (int a = 0; a < ARRAYS; a++)
     if (d->present >> a & 1) p->array[p->arrays++] = a;

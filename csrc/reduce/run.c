@@ -119,7 +119,10 @@ static void finish(const reduce_job *j, const int64_t *at, double *first, double
       results[1] = second[l] = 1 / sqrt(b / n + p->d.p0);
       break;
     case FC_SOFTMAX: second[l] = 1 / b; break;
-    case FC_LOG_SOFTMAX: second[l] = log(b); break;
+    case FC_LOG_SOFTMAX:
+      results[0] = a;
+      results[1] = second[l] = log(b);
+      break;
     default:
       results[0] = a;
       results[1] = b;

@@ -12,9 +12,21 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..settings import Settings
-from ..spec import DTYPES, ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, Types, UpdateSpec
+from ..spec import (
+    DTYPES,
+    ConvSpec,
+    CopySpec,
+    GemmSpec,
+    LossSpec,
+    MapSpec,
+    PoolSpec,
+    ReduceSpec,
+    ResizeSpec,
+    Types,
+    UpdateSpec,
+)
 
-Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | UpdateSpec | CopySpec | ResizeSpec
+Spec = ConvSpec | PoolSpec | GemmSpec | MapSpec | ReduceSpec | UpdateSpec | LossSpec | CopySpec | ResizeSpec
 
 #: Of which types the compiled backends have kernels.
 COMPILED = tuple(map(Types.of, DTYPES))
@@ -40,6 +52,8 @@ class Kernel(Protocol):
     * ``ResizeSpec``: ``kernel(x, out)`` fwd, ``kernel(dy, out)`` bwd;
     * ``UpdateSpec``: ``kernel(parameter, gradient, three that are remembered, numbers)``: all but the gradient and the
       numbers, which are those of ``spec.UpdateNumbers`` in float64, are read and written;
+    * ``LossSpec``: ``kernel(x, target, weight, pos_weight, dy, out)``, each with all axes of the spec's shape and along
+      them that size or 1; a sum's ``out`` has no axes. ValueError if an x of ``"binary"`` is not from 0 to 1;
     * ``CopySpec``: ``kernel(x, out)``, backward ``kernel(dy, out)``.
 
     Absent operands are None. No dimension of a spec is zero: the operators settle empty problems themselves.

@@ -73,6 +73,18 @@ def _loss(name: str) -> Entry:
     )  # fmt: skip
 
 
+def _slope_of_loss(name: str, *options: float) -> Entry:
+    """Of the mean, which is 1 in torch's numbers of reductions."""
+    return Entry(
+        "losses", f"{name}_backward", "x y", 3,
+        lambda fc, a: partial(getattr(fc, f"{name}_backward"), np.ones((), a.x.dtype), a.x, a.y, out=a.out),
+        lambda torch, a: partial(
+            getattr(torch.ops.aten, f"{name}_backward").grad_input, torch.ones(()), a.x, a.y, 1, *options,
+            grad_input=a.out,
+        ),
+    )  # fmt: skip
+
+
 def _moved(function: Callable[..., None], param: Any, *others: Any) -> Run:
     """What changes ``param`` in place, which is the result."""
 
@@ -251,7 +263,8 @@ _ALL = (
         _softmax_gradient),
     Entry("losses", "cross_entropy", "x", 1,
           lambda fc, a: partial(fc.cross_entropy, a.rows(a.x), a.classes), _cross_entropy),
-    _loss("mse_loss"), _loss("l1_loss"), _loss("smooth_l1_loss"),
+    _loss("mse_loss"), _loss("l1_loss"), _loss("smooth_l1_loss"), _loss("binary_cross_entropy_with_logits"),
+    _slope_of_loss("mse_loss"), _slope_of_loss("smooth_l1_loss", 1.0),
     _step("sgd_step", "momentum_buffer", "SGD", lr=0.1, momentum=0.9),
     _step("adam_step", "exp_avg exp_avg_sq", "Adam", lr=0.1),
     _step("adamw_step", "exp_avg exp_avg_sq", "AdamW", lr=0.1),

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arrays import as_array
 from ..ops import loss as _loss
+from ..ops.cross_entropy import mean_cross_entropy
 
 __all__ = ["as_numbers", "cross_entropy", "mse"]
 
@@ -40,7 +41,7 @@ def cross_entropy(
             raise ValueError(f"weight={weight!r}: allowed are finite numbers that are not negative")
     if targets.dtype.kind == "f" and targets.size and not (targets.min() >= 0 and targets.max() <= 1):
         raise ValueError(f"targets run from {targets.min()} to {targets.max()}: allowed are probabilities, 0 to 1")
-    loss, gradient, count = _loss.mean_cross_entropy(logits, targets, weight, ignore_index, label_smoothing, "targets")
+    loss, gradient, count = mean_cross_entropy(logits, targets, weight, ignore_index, label_smoothing, "targets")
     if not count > 0:
         raise ValueError(f"no target counts: all are ignore_index={ignore_index} or of a class of weight 0")
     return float(loss), gradient

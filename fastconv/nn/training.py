@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.loss import check_classes
+from ..ops.cross_entropy import check_classes
 from ..spec import int_tuple
 from .losses import as_numbers, cross_entropy
 from .module import Module

@@ -12,6 +12,7 @@ from .common import MAX_ELEMENTS, Ints, channels_last, check_elements, int_tuple
 from .conv import ConvSpec, Padding, conv_out_size, conv_pads, conv_spec, conv_transpose_spec
 from .copy import PAD_MODES, CopySpec, pads_of
 from .gemm import GemmSpec
+from .loss import LOSSES, LossSpec
 from .map import MAPS, MapSpec
 from .pool import PoolSpec, adaptive_pool_spec, divisor_of, pool_spec
 from .reduce import REDUCTIONS, ReduceSpec, axes_of, axis_of, channel_axis, kept_shape
@@ -23,6 +24,7 @@ __all__ = [
     "ACTIVATIONS",
     "DTYPES",
     "INTEGERS",
+    "LOSSES",
     "MAPS",
     "MAX_ELEMENTS",
     "PAD_MODES",
@@ -40,6 +42,7 @@ __all__ = [
     "CopySpec",
     "GemmSpec",
     "Ints",
+    "LossSpec",
     "MapSpec",
     "Padding",
     "PoolSpec",

@@ -23,7 +23,7 @@ REDUCTIONS: dict[str, tuple[str | None, ...]] = {
     "normalize_backward": ("dy", "x", "m", "s", "w", "v", "dx", "sum_g", "sum_gh", None),
     "normalize_sums": ("dy", "x", "m", "s", "w", None, None, "sum_g", "sum_gh", None),
     "softmax": ("x", None, None, None, None, None, "y", None, None, None),
-    "log_softmax": ("x", None, None, None, None, None, "y", None, None, None),
+    "log_softmax": ("x", None, None, None, None, None, "y", "most", "log_sum", None),
     "softmax_backward": ("dy", "y", None, None, None, None, "dx", None, None, None),
     "log_softmax_backward": ("dy", "y", None, None, None, None, "dx", None, None, None),
 }

@@ -19,6 +19,7 @@ _OVER_AXES = r"(sum|mean|var|amax|amin|argmax|argmin)(_backward)?$"
 _NORMS = r"(batch|instance|layer|group|rms|local_response)_norm|normalize"
 _SOFTMAX = r"(log_)?softmax"
 _LOSSES = r".*(cross_entropy|_loss|kl_div)"
+_DISTANCES = r"(mse|l1|smooth_l1|huber)_loss"
 
 #: The functions that are drawn here.
 NAMES = "|".join((_OVER_AXES, _NORMS, _SOFTMAX, _LOSSES))
@@ -130,18 +131,27 @@ def _loss(c: Call) -> Problem:
         if d.chance("weight", 0.4):
             arguments["weight"] = c.array("weight", shape[1:2], "positive")
     else:
-        kind = "positive" if name.startswith(("binary_cross_entropy", "kl")) else "real"
-        arguments["x"] = c.array("x", shape, "real" if "logits" in name or name.startswith("kl") else kind)
+        probable = name.startswith(("binary_cross_entropy", "kl")) and not d.chance("of any values", 0.3)
+        kind = "positive" if probable else None
+        arguments["x"] = c.array("x", shape, "real" if probable and ("logits" in name or name[:2] == "kl") else kind)
         arguments["target"] = c.array("target", shape, kind)
-        if name.startswith("binary") and d.chance("weight", 0.4):
-            arguments["weight"] = c.array("weight", shape[-1:], "positive")
+        for key in ("weight", "pos_weight"):
+            if key in inspect.signature(getattr(fc, name)).parameters and d.chance(key, 0.4):
+                less = d.pick(f"axes that {key} lacks", range(len(shape) + 1))
+                ones = [d.chance(f"{key} has one at {i}", 0.3) for i in range(len(shape))]
+                own = [1 if one else size for one, size in zip(ones, shape, strict=True)][less:]
+                arguments[key] = c.array(key, own, kind)
         if name.startswith("kl") and d.chance("log_target", 0.4):
             arguments["log_target"] = True
-    reduction = d.pick("reduction", ("mean", "sum", "none"))
+        for key, values in (("delta", (2.0, 0.5, 1e9)), ("beta", (0.5, 0.0, 4.0))):
+            if key in inspect.signature(getattr(fc, name)).parameters and d.chance(key, 0.6):
+                arguments[key] = d.pick(f"which {key}", values)
+    reduction = d.pick("reduction", ("mean", "sum", "none", *(("batchmean",) if name.startswith("kl") else ())))
     arguments["reduction"] = reduction
     if backward:
-        arguments = {"dy": c.array("dy", loss_shape if reduction == "none" else (), "real")} | arguments
-    return Problem(name, arguments, None, prod(shape))
+        kind = None if re.match(_DISTANCES, name) else "real"
+        arguments = {"dy": c.array("dy", loss_shape if reduction == "none" else (), kind)} | arguments
+    return drawn(c, arguments, shape, prod(shape))
 
 
 def drawn(c: Call, arguments: dict[str, Any], shape: tuple[int, ...], length: int) -> Problem:
@@ -193,4 +203,6 @@ def _per_element(problem: Problem, x: np.ndarray) -> float:
 
 def rounded(problem: Problem) -> bool:
     """Whether rounding may show: sums of whole numbers, and largest elements, are exact."""
+    if re.match(_DISTANCES, problem.function):
+        return problem.values not in ("whole", "ones")
     return not re.match(_OVER_AXES, problem.function) or bool(re.match(r"mean|var|amax_b|amin_b", problem.function))

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from ...settings import Settings
-from ...spec import ConvSpec, CopySpec, GemmSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
+from ...spec import ConvSpec, CopySpec, GemmSpec, LossSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
 from ..base import COMPILED, Kernel, Spec, isa_of, refuse_types
 
 
@@ -51,7 +51,7 @@ class _C:
             from .map import refuse as refuse_map
 
             return refuse_map(spec)
-        if isinstance(spec, (ReduceSpec, UpdateSpec)):
+        if isinstance(spec, (LossSpec, ReduceSpec, UpdateSpec)):
             from .kernel import refuse_axes
 
             return refuse_axes(spec.shape)
@@ -78,6 +78,8 @@ class _C:
             from .gemm import GemmKernel as kind
         elif isinstance(spec, MapSpec):
             from .map import MapKernel as kind
+        elif isinstance(spec, LossSpec):
+            from .loss import LossKernel as kind
         elif isinstance(spec, CopySpec):
             from .copy import CopyKernel as kind
         elif isinstance(spec, ReduceSpec):

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from ...settings import Settings
-from ...spec import DTYPES, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
+from ...spec import DTYPES, ConvSpec, CopySpec, LossSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
 from ..base import COMPILED, Spec, refuse_types
 
 
@@ -61,6 +61,8 @@ class _Numba:
             from .pool import pool_kernel as Kernel
         elif isinstance(spec, MapSpec):
             from .map import MapKernel as Kernel
+        elif isinstance(spec, LossSpec):
+            from .loss import LossKernel as Kernel
         elif isinstance(spec, CopySpec):
             from .copy import CopyKernel as Kernel
         elif isinstance(spec, ReduceSpec):

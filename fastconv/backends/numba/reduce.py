@@ -86,14 +86,16 @@ def _sums(dy, x, m, s, w, row, columns):
 
 @part
 def _softmax(x, row, columns, out, logarithm):
+    """Into the row, if there is one; what the logarithm takes off comes back."""
     most = _extreme(x, row, columns, 1.0)[0]
     total = 0.0
     for i in range(columns):
         total += np.exp(_at(x, row, i) - most)
     shift = np.log(total)
-    for i in range(columns):
+    for i in range(columns if row < out.shape[0] else 0):
         value = _at(x, row, i) - most
         out[row, i] = value - shift if logarithm else np.exp(value) / total
+    return most, shift
 
 
 @part
@@ -144,7 +146,7 @@ def rows(counter, count, columns, together, kind, parameter, root_mean_square, x
                         g = _at(x, row, i) * _at(w, row, i)
                         out[row, i] = (g - of_g - h * (of_gh / columns)) * r * _at(v, row, i)
             elif kind in (_SOFTMAX, _LOG_SOFTMAX):
-                _softmax(x, row, columns, out, kind == _LOG_SOFTMAX)
+                results[1, row], results[2, row] = _softmax(x, row, columns, out, kind == _LOG_SOFTMAX)
             else:
                 _softmax_backward(x, y, row, columns, out, kind == _LOG_SOFTMAX_BACKWARD)
         first = fetch_add(counter) * together
@@ -186,7 +188,7 @@ class ReduceKernel:
         operands = [n if a is None else self._matrix(a) for a, n in zip(arrays, self._neutral, strict=False)]
         columns, out = spec.count, arrays[6]
         count = prod(spec.shape) // columns
-        made = np.empty((1, 1) if out is None else (count, columns), self._dtype)
+        made = np.empty((0, columns) if out is None else (count, columns), self._dtype)
         results, counter = np.empty((4, count)), np.zeros(1, np.int64)
         together = 1 + _PIECE // columns
 

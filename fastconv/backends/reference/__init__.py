@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ...settings import Settings
-from ...spec import INTEGERS, ConvSpec, CopySpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
-from ..base import Spec
+from ...spec import INTEGERS, ConvSpec, CopySpec, LossSpec, MapSpec, PoolSpec, ReduceSpec, ResizeSpec, UpdateSpec
+from ..base import Kernel, Spec
 from .conv import ConvKernel
 from .copy import CopyKernel
 from .gemm import GemmKernel
+from .loss import LossKernel
 from .map import MapKernel
 from .pool import PoolKernel
 from .reduce import ReduceKernel
@@ -40,15 +41,15 @@ class _Reference:
     def algorithms(self, spec: ConvSpec, settings: Settings) -> dict[str, str | None]:
         return {self.compile(spec, settings).algorithm: None}
 
-    def compile(
-        self, spec: Spec, settings: Settings
-    ) -> ConvKernel | PoolKernel | GemmKernel | MapKernel | ReduceKernel | UpdateKernel | CopyKernel | ResizeKernel:
+    def compile(self, spec: Spec, settings: Settings) -> Kernel:
         if isinstance(spec, ConvSpec):
             return ConvKernel(spec)
         if isinstance(spec, CopySpec):
             return CopyKernel(spec)
         if isinstance(spec, MapSpec):
             return MapKernel(spec)
+        if isinstance(spec, LossSpec):
+            return LossKernel(spec)
         if isinstance(spec, ReduceSpec):
             return ReduceKernel(spec)
         if isinstance(spec, ResizeSpec):

@@ -80,8 +80,9 @@ class ReduceKernel(ReferenceKernel):
         return {"y": e / self._over(e)}
 
     def _log_softmax(self, x: np.ndarray) -> dict[str, Any]:
-        x = x - np.max(x, self.spec.axes, keepdims=True)
-        return {"y": x - np.log(self._over(np.exp(x)))}
+        most = np.max(x, self.spec.axes, keepdims=True)
+        log_sum = np.log(self._over(np.exp(x - most)))
+        return {"y": x - most - log_sum, "most": most, "log_sum": log_sum}
 
     def _softmax_backward(self, dy: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         return {"dx": y * (dy - self._over(dy * y))}
