@@ -353,7 +353,8 @@ FC_API int fc_plan_copy(const fc_copy_desc *desc, fc_plan **plan);
  * in row-major order, and that is its place; a NaN is larger, and smaller, than any number.
  *
  * Arrays have the strides of all axes, 0 along those where they do not change: results but the first along those that are
- * reduced. No more than 2^31 - 1 elements. Sums are added in double precision. */
+ * reduced. No more than 2^31 - 1 elements. Sums are added in double precision, those of products and exponentials of FC_F32 after
+ * some terms that are added in their own. */
 enum {
   FC_SUM_OVER = 0,
   FC_MOMENTS_OVER = 1,

@@ -33,6 +33,17 @@ static inline double fc_sum64(__m256d v) {
   return _mm_cvtsd_f64(_mm_add_sd(x, _mm_unpackhi_pd(x, x)));
 }
 
+static inline float fc_most32(__m256 v) {
+  __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
+static inline double fc_most64(__m256d v) {
+  __m128d x = _mm_max_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+  return _mm_cvtsd_f64(_mm_max_sd(x, _mm_unpackhi_pd(x, x)));
+}
+
 typedef uint32_t fc_bits32 __attribute__((vector_size(32)));
 typedef uint64_t fc_bits64 __attribute__((vector_size(32)));
 
@@ -107,11 +118,10 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define dsub(a, b) _mm256_sub_pd(a, b)
 #define dmul(a, b) _mm256_mul_pd(a, b)
 #define dfma(a, b, c) _mm256_fmadd_pd(a, b, c)
-#define dmax(a, b) _mm256_max_pd(a, b)
+#define dsum(v) fc_sum64(v)
 #define dgt(a, b) _mm256_cmp_pd(a, b, _CMP_GT_OQ)
 #define dunordered(a, b) _mm256_cmp_pd(a, b, _CMP_UNORD_Q)
 #define dselect(m, a, b) _mm256_blendv_pd(b, a, m)
-#define dscale(v, n) _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(v), _mm256_slli_epi64(_mm256_castpd_si256(n), 52)))
 
 #define DTYPE f32
 #define T float
@@ -150,6 +160,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vexcept(m, a) _mm256_andnot_ps(_mm256_castsi256_ps(m), a)
 #define vany(m) _mm256_movemask_epi8(m)
 #define vsum(v) fc_sum32(v)
+#define vmost(v) fc_most32(v)
 #define vevens(a, b) fc_evens32(a, b)
 #define vlookup(a, b, p) fc_lookup32(a, b, p)
 #define vstream(p, v) fc_stream32(p, v)
@@ -198,6 +209,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m256d r[4]) {
 #define vexcept(m, a) _mm256_andnot_pd(_mm256_castsi256_pd(m), a)
 #define vany(m) _mm256_movemask_epi8(m)
 #define vsum(v) fc_sum64(v)
+#define vmost(v) fc_most64(v)
 #define vevens(a, b) fc_evens64(a, b)
 #define vlookup(a, b, p) fc_lookup64(a, b, p)
 #define vstream(p, v) fc_stream64(p, v)

@@ -91,11 +91,10 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define dsub(a, b) _mm512_sub_pd(a, b)
 #define dmul(a, b) _mm512_mul_pd(a, b)
 #define dfma(a, b, c) _mm512_fmadd_pd(a, b, c)
-#define dmax(a, b) _mm512_max_pd(a, b)
+#define dsum(v) _mm512_reduce_add_pd(v)
 #define dgt(a, b) _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ)
 #define dunordered(a, b) _mm512_cmp_pd_mask(a, b, _CMP_UNORD_Q)
 #define dselect(m, a, b) _mm512_mask_blend_pd(m, b, a)
-#define dscale(v, n) _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(v), _mm512_slli_epi64(_mm512_castpd_si512(n), 52)))
 
 #define DTYPE f32
 #define T float
@@ -134,6 +133,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vexcept(m, a) _mm512_mask_blend_ps(m, a, vzero())
 #define vany(m) ((m) != 0)
 #define vsum(v) _mm512_reduce_add_ps(v)
+#define vmost(v) _mm512_reduce_max_ps(v)
 #define vevens(a, b) _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b)
 #define vlookup(a, b, p) _mm512_permutex2var_ps(a, _mm512_loadu_si512(p), b)
 #define vstream(p, v) vstore(p, v)
@@ -182,6 +182,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(__m512d r[8]) {
 #define vexcept(m, a) _mm512_mask_blend_pd(m, a, vzero())
 #define vany(m) ((m) != 0)
 #define vsum(v) _mm512_reduce_add_pd(v)
+#define vmost(v) _mm512_reduce_max_pd(v)
 #define vevens(a, b) _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b)
 #define vlookup(a, b, p) _mm512_permutex2var_pd(a, _mm512_cvtepi32_epi64(_mm256_loadu_si256((const __m256i *)(p))), b)
 #define vstream(p, v) vstore(p, v)

@@ -146,6 +146,7 @@ const fc_kernels FC_CAT3(fc_kernels, DTYPE, ISA) = {
 #undef vexcept
 #undef vany
 #undef vsum
+#undef vmost
 #undef vevens
 #undef vlookup
 #undef vstream

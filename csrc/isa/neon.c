@@ -82,11 +82,10 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define dsub(a, b) vsubq_f64(a, b)
 #define dmul(a, b) vmulq_f64(a, b)
 #define dfma(a, b, c) vfmaq_f64(c, a, b)
-#define dmax(a, b) vmaxq_f64(a, b)
+#define dsum(v) vaddvq_f64(v)
 #define dgt(a, b) vcgtq_f64(a, b)
 #define dunordered(a, b) (~(vceqq_f64(a, a) & vceqq_f64(b, b)))
 #define dselect(m, a, b) vbslq_f64(m, a, b)
-#define dscale(v, n) vreinterpretq_f64_u64(vaddq_u64(vreinterpretq_u64_f64(v), vshlq_n_u64(vreinterpretq_u64_f64(n), 52)))
 
 #define DTYPE f32
 #define T float
@@ -125,6 +124,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vexcept(m, a) vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), m))
 #define vany(m) (vmaxvq_u32(m) != 0)
 #define vsum(v) vaddvq_f32(v)
+#define vmost(v) vmaxvq_f32(v)
 #define vevens(a, b) vuzp1q_f32(a, b)
 #define vlookup(a, b, p) fc_lookup32(a, b, p)
 #define vstream(p, v) vstore(p, v)
@@ -173,6 +173,7 @@ static inline __attribute__((always_inline)) void fc_transpose64(float64x2_t r[2
 #define vexcept(m, a) vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(a), m))
 #define vany(m) (vmaxvq_u32(vreinterpretq_u32_u64(m)) != 0)
 #define vsum(v) vaddvq_f64(v)
+#define vmost(v) vmaxvq_f64(v)
 #define vevens(a, b) vuzp1q_f64(a, b)
 #define vlookup(a, b, p) fc_lookup64(a, b, p)
 #define vstream(p, v) vstore(p, v)

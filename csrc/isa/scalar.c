@@ -4,15 +4,6 @@
 
 #define ISA scalar
 
-static inline double fc_scale(double v, double n) {
-  uint64_t bits, more;
-  memcpy(&bits, &v, sizeof bits);
-  memcpy(&more, &n, sizeof more);
-  bits += more << 52;
-  memcpy(&v, &bits, sizeof v);
-  return v;
-}
-
 #define D double
 #define DM int
 #define DL 1
@@ -23,11 +14,10 @@ static inline double fc_scale(double v, double n) {
 #define dsub(a, b) ((a) - (b))
 #define dmul(a, b) ((a) * (b))
 #define dfma(a, b, c) ((a) * (b) + (c))
-#define dmax(a, b) ((a) > (b) ? (a) : (b))
+#define dsum(v) (v)
 #define dgt(a, b) ((a) > (b))
 #define dunordered(a, b) ((a) != (a) || (b) != (b))
 #define dselect(m, a, b) ((m) ? (a) : (b))
-#define dscale(v, n) fc_scale(v, n)
 
 #define DTYPE f32
 #define T float

@@ -43,6 +43,7 @@
 #define vexcept(m, a) ((m) ? (T)0 : (a))
 #define vany(m) (m)
 #define vsum(v) (v)
+#define vmost(v) (v)
 #define vevens(a, b) (a)
 #define vlookup(a, b, p) (*(p) ? (b) : (a))
 #define vstream(p, v) vstore(p, v)

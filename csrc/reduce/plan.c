@@ -11,7 +11,6 @@
 
 enum {
   SHORT = 24, /* elements that are reduced side by side with those of other results, though these are not near */
-  MOST_LANES = 256, /* results side by side */
   MANY_UNITS = 16, /* enough for threads to share */
   PIECE = 32 * 1024, /* elements that are worth a piece of their own */
 };
@@ -25,7 +24,7 @@ static const struct {
     [FC_MAX_OVER] = {0x001, 0x300, 0x301, -1},
     [FC_MIN_OVER] = {0x001, 0x300, 0x301, -1},
     [FC_AFFINE] = {0x041, 0x040, 0x07d, FC_EACH_AFFINE},
-    [FC_NORMALIZE] = {0x041, 0x040, 0x771, FC_EACH_NORMAL},
+    [FC_NORMALIZE] = {0x001, 0x740, 0x771, FC_EACH_NORMAL},
     [FC_NORMALIZE_BACKWARD] = {0x043, 0x040, 0x37f, FC_EACH_NORMAL_GRADIENT},
     [FC_NORMALIZE_SUMS] = {0x003, 0x300, 0x31f, -1},
     [FC_SOFTMAX] = {0x041, 0x040, 0x041, FC_EACH_SOFTMAX},
@@ -97,20 +96,29 @@ static void take_axes(reduce_plan *p) {
   if (p->nreduced) p->leaf = p->reduced[--p->nreduced];
   const int inside = p->nkept && distance(p->kept[p->nkept - 1].stride[0]) < distance(p->leaf.stride[0]);
   p->across = p->nkept && (inside || (p->leaf.size <= SHORT && p->kept[p->nkept - 1].size >= SHORT) || p->leaf.size == 1);
-  if (p->across) p->lane = p->kept[--p->nkept];
+  if (p->across || (p->nkept && p->nreduced <= !locates(d))) p->lane = p->kept[--p->nkept];
 }
 
 static void cut(reduce_plan *p) {
-  p->chunks = fc_div_up(p->lane.size, MOST_LANES);
-  p->lanes = fc_min(p->lane.size, fc_round_up(fc_div_up(p->lane.size, p->chunks), 16));
+  p->total = p->leaf.size;
+  for (int i = 0; i < p->nreduced; i++) p->total *= p->reduced[i].size;
+  /* With all that they reduce, results that are not side by side in vectors fit a block; those of a softmax too, if they can, as
+   * merging two of its blocks takes exponentials. */
+  const int64_t fit = BLOCK_BYTES / p->es / p->total;
+  const int softmax = p->d.kind == FC_SOFTMAX || p->d.kind == FC_LOG_SOFTMAX;
+  const int64_t most = !p->across ? fc_max(1, fc_min(FC_REDUCE_LANES, fit / 2))
+                       : softmax  ? fc_max(64, fc_min(FC_REDUCE_LANES, fit / 16 * 16))
+                                  : FC_REDUCE_LANES;
+  p->chunks = fc_div_up(p->lane.size, most);
+  p->lanes = p->across ? fc_min(p->lane.size, fc_round_up(fc_div_up(p->lane.size, p->chunks), 16)) : fc_min(p->lane.size, most);
   p->chunks = fc_div_up(p->lane.size, p->lanes);
   p->units = p->chunks;
   for (int i = 0; i < p->nkept; i++) p->units *= p->kept[i].size;
-  p->total = p->leaf.size;
-  for (int i = 0; i < p->nreduced; i++) p->total *= p->reduced[i].size;
-  p->pitch = fc_round_up(p->lanes, 8);
+  p->pitch = fc_round_up(p->lanes, 16);
   p->block = fc_min(p->leaf.size, BLOCK_BYTES / p->es / p->lanes);
   p->rows = p->across || locates(&p->d) || !p->nreduced ? 1 : fc_max(1, BLOCK_BYTES / p->es / p->leaf.size);
+  const int whole = p->block == p->leaf.size && p->nreduced <= 1 && p->rows * p->leaf.size >= p->total;
+  p->keeps = p->d.kind == FC_SOFTMAX && !p->across && whole;
   const int64_t work = p->total * p->lanes;
   p->slices = p->units >= MANY_UNITS ? 1 : fc_min(fc_min(fc_div_up(2 * MANY_UNITS, p->units), work / PIECE + 1), p->total);
   p->slice = fc_div_up(p->total, p->slices);
@@ -121,6 +129,7 @@ static void cut(reduce_plan *p) {
     const int64_t step = (p->across ? p->lane : p->leaf).stride[p->array[j]];
     if (p->array[j] <= RESULT && (p->array[j] == RESULT ? step != 1 : !fc_between(step, 0, 1))) p->copied |= 1 << p->array[j];
   }
+  p->keeps &= !(p->copied >> RESULT & 1);
 }
 
 static void destroy(fc_plan *plan) { free(plan); }

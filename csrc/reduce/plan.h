@@ -1,5 +1,5 @@
-/* What the files of reductions share: the plan. A unit is a result, or some that are neighbours in memory, side by side in
- * vectors; pieces are units, or slices of one where there are few. */
+/* What the files of reductions share: the plan. A unit is some results along one axis, side by side in vectors where they are
+ * neighbours in memory, one where it reduces many elements; pieces are units, or slices of one where there are few. */
 #ifndef FC_REDUCE_PLAN_H
 #define FC_REDUCE_PLAN_H
 
@@ -30,7 +30,8 @@ typedef struct reduce_plan {
   int nkept, nreduced; /* outer ones, without lane and leaf */
   axis kept[AXES], reduced[AXES], lane, leaf;
   int each; /* what is made of each element, or -1 */
-  int across; /* vectors run along lane; else along leaf */
+  int across; /* vectors run along lane; else along leaf, of one result of lane after another */
+  int keeps; /* a unit is one block, whose exponentials its result keeps until their sum is known */
   int64_t lanes, chunks; /* of a unit; units that lane is cut into */
   int64_t pitch; /* numbers of all its lanes, and room for a vector */
   int64_t units, total; /* elements that each result reduces */

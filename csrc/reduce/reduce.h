@@ -1,8 +1,9 @@
 /* What reduce/run.c and kernels/reduce.inc agree on.
  *
- * Kernels compute in double, whatever the elements are: a conversion costs less than the memory that is read for it, sums of a
- * million numbers lose nothing that shows in float32, and one body serves both types. They see blocks in which every operand is
- * contiguous or one and the same number along the vectors: what lies otherwise is copied first. */
+ * Kernels see blocks in which every operand is contiguous or one and the same number along the vectors: what lies otherwise is
+ * copied first. Sums of the elements and moments are added in double, whatever the elements are. All else is computed in the
+ * elements' own type, twice as many of float32 at once: exponentials and products, whose sums go into double every few terms, and
+ * what is made of each element. */
 #ifndef FC_REDUCE_H
 #define FC_REDUCE_H
 
@@ -11,7 +12,8 @@
 /* What a block is reduced to: two numbers for each of its results, which have room for whole vectors. */
 enum {
   FC_FOLD_SUM,                 /* the sum of in[0]; and nothing */
-  FC_FOLD_SQUARES,             /* of (in[0] - centre)^2; and nothing */
+  FC_FOLD_MOMENTS,             /* the mean; and the sum of (in[0] - mean)^2 */
+  FC_FOLD_SQUARES,             /* 0; and the sum of in[0]^2 */
   FC_FOLD_MOST,                /* the largest of sign * in[0], a NaN before all; and nothing that means anything */
   FC_FOLD_PLACE,               /* the same; and its place in the row, or the row, the first of equals */
   FC_FOLD_GRADIENTS,           /* the sums of g = in[0] w; and of g (in[1] - m) s */
@@ -30,19 +32,24 @@ enum {
   FC_EACH_LOG_SOFTMAX_GRADIENT, /* in[0] - exp(in[1]) first */
 };
 
+enum { FC_REDUCE_LANES = 256 }; /* results of a block, at most */
+
 /* Names of operands. */
 enum { FC_MEAN = 2, FC_RSTD = 3, FC_WEIGHT = 4, FC_SHIFT = 5, FC_OPERANDS = 6 };
 
 /* rows rows of count elements. across: the elements of a row belong to results of their own, and rows are reduced; else all rows
- * become one result (of a place: there is one row). */
+ * become one result (of a place: there is one row), and there are several such results. */
 typedef struct fc_reduce_block {
   int across;
   int more;                    /* sums are added to those that there are */
+  int kept;                    /* exponentials that are summed go to out, where SOFTMAX finds them */
+  int64_t results;             /* 1 if across */
   int64_t rows, count;
   const void *in[FC_OPERANDS];
   int64_t step[FC_OPERANDS], row[FC_OPERANDS]; /* from element to element, 1 or 0; from row to row */
+  int64_t next[FC_OPERANDS];   /* from result to result */
   void *out;                   /* its elements are neighbours */
-  int64_t out_row;
+  int64_t out_row, out_next;
   const double *first, *second; /* of each result; FOLD: first is the centre */
   double sign;
 } fc_reduce_block;

@@ -61,26 +61,20 @@ static void merge(const reduce_plan *p, double na, double *a1, double *a2, doubl
 }
 
 /* The pair of a block of n elements for each result. */
-static void reduce_block(const reduce_plan *p, fc_reduce_block *t, double n, double weight, double from, double *first,
-                         double *second, double *unused, int64_t lanes) {
+static void reduce_block(const reduce_plan *p, fc_reduce_block *t, double weight, double from, double *first, double *second,
+                         double *unused, int64_t lanes) {
   const int kind = p->d.kind;
   if (kind == FC_MOMENTS_OVER || kind == FC_NORMALIZE) {
-    if (p->d.root_mean_square) {
-      memset(first, 0, (size_t)lanes * sizeof *first);
-    } else {
-      p->kn->reduce(t, FC_FOLD_SUM, first, unused);
-      for (int64_t l = 0; l < lanes; l++) first[l] /= n;
-    }
-    t->first = first;
-    p->kn->reduce(t, FC_FOLD_SQUARES, second, unused);
+    p->kn->reduce(t, p->d.root_mean_square ? FC_FOLD_SQUARES : FC_FOLD_MOMENTS, first, second);
   } else if (extreme(&p->d)) {
     t->sign = kind == FC_MAX_OVER ? 1 : -1;
     p->kn->reduce(t, locates(&p->d) ? FC_FOLD_PLACE : FC_FOLD_MOST, first, second);
-    for (int64_t l = 0; l < lanes; l++) second[l] = from + second[l] * weight;
+    for (int64_t l = 0; l < lanes; l++) second[l] = from + (locates(&p->d) ? second[l] * weight : 0);
   } else if (kind == FC_SOFTMAX || kind == FC_LOG_SOFTMAX) {
     t->sign = 1;
     p->kn->reduce(t, FC_FOLD_MOST, first, unused);
     t->first = first;
+    t->kept = p->keeps;
     p->kn->reduce(t, FC_FOLD_EXP, second, unused);
     for (int64_t l = 0; l < lanes; l++)
       if (first[l] == -HUGE_VAL) second[l] = 0; /* of exp(-infinity), were there a larger one */
@@ -90,55 +84,43 @@ static void reduce_block(const reduce_plan *p, fc_reduce_block *t, double n, dou
   }
 }
 
-static void put(const reduce_plan *p, char *to, int64_t i, double v) {
-  if (p->es == 4)
-    ((float *)to)[i] = (float)v;
-  else
-    ((double *)to)[i] = v;
+/* Numbers of neighbouring results, to where they are in an array. */
+static void put(const reduce_job *j, int array, int64_t place, const double *numbers, int64_t lanes) {
+  const int64_t step = j->plan->lane.stride[array];
+  if (array == PLACES && locates(&j->plan->d)) {
+    int64_t *to = (int64_t *)j->arrays[array] + place;
+    for (int64_t l = 0; l < lanes; l++) to[l * step] = (int64_t)numbers[l];
+  } else if (j->plan->es == 4) {
+    float *to = (float *)j->arrays[array] + place;
+    for (int64_t l = 0; l < lanes; l++) to[l * step] = (float)numbers[l];
+  } else {
+    double *to = (double *)j->arrays[array] + place;
+    for (int64_t l = 0; l < lanes; l++) to[l * step] = numbers[l];
+  }
 }
 
 /* Writes the results of a unit, whose elements are at at[] in the arrays, and makes of their numbers what elements need. */
-static void finish(const reduce_job *j, const int64_t *at, double *first, double *second, int64_t lanes) {
+static void finish(const reduce_job *j, const int64_t *at, double *first, double *second, double *third, int64_t lanes) {
   const reduce_plan *p = j->plan;
-  const double n = (double)p->total;
+  const double n = (double)p->total, p0 = p->d.p0, divisor = fmax(n - p0, 0);
   const int kind = p->d.kind;
-  for (int64_t l = 0; l < lanes; l++) {
-    const double a = first[l], b = second[l];
-    double results[ARRAYS - KEPT] = {0};
-    switch (kind) {
-    case FC_SUM_OVER: results[0] = a / p->d.p0; break;
-    case FC_MOMENTS_OVER:
-      results[0] = a;
-      results[1] = b / fmax(n - p->d.p0, 0);
-      break;
-    case FC_MAX_OVER:
-    case FC_MIN_OVER: results[0] = kind == FC_MAX_OVER ? a : -a; break;
+  const double *const results[ARRAYS - KEPT] = {first, second, third};
+  for (int64_t l = 0; l < lanes; l++) switch (kind) {
+    case FC_SUM_OVER: first[l] /= p0; break;
+    case FC_MOMENTS_OVER: second[l] /= divisor; break;
+    case FC_MIN_OVER: first[l] = -first[l]; break;
     case FC_NORMALIZE:
-      results[0] = a;
-      results[2] = b / n;
-      results[1] = second[l] = 1 / sqrt(b / n + p->d.p0);
+      third[l] = second[l] / n;
+      second[l] = 1 / sqrt(third[l] + p0);
       break;
-    case FC_SOFTMAX: second[l] = 1 / b; break;
-    case FC_LOG_SOFTMAX:
-      results[0] = a;
-      results[1] = second[l] = log(b);
-      break;
-    default:
-      results[0] = a;
-      results[1] = b;
-      if (kind == FC_NORMALIZE_BACKWARD) {
-        first[l] = p->d.root_mean_square ? 0 : a / n;
-        second[l] = b / n;
-      }
+    case FC_SOFTMAX: second[l] = 1 / second[l]; break;
+    case FC_LOG_SOFTMAX: second[l] = log(second[l]); break;
     }
-    for (int a = KEPT; a < ARRAYS; a++) {
-      if (!(p->d.present >> a & 1)) continue;
-      const int64_t place = at[a] + l * p->lane.stride[a];
-      if (a == PLACES && locates(&p->d))
-        ((int64_t *)j->arrays[a])[place] = (int64_t)b;
-      else
-        put(p, j->arrays[a], place, results[a - KEPT]);
-    }
+  for (int a = KEPT; a < ARRAYS; a++)
+    if (p->d.present >> a & 1) put(j, a, at[a], results[a - KEPT], lanes);
+  for (int64_t l = 0; l < lanes && kind == FC_NORMALIZE_BACKWARD; l++) {
+    first[l] = p->d.root_mean_square ? 0 : first[l] / n;
+    second[l] /= n;
   }
 }
 
@@ -164,7 +146,7 @@ static int64_t unit_at(const reduce_plan *p, int64_t unit, int64_t *at) {
 }
 
 /* rows of count elements, one after another, from or to where they lie. */
-static void copy(int64_t es, void *dense, char *apart, int64_t rows, int64_t row, int64_t count, int64_t step, int back) {
+static void copy_rows(int64_t es, void *dense, char *apart, int64_t rows, int64_t row, int64_t count, int64_t step, int back) {
   for (int64_t r = 0; r < rows; r++)
     for (int64_t i = 0; i < count; i++) {
       char *one = (char *)dense + (r * count + i) * es, *other = apart + (r * row + i * step) * es;
@@ -175,15 +157,23 @@ static void copy(int64_t es, void *dense, char *apart, int64_t rows, int64_t row
     }
 }
 
+/* Those of all results of a block. */
+static void copy(int64_t es, const fc_reduce_block *t, void *dense, char *apart, int64_t next, int64_t row, int64_t step,
+                 int back) {
+  for (int64_t k = 0; k < t->results; k++)
+    copy_rows(es, (char *)dense + k * t->rows * t->count * es, apart + k * next * es, t->rows, row, t->count, step, back);
+}
+
 static const float constants32[] = {0, 1};
 static const double constants64[] = {0, 1};
 
 /* rows of count elements that begin at at[], as kernels take them: whole rows of the axes that vectors do not run along. */
-static fc_reduce_block block_of(const reduce_job *j, const int64_t *at, int64_t rows, int64_t count, char *copies) {
+static fc_reduce_block block_of(const reduce_job *j, const int64_t *at, int64_t results, int64_t rows, int64_t count,
+                                char *copies) {
   const reduce_plan *p = j->plan;
   const axis *inner = p->across ? &p->lane : &p->leaf,
              *outer = p->across || !p->nreduced ? &p->leaf : &p->reduced[p->nreduced - 1];
-  fc_reduce_block t = {.across = p->across, .rows = rows, .count = count};
+  fc_reduce_block t = {.across = p->across, .results = results, .rows = rows, .count = count};
   for (int a = 0; a <= RESULT; a++) {
     if (!(p->d.present >> a & 1)) {
       const int one = a == FC_RSTD || a == FC_WEIGHT || (a == FC_SHIFT && p->d.kind == FC_NORMALIZE_BACKWARD);
@@ -192,20 +182,23 @@ static fc_reduce_block block_of(const reduce_job *j, const int64_t *at, int64_t 
     }
     const int copied = p->copied >> a & 1;
     char *start = j->arrays[a] + at[a] * p->es;
-    int64_t row = rows > 1 ? outer->stride[a] : 0;
+    int64_t row = rows > 1 ? outer->stride[a] : 0, next = results > 1 ? p->lane.stride[a] : 0;
     if (copied) {
-      if (a < RESULT) copy(p->es, copies, start, rows, row, count, inner->stride[a], 0);
+      if (a < RESULT) copy(p->es, &t, copies, start, next, row, inner->stride[a], 0);
       row = count;
+      next = rows * count;
       start = copies;
       copies += BLOCK_BYTES;
     }
     if (a == RESULT) {
       t.out = start;
       t.out_row = row;
+      t.out_next = next;
     } else {
       t.in[a] = start;
       t.step[a] = copied ? 1 : inner->stride[a];
       t.row[a] = row;
+      t.next[a] = next;
     }
   }
   return t;
@@ -229,25 +222,26 @@ static void walk(const reduce_job *j, const int64_t *unit, int64_t lanes, int64_
       rows = fc_min(fc_min(p->rows, around - step % around), (end - i) / n);
     }
     const int64_t count = p->across ? lanes : n;
-    fc_reduce_block t = block_of(j, at, rows, count, copies);
+    fc_reduce_block t = block_of(j, at, p->across ? 1 : lanes, rows, count, copies);
     n = p->across ? n : n * rows;
     if (!each && adds_up(&p->d)) {
       t.more = i > from;
-      reduce_block(p, &t, 0, 0, 0, first, second, 0, lanes);
+      reduce_block(p, &t, 0, 0, first, second, 0, lanes);
       continue;
     }
     if (!each) {
-      reduce_block(p, &t, (double)n, (double)p->leaf.weight, (double)base, block, block + p->pitch, block + 2 * p->pitch, lanes);
+      reduce_block(p, &t, (double)p->leaf.weight, (double)base, block, block + p->pitch, block + 2 * p->pitch, lanes);
       merge(p, (double)(i - from), first, second, (double)n, block, block + p->pitch, lanes);
       continue;
     }
     t.first = first;
     t.second = second;
+    t.kept = p->keeps;
     p->kn->reduce_each(&t, p->each);
     if (p->copied >> RESULT & 1) {
       const int64_t row = rows == 1 ? 0 : (p->across ? p->leaf : p->reduced[p->nreduced - 1]).stride[RESULT];
-      copy(p->es, t.out, j->arrays[RESULT] + at[RESULT] * p->es, rows, row, count, (p->across ? p->lane : p->leaf).stride[RESULT],
-           1);
+      copy(p->es, &t, t.out, j->arrays[RESULT] + at[RESULT] * p->es, p->lane.stride[RESULT], row,
+           (p->across ? p->lane : p->leaf).stride[RESULT], 1);
     }
   }
 }
@@ -268,7 +262,7 @@ static void whole_piece(void *ctx, int64_t index, int worker) {
     const int64_t lanes = unit_at(p, unit, at);
     if (p->d.kind != FC_AFFINE) {
       walk(j, at, lanes, 0, p->total, 0, first, second, scratch);
-      finish(j, at, first, second, lanes);
+      finish(j, at, first, second, second + p->pitch, lanes);
     }
     if (p->each >= 0) walk(j, at, lanes, 0, p->total, 1, first, second, scratch);
   }
@@ -297,7 +291,7 @@ static void merge_slices(const reduce_job *j, int64_t unit) {
     const int64_t n = fc_min(p->slice, p->total - s * p->slice);
     merge(p, (double)(s * p->slice), sum, sum + p->pitch, (double)n, other, other + p->pitch, lanes);
   }
-  finish(j, at, sum, sum + p->pitch, lanes);
+  finish(j, at, sum, sum + p->pitch, (double *)j->workspace, lanes);
 }
 
 static void each_slice(void *ctx, int64_t index, int worker) { slice_piece(ctx, index, worker, 1); }

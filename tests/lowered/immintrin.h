@@ -61,6 +61,11 @@ typedef uint8_t __mmask8;
     for (int half = N_##S / 2; half; half /= 2)                                                                          \
       for (int i = 0; i < half; i++) v[i] += v[i + half];                                                                \
     return v[0];                                                                                                         \
+  }                                                                                                                      \
+  static inline T _mm512_reduce_max_##S(V v) {                                                                           \
+    T most = v[0];                                                                                                       \
+    for (int i = 1; i < N_##S; i++) most = v[i] > most ? v[i] : most;                                                    \
+    return most;                                                                                                         \
   }
 
 #define LOWERED_OP(V, S, NAME, ARGUMENTS, LANE)   \

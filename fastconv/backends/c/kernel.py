@@ -24,6 +24,9 @@ _MOST_CALLS = 16
 
 _POINTERS = ffi.typeof("void *[]")
 
+#: Arrays of an ``fc_call``.
+_MOST_ARRAYS = 5
+
 
 class Packed:
     """Weights as the kernels of one form (spec, instruction set and algorithm) read them."""
@@ -293,10 +296,14 @@ def refuse_axes(shape: tuple[int, ...]) -> str | None:
 
 
 class _Call(NamedTuple):
-    """For one combination of shapes and strides: its plan, and what gives the arrays' addresses."""
+    """For one combination of shapes and strides: its plan, and the arrays that are not None."""
 
     plan: Plan
-    address: list[Callable[[np.ndarray], Any] | None]
+    #: Their numbers, and what gives their addresses.
+    address: list[tuple[int, Callable[[np.ndarray], Any]]]
+    #: Theirs as ``fc_call`` takes up to five of them, with NULL for the rest; None of more.
+    slots: Any
+    rest: list[Any]
 
 
 class TableKernel:
@@ -333,7 +340,11 @@ class TableKernel:
             None if a is None else [0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True)]
             for a in arrays[: len(self.shapes)]
         ]
-        return _Call(self._plan(strides), [None if a is None else address_like(a) for a in arrays])
+        address = [(i, address_like(a)) for i, a in enumerate(arrays) if a is not None]
+        rest = [NULL] * (_MOST_ARRAYS - len(address))
+        few = len(address) <= _MOST_ARRAYS
+        slots = ffi.new("unsigned char[]", [self.slots[i] for i, _ in address] + [0] * len(rest)) if few else None
+        return _Call(self._plan(strides), address, slots, rest)
 
     def pack(self, w: np.ndarray) -> np.ndarray:
         return w.copy()
@@ -345,11 +356,15 @@ class TableKernel:
             if len(self._calls) >= _MOST_CALLS:
                 self._calls.clear()
             call = self._calls[key] = self._make(arrays)
-        table = [NULL] * lib.FC_SLOTS
-        for slot, of, a in zip(self.slots, call.address, arrays, strict=True):
-            if of is not None:
-                table[slot] = of(a)
-        n, nbytes = call.plan.alone[0] or call.plan.size(get_num_threads(), False)
-        status = lib.fc_run(call.plan.pointer, ffi.new(_POINTERS, table), scratch(nbytes), n)
+        plan, address, slots, rest = call
+        n, nbytes = plan.alone[0] or plan.size(get_num_threads(), False)
+        if slots is None:
+            table = [NULL] * lib.FC_SLOTS
+            for i, of in address:
+                table[self.slots[i]] = of(arrays[i])
+            status = lib.fc_run(plan.pointer, ffi.new(_POINTERS, table), scratch(nbytes), n)
+        else:
+            pointers = [of(arrays[i]) for i, of in address]
+            status = _call(plan.pointer, slots, *pointers, *rest, scratch(nbytes), n)
         if status:
             check(status)

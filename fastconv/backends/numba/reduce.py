@@ -188,7 +188,8 @@ class ReduceKernel:
         operands = [n if a is None else self._matrix(a) for a, n in zip(arrays, self._neutral, strict=False)]
         columns, out = spec.count, arrays[6]
         count = prod(spec.shape) // columns
-        made = np.empty((0, columns) if out is None else (count, columns), self._dtype)
+        unseen = out is None and spec.kind != "normalize"
+        made = np.empty((0 if unseen else count, columns), self._dtype)
         results, counter = np.empty((4, count)), np.zeros(1, np.int64)
         together = 1 + _PIECE // columns
 
