@@ -174,21 +174,37 @@ def test_every_algorithm_computes_what_it_does_not_refuse(
     c_target: Target, dtype: str, family: str, last: bool
 ) -> None:
     case = TYPICAL[family]
+    ran = _check_all_algorithms(c_target, case, dtype, last)
+    assert all(ALGORITHMS[family][what][last] in able for what, able in ran.items())
+
+
+def _check_all_algorithms(target: Target, case: Conv, dtype: str, last: bool) -> dict[str, list[str]]:
+    """Every one that does not refuse, in all three directions; returns their names."""
     a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
-    with testing.on(c_target):
+    ran = {}
+    with testing.on(target):
         for what, direction in _DIRECTIONS.items():
-            able = [
-                name
-                for name, reason in backend("c").algorithms(_spec(case, direction, dtype, last), settings()).items()
-                if reason is None
-            ]
-            assert ALGORITHMS[family][what][last] in able
-            for name in able:
+            reasons = backend(target.backend).algorithms(_spec(case, direction, dtype, last), settings())
+            ran[what] = [name for name, reason in reasons.items() if reason is None]
+            for name in ran[what]:
                 out = testing.nan_filled(a[what].shape, dtype)
                 with fc.use_algorithm(name):
-                    _ran(c_target, name, _functions(case.ndim)[what], *_operands(case, a)[what], **kw, out=out)
+                    _ran(target, name, _functions(case.ndim)[what], *_operands(case, a)[what], **kw, out=out)
                 bound = _NEARLY_WHOLE[dtype] if "winograd" in name else 0
                 testing.assert_close(out, a[what], bound, f"{name}: {what}")
+    return ran
+
+
+@pytest.mark.parametrize("padding", [(1, 0), (0, 1), (2, 2)], ids=str)
+@in_both_layouts
+@on_compiled
+def test_one_slice_with_padding_before_or_behind(
+    compiled: Target, dtype: str, last: bool, padding: tuple[int, int]
+) -> None:
+    """Of depth 1, kernel and all, and yet no image: a slice of the result may lie in the padding."""
+    around = (padding, (1, 1), (1, 1))
+    case = conv("a slice", 2, 16, 16, (1, 9, 30), (1, 3, 3), 16, stride=(2, 1, 1), padding=around)
+    _check_all_algorithms(compiled, case, dtype, last)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=str)
@@ -612,6 +628,22 @@ def test_few_planes_of_a_depthwise_layer_are_cut_into_lines(c_target: Target, dt
         with testing.on(c_target), fc.threads(threads), fc.use_algorithm("depthwise_rows"):
             y = _ran(c_target, "depthwise_rows", fc.conv2d, x, w, stride=stride, padding=2, groups=2)
         testing.assert_exact(y, expected)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (11, 12)], ids=str)
+@on_c
+def test_few_pixels_read_weights_where_they_are(c_target: Target, dtype: str, size: tuple[int, int]) -> None:
+    """And more pixels do not: packed or not, it is the same sum. Pieces of rows, blocks of k, groups, and steps."""
+    case = conv(f"few pixels {size}", 1, 2 * 340, 2 * 130, size, 1, 2)
+    for last in (False, True):
+        a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+        for threads in (1, 3):
+            with testing.on(c_target), fc.use_algorithm("implicit_gemm_pixels"), fc.threads(threads):
+                y, dx = fc.conv2d(a["x"], a["w"], **kw), fc.conv2d_backward_input(a["dy"], a["w"], a["x"].shape, **kw)
+                planned = fc.plan_conv2d(a["x"].shape, a["w"], **kw)(a["x"])
+            testing.assert_exact(y, a["y"])
+            testing.assert_exact(dx, a["dx"])
+            testing.assert_exact(planned, a["y"])
 
 
 @on_c

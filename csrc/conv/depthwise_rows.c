@@ -75,6 +75,7 @@ static void piece(void *ctx, int64_t index, int worker) {
 static const char *refuse(const fc_conv_plan *p) {
   if (p->src_stride[4] != 1) return "the pixels are not contiguous";
   if (p->d.direction == FC_BWD_INPUT ? fc_product3(p->d.stride) > 1 : p->d.stride[2] > 2) return "its steps are too long";
+  if (p->d.pad[0]) return "a slice of the result lies in the padding";
   return fc_depth_refuse_strips(p);
 }
 

@@ -9,6 +9,7 @@ from functools import reduce
 import numpy as np
 
 from ..arrays import as_array
+from ..ops.copy import concat
 from ..ops.elementwise import add as _add
 from .tape import record
 
@@ -32,7 +33,7 @@ def concatenate(arrays: Sequence[np.ndarray], axis: int = 1) -> np.ndarray:
     ends = np.cumsum([x.shape[axis] for x in arrays]).tolist()
     parts = [(slice(None),) * axis + (slice(end - x.shape[axis], end),) for x, end in zip(arrays, ends, strict=True)]
     operands = ((x, lambda dy, part=part: dy[part]) for x, part in zip(arrays, parts, strict=True))
-    return record(np.concatenate(arrays, axis), *operands)
+    return record(concat(arrays, axis), *operands)
 
 
 def _checked(arrays: tuple[np.ndarray, ...], axis: int | None = None) -> int:

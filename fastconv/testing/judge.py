@@ -111,7 +111,7 @@ def _called(
         except Exception as error:
             run.error = error
     run.seconds = clock() - began
-    run.kernels = tuple(f"{c.kernel.backend} {c.kernel.isa} {c.kernel.algorithm}" for c in record)
+    run.kernels = tuple(f"{c.kernel.backend} {c.kernel.isa} {c.ran}" for c in record)
     if results and problem.function in updates.CHANGED:
         run.results = tuple(np.array(first[name]) for name in updates.changed(problem))
     elif results:
@@ -145,6 +145,8 @@ def _expected(problem: Problem, change: Callable[[Array, np.ndarray], np.ndarray
         run = _called(problem, first, then)
     if wide:
         run.results = tuple(r.astype(np.float32) if getattr(r, "dtype", None) == np.float64 else r for r in run.results)
+    # An out of another class, as a matrix, has methods of its own.
+    run.results = tuple(np.asarray(r) if isinstance(r, np.ndarray) else r for r in run.results)
     return run
 
 

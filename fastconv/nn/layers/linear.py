@@ -9,6 +9,7 @@ import numpy as np
 
 from ...arrays import as_array
 from ...ops import gemm as _gemm
+from ...ops.dropout import dropout
 from ...ops.reduce import sums
 from ..init import initial, parameter_dtype
 from ..module import Module
@@ -79,7 +80,8 @@ class Linear(Module):
 class Dropout(Module):
     """In training each element is set to 0 with probability ``p``, the others are divided by 1 - p.
 
-    In evaluation mode the input passes unchanged. Draws come from ``rng``; ``fit`` gives all layers one generator.
+    In evaluation mode the input passes unchanged. Each call draws the seed of its ``fastconv.dropout`` from ``rng``;
+    ``fit`` gives all layers one generator.
     """
 
     def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
@@ -97,6 +99,5 @@ class Dropout(Module):
     def forward(self, x: np.ndarray) -> np.ndarray:
         if not self.training:
             return x
-        array = as_array("x", x)
-        scale = (self.rng.random(array.shape, np.float32) >= self.p) * array.dtype.type(1 / (1 - self.p))
-        return record(array * scale, (x, lambda dy: dy * scale))
+        seed = int(self.rng.integers(2**63))
+        return record(dropout(x, self.p, seed=seed), (x, lambda dy: dropout(dy, self.p, seed=seed)))
