@@ -31,6 +31,7 @@ _SHAPES = [
 _EXACT: dict[str, tuple[Any, float, float]] = {
     "exp": (np.exp, -87, 88), "log": (np.log, 0, 1e4), "tanh": (np.tanh, -12, 12),
     "sqrt": (np.sqrt, 0, 1e4), "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), -80, 80),
+    "silu": (lambda x: x / (1 + np.exp(-x)), -80, 80),
 }  # fmt: skip
 
 
@@ -185,6 +186,22 @@ def test_bits_do_not_depend_on_threads_and_places(target: Target, shape: tuple[i
             testing.assert_exact(fc.multiply(x, s), alone[1])
             testing.assert_exact(fc.silu_backward(x, x), alone[2])
         testing.assert_exact(fc.gelu(x.reshape(-1)[5:]), alone[0].reshape(-1)[5:])
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("channels", [5, 16, 24, 32, 99])
+def test_fused_activations_are_those_of_the_result(target: Target, channels: int, layout: str) -> None:
+    rng = np.random.default_rng(11)
+    shape = (2, 7, 5, 13) if layout == "NCHW" else (2, 5, 13, 7)
+    x = rng.normal(0, 2, shape).astype("float32")
+    w = rng.normal(0, 2, (channels, 7, 1, 1)).astype("float32")
+    with testing.on(target):
+        before = fc.conv2d(x, w, layout=layout)
+        for name in ("sigmoid", "tanh", "silu", "gelu", "gelu_tanh"):
+            fused, alone = fc.conv2d(x, w, layout=layout, activation=name), fc.activate(before, name)
+            # The reference has its sums in double precision.
+            rounding = 0 if target.backend == "c" else 8 * np.finfo("float32").eps * np.maximum(np.abs(before), 1)
+            testing.assert_close(fused, alone, rounding, name)
 
 
 @pytest.mark.parametrize("name", BROADCAST)

@@ -11,6 +11,14 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* A function whose operations are scheduled before they get registers, so that independent chains are interleaved: Clang does so
+ * unasked. */
+#if defined(__clang__)
+#define FC_INTERLEAVED
+#else
+#define FC_INTERLEAVED __attribute__((optimize("schedule-insns", "sched-pressure")))
+#endif
+
 /* Whether vfma rounds once. */
 #ifndef FUSED
 #define FUSED 1
