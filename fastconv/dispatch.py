@@ -25,7 +25,8 @@ _record: ContextVar[list[Choice] | None] = ContextVar("fastconv_explain", defaul
 class Choice:
     """Which kernel a spec got under which settings, and why: ``refusals`` are the (backend, reason) pairs before it.
 
-    ``tuned`` says how it came out where ``autotune`` measured it; else it is empty.
+    ``tuned`` says how it came out where ``autotune`` measured it; else it is empty. ``ran`` is the algorithm of a call
+    that was recorded: arrays that are not contiguous may have another than the kernel's.
     """
 
     spec: Spec
@@ -33,6 +34,7 @@ class Choice:
     kernel: Kernel
     refusals: tuple[tuple[str, str], ...] = ()
     tuned: str = ""
+    ran: str = ""
 
     def __str__(self) -> str:
         k = self.kernel
@@ -40,6 +42,8 @@ class Choice:
         lines += [f"  {name}: refused, {reason}" for name, reason in self.refusals]
         lines += [f"  {k.backend}: {k.algorithm} on {k.isa}, workspace {k.workspace_bytes} bytes"]
         lines += [f"    {line}" for line in (self.tuned or k.reason).splitlines()]
+        if self.ran not in ("", k.algorithm):
+            lines += [f"    arrays that lie in memory as these do: {self.ran}"]
         return "\n".join(lines)
 
 
@@ -161,3 +165,4 @@ def recorded() -> Iterator[Explanation]:
             yield record
         finally:
             _record.reset(token)
+            record[:] = [replace(c, ran=getattr(c.kernel, "ran", c.kernel.algorithm)) for c in record]

@@ -1237,6 +1237,98 @@ static void resize_case(void) {
   fc_plan_destroy(plan);
 }
 
+/* ------------------------------------------------------------------------------------------------- optimizers' steps */
+
+enum {
+  STEPPED = FC_UPDATE_ARRAYS, /* w, g and what is remembered */
+  UPDATE_NUMBERS = (sizeof(fc_update_desc) - offsetof(fc_update_desc, size)) / sizeof(int64_t)
+};
+
+/* Of the elements of a step in place what fc_plan_update says: the rate is 2, the decay 3, a 0.5, everything else 1. */
+static void stepped(int rule, int nesterov, const double numbers[8], const int there[STEPPED], double v[STEPPED]) {
+  const double a = numbers[3], b = numbers[4], g = v[1] + numbers[1] * v[0] * numbers[2];
+  double move = g;
+  v[0] *= numbers[2];
+  if (rule == FC_UPDATE_SGD && there[2]) {
+    v[2] = a * v[2] + g;
+    move = nesterov ? g + a * v[2] : v[2];
+  } else if (rule == FC_UPDATE_ADAM) {
+    v[2] += a * (g - v[2]);
+    v[3] += b * (g * g - v[3]);
+    move = v[2] / (sqrt(v[3]) * numbers[6] + numbers[5]);
+  } else if (rule == FC_UPDATE_RMSPROP) {
+    v[2] += b * (g * g - v[2]);
+    v[3] += b * (g - v[3]);
+    move = g / (sqrt(fmax(0, v[2] - (there[3] ? v[3] * v[3] : 0))) + numbers[5]);
+    if (there[4]) move = v[4] = a * v[4] + move;
+  }
+  v[0] -= numbers[0] * move;
+}
+
+static void update_case(void) {
+  static const int needed[] = {0, 3, 1}, allowed[] = {1, 3, 7}, slot[STEPPED] = {FC_OUT, FC_X, FC_FIRST, FC_SECOND, FC_THIRD};
+  fc_update_desc d = {.types = some_types(),
+                      .rule = (int)between(FC_UPDATE_SGD, FC_UPDATE_RMSPROP),
+                      .isa = usable_isa(),
+                      .rank = (int)between(0, DIMS)};
+  const int spoilt = one_in(2), nthreads = threads();
+  d.remembered = needed[d.rule] | ((int)between(0, 7) & allowed[d.rule]);
+  d.nesterov = d.rule == FC_UPDATE_SGD && d.remembered && one_in(2);
+  for (int i = 0; i < d.rank; i++) d.size[i] = between(1, i == d.rank - 1 && one_in(8) ? 2000 : 9);
+  for (int k = 0; k < STEPPED; k++) lay_out(d.size, d.rank, d.stride[k], k == 1);
+  if (spoilt) spoil(&d.types, &d.rule, 5, d.size, UPDATE_NUMBERS);
+  print_types(&d.types);
+  print("update rule nesterov remembered isa rank threads",
+        (int64_t[]){d.rule, d.nesterov, d.remembered, d.isa, d.rank, nthreads}, 6);
+  print("size, strides of w, g and what is remembered", d.size, UPDATE_NUMBERS);
+  fc_plan *plan = (fc_plan *)&d;
+  const int status = fc_plan_update(&d, &plan);
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
+  check_types(&d.types, status);
+  if (!spoilt && status != FC_OK) fail("status %d", status);
+  if (!plan) return;
+  shared->accepted++;
+  check_threads(plan, nthreads);
+  int64_t sizes[DIMS] = {1, 1, 1, 1, 1}, strides[DIMS] = {0};
+  int there[STEPPED], made = 0, fits = d.rank <= DIMS;
+  array a[STEPPED];
+  double *expected[STEPPED] = {0};
+  void *arrays[FC_SLOTS] = {0};
+  double numbers[8] = {2, one_in(2) ? 3 : 0, 1, 0.5, 1, 1, 1, 0};
+  memset(a, 0, sizeof a);
+  for (; fits && made < STEPPED; made++) {
+    there[made] = made < 2 || d.remembered >> (made - 2) & 1;
+    if (!there[made]) continue;
+    memcpy(sizes, d.size, (size_t)d.rank * sizeof *sizes);
+    memcpy(strides, d.stride[made], (size_t)d.rank * sizeof *strides);
+    if (!make_numbers(&a[made], sizes, strides, bytes_of(&d.types)) || (made != 1 && !(expected[made] = expectation(&a[made])))) {
+      fits = 0;
+      break;
+    }
+    arrays[slot[made]] = a[made].first;
+  }
+  if (fits) {
+    for (int64_t i = 0; i < elements(&a[0]); i++) {
+      double v[STEPPED] = {0};
+      for (int k = 0; k < STEPPED; k++)
+        if (there[k]) v[k] = get(&a[k], place_at(&a[k], i));
+      stepped(d.rule, d.nesterov, numbers, there, v);
+      for (int k = 0; k < STEPPED; k++)
+        if (expected[k]) expected[k][place_at(&a[k], i)] = v[k];
+    }
+    if (fc_run(plan, arrays, 0, nthreads) != FC_ERROR_ARGUMENT) fail("runs without its numbers");
+    arrays[FC_NUMBERS] = numbers;
+    if (fc_run(plan, arrays, 0, nthreads) != FC_OK) fail("does not run");
+    for (int k = 0; k < STEPPED; k++)
+      if (expected[k]) compare(&a[k], expected[k], 1e-4, "update");
+  }
+  for (int k = 0; k < STEPPED; k++) {
+    free(expected[k]);
+    done(&a[k]);
+  }
+  fc_plan_destroy(plan);
+}
+
 /* ---------------------------------------------------------------------------------------------------- all the others */
 
 static void other_case(void) {
@@ -1280,7 +1372,8 @@ static const struct {
   void (*run)(void);
 } operations[] = {{"others", other_case},  {"map", map_case},       {"gemm", gemm_case}, {"pool", pool_case},
                   {"pool", pool_case},     {"conv", conv_case},     {"conv", conv_case}, {"conv", conv_case},
-                  {"reduce", reduce_case}, {"reduce", reduce_case}, {"copy", copy_case}, {"resize", resize_case}};
+                  {"reduce", reduce_case}, {"reduce", reduce_case}, {"copy", copy_case}, {"resize", resize_case},
+                  {"update", update_case}};
 
 static void run_case(int64_t number) {
   shared->number = number;

@@ -630,6 +630,22 @@ def test_few_planes_of_a_depthwise_layer_are_cut_into_lines(c_target: Target, dt
         testing.assert_exact(y, expected)
 
 
+@pytest.mark.parametrize("size", [(5, 7), (11, 12)], ids=str)
+@on_c
+def test_few_pixels_read_weights_where_they_are(c_target: Target, dtype: str, size: tuple[int, int]) -> None:
+    """And more pixels do not: packed or not, it is the same sum. Pieces of rows, blocks of k, groups, and steps."""
+    case = conv(f"few pixels {size}", 1, 2 * 340, 2 * 130, size, 1, 2)
+    for last in (False, True):
+        a, kw = _cast(_whole(case), dtype, last), _arguments(case, last)
+        for threads in (1, 3):
+            with testing.on(c_target), fc.use_algorithm("implicit_gemm_pixels"), fc.threads(threads):
+                y, dx = fc.conv2d(a["x"], a["w"], **kw), fc.conv2d_backward_input(a["dy"], a["w"], a["x"].shape, **kw)
+                planned = fc.plan_conv2d(a["x"].shape, a["w"], **kw)(a["x"])
+            testing.assert_exact(y, a["y"])
+            testing.assert_exact(dx, a["dx"])
+            testing.assert_exact(planned, a["y"])
+
+
 @on_c
 def test_a_kernel_of_more_taps_than_the_transforms_have_room_for(c_target: Target) -> None:
     with testing.on(c_target):

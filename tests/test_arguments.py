@@ -457,8 +457,9 @@ KINDS = {
     "ints": "dilation dim groups ignore_index kernel_size n nbytes normalized_shape num_groups offset output_padding "
     "output_size padding seed size sizes split_size_or_sections step stride upscale_factor downscale_factor",
     "shape": "input_shape pad shape weight_shape x_shape",
-    "flag": "align_corners ceil_mode count_include_pad keepdim log_target measure on recompute_scale_factor residual "
-    "return_indices return_statistics training trans_a trans_b use_input_stats nesterov",
+    "flag": "align_corners antialias ceil_mode count_include_pad exclude_outside keepdim log_target measure on "
+    "recompute_scale_factor residual return_indices return_statistics training trans_a trans_b "
+    "use_input_stats nesterov",
     "number": "alpha beta correction cubic_coeff_a delta divisor_override eps k label_smoothing max_val min_val "
     "momentum negative_slope p scale_factor scales threshold value lr weight_decay",
     "pair": "betas",

@@ -481,6 +481,19 @@ def test_tuning_leaves_types_that_differ_to_the_reference() -> None:
     ]  # fmt: skip
 
 
+def test_explain_says_what_ran_for_arrays_that_are_not_contiguous() -> None:
+    x, w = np.ones((1, 47, 16), np.float32), np.ones((16, 16, 2), np.float32)
+    out = np.empty((1, 16, 48), np.float32).transpose(0, 2, 1)
+    with fc.use_backend("c"):
+        (dense,), (turned,) = (
+            fc.explain(fc.conv_transpose1d, x, w, layout="NLC", out=o) for o in (None, out)
+        )  # fmt: skip
+    assert dense.ran == dense.kernel.algorithm == turned.kernel.algorithm == "implicit_gemm_rows"
+    assert turned.ran.startswith("winograd_line")
+    assert f"arrays that lie in memory as these do: {turned.ran}" in str(turned)
+    assert "in memory" not in str(dense)
+
+
 def test_explain_says_that_long_kernels_have_no_fourier_transform() -> None:
     x, w = np.ones((1, 1, 3000), np.float32), np.ones((1, 1, 2000), np.float32)
     with fc.use_backend("c"):

@@ -86,9 +86,11 @@ def _matrix(spec: Any, dim: int, turned: bool = False) -> np.ndarray:
     return matrix
 
 
-def _spec(direction: str, size: int, out: Any, scale: Any, mode: str, transformation: str, rounding: str) -> Any:
-    shape = (1, 1, size)
-    return resize_spec(direction, shape, "float64", 1, out, scale, ("s", "t"), mode, transformation, rounding)
+def _spec(
+    direction: str, size: int, out: Any, scale: Any, mode: str, transformation: str, rounding: str, *more: bool
+) -> Any:
+    rest = (mode, transformation, rounding, True, "NCHW", -0.75, *more)
+    return resize_spec(direction, (1, 1, size), "float64", 1, out, scale, ("s", "t"), *rest)
 
 
 @pytest.mark.parametrize("transformation", TRANSFORMATIONS)
@@ -110,6 +112,34 @@ def test_rules_are_those_of_exact_fractions(mode: str, transformation: str) -> N
         np.testing.assert_allclose(_matrix(spec, 0), expected, atol=1e-13, err_msg=what)
         turned = _spec("bwd", size, out, scale, mode, transformation, rounding)
         np.testing.assert_array_equal(_matrix(turned, 0, True), _matrix(spec, 0).T, err_msg=what)
+
+
+@pytest.mark.parametrize("transformation", TRANSFORMATIONS)
+@pytest.mark.parametrize(("antialias", "exclude_outside"), [(True, False), (False, True), (True, True)], ids=str)
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_weights_that_reach_further_or_end_at_the_border(
+    mode: str, antialias: bool, exclude_outside: bool, transformation: str
+) -> None:
+    """Those of ONNX's operator: filters stretched where images get smaller, and sums of 1."""
+    sizes = [(size, out, None) for size, out in product((1, 2, 3, 7, 41), (1, 2, 3, 5, 14, 82))]
+    for size, out, scale in [*sizes, (10, None, 0.5), (9, None, 0.375), (5, None, 2.5)]:
+        spec = _spec("fwd", size, out, scale, mode, transformation, "floor", antialias, exclude_outside)
+        out = spec.out_size[0]
+        exact = Fraction(out, size) if scale is None else Fraction(str(scale))
+        width = max(Fraction(1), 1 / exact) if antialias else Fraction(1)
+        expected = np.zeros((out, size))
+        for o in range(out):
+            place, reach = _place(transformation, o, size, out, exact), 2 * math.ceil(width)
+            weights = {}
+            for i in range(math.floor(place) - reach, math.floor(place) + reach + 2):
+                # Of positions around 0, those of a result there.
+                far = (i - place) / width
+                weights[i] = _weights(mode, "floor", -far + math.ceil(far)).get(math.ceil(far), Fraction(0))
+            if exclude_outside:
+                weights = {i: weight for i, weight in weights.items() if 0 <= i < size}
+            for i, weight in weights.items():
+                expected[o, min(max(i, 0), size - 1)] += float(weight / sum(weights.values()))
+        np.testing.assert_allclose(_matrix(spec, 0), expected, atol=1e-13, err_msg=f"{size} {out} {scale}")
 
 
 def test_ties_of_nearest_exact_go_up(target: Target, dtype: str) -> None:
@@ -169,14 +199,15 @@ def test_sums_of_whole_numbers_are_exact(
     testing.assert_close(dx, gradient, close * 200)
 
 
+@pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
 @pytest.mark.parametrize("mode", [*_MODES, ("linear", "align_corners")], ids="-".join)
-def test_real_numbers(target: Target, dtype: str, mode: tuple[str, str]) -> None:
+def test_real_numbers(target: Target, dtype: str, mode: tuple[str, str], wide: bool) -> None:
     rng = np.random.default_rng(3)
     for shape, sizes, last in (
         ((2, 19, 13, 21), (29, 17), False), ((2, 19, 13, 21), (7, 45), True), ((1, 3, 6, 5, 7), (5, 9, 11), True),
         ((3, 5, 601), (77,), False),
     ):  # fmt: skip
-        kw = _arguments(mode, last, sizes)
+        kw = {**_arguments(mode, last, sizes), "antialias": wide, "exclude_outside": wide}
         x = layouts.to(rng.standard_normal(shape), last)
         with fc.use_backend("reference"):
             expected = fc.resize(x.astype(dtype).astype("float64"), **kw)
@@ -189,8 +220,8 @@ def test_real_numbers(target: Target, dtype: str, mode: tuple[str, str]) -> None
             y, dx = fc.resize(x, **kw), fc.resize_backward(dy, x, **kw)
         # (Of cubic weights some are negative.)
         more = 4 if mode[0] == "cubic" else 0
-        testing.assert_close(y, expected, testing.error_bound(np.abs(size) + more, 12, dtype))
-        testing.assert_close(dx, gradient, testing.error_bound(np.abs(dsize) + 4 * more, 40, dtype))
+        testing.assert_close(y, expected, testing.error_bound(np.abs(size) + more, 48 if wide else 12, dtype))
+        testing.assert_close(dx, gradient, testing.error_bound(np.abs(dsize) + 4 * more, 48, dtype))
 
 
 @pytest.mark.parametrize("order", list(testing.MEMORY_ORDERS), ids=str)
@@ -344,6 +375,8 @@ def test_arguments_that_fit_no_rule_are_named() -> None:
         (lambda: fc.interpolate(x, 3, mode="area"), ("mode='area'", "nearest-exact")),
         (lambda: fc.interpolate(x, 3, align_corners=False), ("align_corners=False", "None")),
         (lambda: fc.interpolate(x, 3, recompute_scale_factor=True), ("recompute_scale_factor=True", "None or False")),
+        (lambda: fc.interpolate(x, 3, antialias=True), ("antialias=True", "'bilinear' or 'bicubic'", "'nearest'")),
+        (lambda: fc.interpolate(x, 3, None, "bicubic", True, None, True), ("antialias=True", "align_corners=True")),
         (lambda: fc.interpolate(x[0, 0], 3), ("x has shape (4, 5)", "3 to 5 dimensions")),
         (lambda: fc.interpolate(x[:, :, :0], 3), ("x has the spatial size (0, 5)", ">= 1")),
         (lambda: fc.interpolate(x, 50_000), ("the result", "at most 2147483647")),
@@ -360,6 +393,7 @@ def test_arguments_that_fit_no_rule_are_named() -> None:
         (lambda: fc.interpolate(x, scale_factor=True), ("scale_factor=True", "a number")),
         (lambda: fc.interpolate(x, scale_factor="2"), ("scale_factor='2'", "a number")),
         (lambda: fc.interpolate(x, 2.0), ("size=2.0", "int")),
+        (lambda: fc.resize(x, 2, exclude_outside=2), ("exclude_outside=2", "True or False")),
     ]:
         with pytest.raises(TypeError, match=".*".join(map(re.escape, words))):
             call()

@@ -530,6 +530,7 @@ def test_interpolation(shape: tuple[int, ...], options: dict[str, Any]) -> None:
     smooth = {3: ["linear"], 4: ["bilinear", "bicubic"], 5: ["trilinear"]}[x.ndim]
     ways: list[dict[str, Any]] = [{"mode": mode} for mode in ("nearest", "nearest-exact", *smooth)]
     ways += [{"mode": mode, "align_corners": aligned} for mode in smooth for aligned in (True, False)]
+    ways += [{"mode": mode, "antialias": True} for mode in smooth if x.ndim == 4]
     for way in ways:
         kw = {**options, **way}
         _alike(

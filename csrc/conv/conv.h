@@ -61,6 +61,8 @@ typedef struct fc_algorithm {
   /* Packed weights: elements, and the work of packing; NULL where they are taken as they are. */
   int64_t (*packed)(const fc_conv_plan *p);
   int (*pack)(const fc_conv_plan *p, const void *w, void *packed, int nthreads);
+  /* Whether weights that do not come packed are read where they are. NULL: they are packed first. */
+  int (*in_place)(const fc_conv_plan *p);
   /* Cuts a call into pieces: sets what the call knows of them and a worker's scratch, returns how many. */
   int64_t (*pieces)(struct fc_conv_call *call, int nthreads);
   fc_piece_fn run;

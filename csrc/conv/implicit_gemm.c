@@ -216,6 +216,23 @@ static void pack_pixels_a(void *work, void *dst, int64_t l0, int64_t l1, int64_t
   pack_pixels(t, dst, t->p->kn->mr, l0, l1, k0, k1);
 }
 
+/* Pixels up to which weights are not worth packing. */
+enum { FC_IN_PLACE_PIXELS = 128 };
+
+/* Weights of one tap are read where they are, if packing them would take longer than the few pixels gain. */
+static int weights_in_place(const fc_conv_plan *p) {
+  return !by_channel(p) && p->nphase == 1 && fc_product3(p->d.ker) == 1 && (p->w_src == 1 || p->w_dst == 1) &&
+         p->phases[0].pixels <= FC_IN_PLACE_PIXELS;
+}
+
+/* Rows m0 to m1 of a group's, at w: each a run of channels, or side by side. */
+static fc_operand as_they_are(const fc_conv_plan *p, const char *w, int64_t m0, int64_t m1, const char **at, fc_rows *rows) {
+  if (p->w_src != 1) return (fc_operand){.at = w, .step = p->w_src, .in_place = 1};
+  for (int64_t i = m0; i < m1; i++) at[i - m0] = w + i * p->w_dst * p->es;
+  *rows = (fc_rows){(const void *const *)at, p->src_channels, m1 - m0};
+  return (fc_operand){.rows = rows};
+}
+
 /* Pixels that pieces are cut from: a phase's, or a run of even ones. */
 static int64_t pixels_of(const fc_conv_plan *p, const fc_phase *ph) {
   return own(p)->pointwise_run ? own(p)->pointwise_run : ph->pixels;
@@ -250,7 +267,8 @@ static int64_t pieces(fc_conv_call *j, int nthreads) {
   for (int f = 0; f < p->nphase; f++) deepest = fc_max(deepest, fc_min(p->phases[f].k, fc_product_kstep(p->kn, p->phases[f].k)));
   const int64_t lanes = channels ? j->piece_m : j->piece_n;
   const int64_t operand = reads_rows(p) ? fc_pixels_rows_bytes(p, lanes, p->src_channels) : lanes * deepest * p->es;
-  j->scratch = fc_round_up(operand + fc_pixels_bytes(lanes) + 4 * FC_ALIGN, FC_ALIGN);
+  const int64_t rows = weights_in_place(p) ? j->piece_m * (int64_t)sizeof(char *) : 0;
+  j->scratch = fc_round_up(operand + fc_pixels_bytes(lanes) + rows + 4 * FC_ALIGN, FC_ALIGN);
   return p->nphase * p->d.groups * runs * j->pieces_m * j->pieces_n;
 }
 
@@ -289,7 +307,11 @@ static void piece(void *ctx, int64_t index, int worker) {
   fc_view add = {.p = j->add ? (char *)j->add + channel * as[1] * es : 0};
   fc_operand patches = {.pack = channels ? pack_pixels_a : pack_pixels_b, .work = &t};
   fc_operand weights = {.packed = j->packed + (ph->packed + g * fc_packed_elements(p->dst_channels, tile_of(p), ph->k)) * es};
-  fc_rows patch_rows;
+  fc_rows patch_rows, weight_rows;
+  if (!j->packed) {
+    weights = as_they_are(p, j->second + g * p->d.ocg * p->d.w_stride[0] * es, m0, m1, (const char **)scratch, &weight_rows);
+    scratch += (m1 - m0) * (int64_t)sizeof(char *);
+  }
   if (own(p)->pointwise_run) {
     t.src += (run * ss[0] + p0 * ss[4]) * es;
     out.p = (char *)out.p + (run * ds[0] + p0 * ds[4]) * es;
@@ -344,6 +366,7 @@ const fc_algorithm fc_conv_pixels = {
     .prepare = prepare,
     .packed = packed_elements,
     .pack = pack_weights,
+    .in_place = weights_in_place,
     .pieces = pieces,
     .run = piece,
 };

@@ -337,10 +337,12 @@ int64_t fc_conv_own_packed_bytes(const fc_conv_plan *p) {
   return fc_round_up(p->algorithm->packed(p) * p->es, FC_ALIGN) + (p->direct ? fc_range_parts_bytes(p) : 0) + FC_ALIGN;
 }
 
+static int in_place(const fc_conv_plan *p) { return p->algorithm->in_place && p->algorithm->in_place(p); }
+
 int64_t fc_conv_own_workspace(const fc_conv_plan *p, int nthreads, int packed) {
   fc_conv_call call = {.p = p};
   p->algorithm->pieces(&call, nthreads);
-  const int64_t weights = packed || p->algorithm->execute ? 0 : fc_round_up(fc_conv_own_packed_bytes(p), FC_ALIGN);
+  const int64_t weights = packed || p->algorithm->execute || in_place(p) ? 0 : fc_round_up(fc_conv_own_packed_bytes(p), FC_ALIGN);
   return weights + call.shared + nthreads * call.scratch + 2 * FC_ALIGN;
 }
 
@@ -361,7 +363,7 @@ int fc_conv_own_run(fc_conv_call *call, const void *packed, int nthreads) {
     if (packed && p->direct) call->filters = fc_range_packed(p, call->packed);
     return p->algorithm->execute(call, nthreads);
   }
-  if (p->algorithm->packed) {
+  if (p->algorithm->packed && (packed || !in_place(p))) {
     if (!packed) {
       packed = call->workspace;
       const int status = p->algorithm->pack(p, call->second, call->workspace, nthreads);

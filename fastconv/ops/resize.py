@@ -61,7 +61,7 @@ def _image(x: Any) -> np.ndarray:
 
 def _interpolation(
     direction: str, x: np.ndarray, size: Any, scale_factor: Any, mode: Any, align_corners: Any, recompute: Any,
-    layout: Any,
+    antialias: Any, layout: Any,
 ) -> Choice:  # fmt: skip
     ndim, name = x.ndim - 2, word("mode", mode, _MODES)
     ranks, kind, transformation, rounding = _MODES[name]
@@ -73,12 +73,19 @@ def _interpolation(
             raise ValueError(f"align_corners={shown(align_corners)}: allowed with mode={mode!r} is None")
         if flag("align_corners", align_corners):
             transformation = "align_corners"
+    antialias = flag("antialias", antialias)
+    if antialias and (ndim != 2 or kind == "nearest" or align_corners):
+        raise ValueError(
+            f"antialias=True: allowed with mode='bilinear' or 'bicubic' and without align_corners; given are "
+            f"mode={mode!r} and align_corners={align_corners!r}"
+        )
     kept = recompute is None or not flag("recompute_scale_factor", recompute)
     if not kept and size is not None:
         raise ValueError(f"recompute_scale_factor={shown(recompute)}: allowed with a size is None or False")
     return _choose(
         direction, x.shape, DTYPE_NAMES[x.dtype], ndim, plain("size", size), scales_of("scale_factor", scale_factor),
-        ("size", "scale_factor"), kind, transformation, rounding, kept, layout,
+        ("size", "scale_factor"), kind, transformation, rounding, kept, layout, -0.5 if antialias else -0.75, antialias,
+        antialias,
     )  # fmt: skip
 
 
@@ -89,6 +96,7 @@ def interpolate(
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
     *,
     layout: str = "NCHW",
     out: np.ndarray | None = None,
@@ -102,6 +110,8 @@ def interpolate(
     ``"linear"``, ``"bilinear"``, ``"trilinear"`` for 1, 2, 3 dimensions, ``"bicubic"`` for 2. The latter take pixels
     for squares, or, with ``align_corners``, for points, the outermost ones of which are the same before and after.
     Where ``scale_factor`` is given, its reciprocal stands for size / out, unless ``recompute_scale_factor``.
+    ``antialias``, for ``"bilinear"`` and ``"bicubic"`` (whose coefficient is then -0.5) without ``align_corners``:
+    where images get smaller, the weights reach as many times further, and are divided by their sum within the image.
 
     Positions are computed in float64: where PyTorch's nearest, in float32, comes out below a whole number that it
     should be, as in 2 to 82, these are right. What has no weight is not read, so that infinities do not spread to it.
@@ -111,7 +121,9 @@ def interpolate(
     what is allowed.
     """
     x = _image(x)
-    choice = _interpolation("fwd", x, size, scale_factor, mode, align_corners, recompute_scale_factor, layout)
+    choice = _interpolation(
+        "fwd", x, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias, layout
+    )
     return _forward(choice, x, out)
 
 
@@ -123,6 +135,7 @@ def interpolate_backward(
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
     *,
     layout: str = "NCHW",
     out: np.ndarray | None = None,
@@ -132,13 +145,15 @@ def interpolate_backward(
     The arguments after dy are those of ``interpolate``; of x, only shape and dtype matter. Errors likewise.
     """
     x = _image(x)
-    choice = _interpolation("bwd", x, size, scale_factor, mode, align_corners, recompute_scale_factor, layout)
+    choice = _interpolation(
+        "bwd", x, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias, layout
+    )
     return _backward(choice, dy, x, out)
 
 
 def _resizing(
     direction: str, x: np.ndarray, sizes: Any, scales: Any, mode: Any, transformation: Any, rounding: Any, cubic: Any,
-    layout: Any,
+    antialias: Any, exclude_outside: Any, layout: Any,
 ) -> Choice:  # fmt: skip
     a = number("cubic_coeff_a", cubic)
     if not -2 <= a <= 2:  # others make weights that are large and cancel
@@ -147,7 +162,8 @@ def _resizing(
         direction, x.shape, DTYPE_NAMES[x.dtype], x.ndim - 2, plain("sizes", sizes), scales_of("scales", scales),
         ("sizes", "scales"), word("mode", mode, RESIZE_MODES),
         word("coordinate_transformation_mode", transformation, TRANSFORMATIONS),
-        word("nearest_mode", rounding, ROUNDINGS), True, layout, a,
+        word("nearest_mode", rounding, ROUNDINGS), True, layout, a, flag("antialias", antialias),
+        flag("exclude_outside", exclude_outside),
     )  # fmt: skip
 
 
@@ -159,6 +175,8 @@ def resize(
     coordinate_transformation_mode: str = "half_pixel",
     nearest_mode: str = "round_prefer_floor",
     cubic_coeff_a: float = -0.75,
+    antialias: bool = False,
+    exclude_outside: bool = False,
     *,
     layout: str = "NCHW",
     out: np.ndarray | None = None,
@@ -175,13 +193,16 @@ def resize(
     the middle where out is not size s. ``nearest_mode`` says which position is the nearest: ``"round_prefer_floor"``,
     ``"round_prefer_ceil"``, ``"floor"`` or ``"ceil"``.
 
-    What lies beyond the image is what lies at its border. What has no weight is not read, so that infinities do not
+    ``antialias``: where images get smaller, the weights of ``"linear"`` and ``"cubic"`` reach as many times further,
+    and are divided by their sum. What lies beyond the image is what lies at its border; with ``exclude_outside`` it has
+    no weight, and the other weights are divided by their sum. What has no weight is not read, so that infinities do not
     spread to it. ``layout``, ``out`` and errors as in ``interpolate``.
     """
     x = _image(x)
     choice = _resizing(
-        "fwd", x, sizes, scales, mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, layout
-    )
+        "fwd", x, sizes, scales, mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, antialias,
+        exclude_outside, layout,
+    )  # fmt: skip
     return _forward(choice, x, out)
 
 
@@ -194,6 +215,8 @@ def resize_backward(
     coordinate_transformation_mode: str = "half_pixel",
     nearest_mode: str = "round_prefer_floor",
     cubic_coeff_a: float = -0.75,
+    antialias: bool = False,
+    exclude_outside: bool = False,
     *,
     layout: str = "NCHW",
     out: np.ndarray | None = None,
@@ -204,6 +227,7 @@ def resize_backward(
     """
     x = _image(x)
     choice = _resizing(
-        "bwd", x, sizes, scales, mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, layout
-    )
+        "bwd", x, sizes, scales, mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, antialias,
+        exclude_outside, layout,
+    )  # fmt: skip
     return _backward(choice, dy, x, out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor, prod
+from math import ceil, floor, prod
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,9 @@ class ResizeSpec(OfImages):
     """One resizing, ``direction`` ``"fwd"`` or ``"bwd"``; ``table`` is the only definition of what is computed.
 
     ``transformation`` and ``rounding`` are keys of the tables above. ``scales``: of each axis what the size is
-    multiplied by, None where the sizes say that. A spec holds the rules, whose size does not depend on the images'.
+    multiplied by, None where the sizes say that. ``antialias``: where results lie further apart than positions of x,
+    each is the sum of as many more. ``exclude_outside``: what lies beyond the image has no weight, instead of that of
+    its border. A spec holds the rules, whose size does not depend on the images'.
     """
 
     direction: str
@@ -59,6 +61,8 @@ class ResizeSpec(OfImages):
     rounding: str
     scales: tuple[float | None, ...]
     cubic_coeff: float = -0.75
+    antialias: bool = False
+    exclude_outside: bool = False
 
     @cached_property
     def source_size(self) -> tuple[int, ...]:
@@ -76,7 +80,8 @@ class ResizeSpec(OfImages):
     @cached_property
     def table_bytes(self) -> int:
         """Of all tables, at most."""
-        return 8 * sum(self.target_size) + 16 * RESIZE_MODES[self.mode] * sum(self.out_size) + 24
+        terms = sum([2 * self._reach(dim) * out for dim, out in enumerate(self.out_size)])
+        return 8 * sum(self.target_size) + 16 * terms + 24
 
     def table(self, dim: int) -> Table:
         """Along a dimension: what each position of the target is the sum of. It is made anew each time."""
@@ -89,23 +94,40 @@ class ResizeSpec(OfImages):
         order = np.argsort(index, kind="stable")
         return _begins(index, self.in_size[dim]), result[order], weight[order]
 
+    def _step(self, dim: int) -> tuple[float, float]:
+        """Two numbers whose quotient is how far apart results lie: dividing at last, nothing is rounded before."""
+        scale = self.scales[dim]
+        return (1.0, scale) if scale is not None else (float(self.in_size[dim]), float(self.out_size[dim]))
+
+    def _width(self, dim: int) -> float:
+        """How many times as far as usual the positions lie from a result that it is the sum of."""
+        p, q = self._step(dim)
+        return max(1.0, p / q) if self.antialias else 1.0
+
+    def _reach(self, dim: int) -> int:
+        """Positions on either side of a result, at most."""
+        return ceil(RESIZE_MODES[self.mode] / 2 * self._width(dim))
+
     def _taps(self, dim: int) -> tuple[np.ndarray, np.ndarray]:
         """Of each result along a dimension the positions in x, and their weights: (out, terms), int64 and float64."""
-        size, out, scale = self.in_size[dim], self.out_size[dim], self.scales[dim]
-        step = (1.0, scale) if scale is not None else (float(size), float(out))
+        size, out, width, reach = self.in_size[dim], self.out_size[dim], self._width(dim), self._reach(dim)
         # (One quotient a position, so that rounding takes none to the other side of a border that it lies on.)
-        place = TRANSFORMATIONS[self.transformation](np.arange(out, dtype=np.float64), size, out, *step)
+        place = TRANSFORMATIONS[self.transformation](np.arange(out, dtype=np.float64), size, out, *self._step(dim))
         if self.mode == "nearest":
             index, weight = ROUNDINGS[self.rounding](place)[:, None], np.ones((out, 1))
-        elif self.mode == "linear":
+        elif self.mode == "linear" and width == 1:
             place = np.clip(place, 0, size - 1)
             low = np.floor(place)
             part = place - low
             index, weight = np.stack([low, low + 1], 1), np.stack([1 - part, part], 1)
         else:
-            low = np.floor(place)
-            index = low[:, None] + np.arange(-1, 3)
-            weight = _cubic(np.abs(place[:, None] - index), self.cubic_coeff)
+            index = np.floor(place)[:, None] + np.arange(1 - reach, 1 + reach)
+            far = np.abs(place[:, None] - index) / width
+            weight = _cubic(far, self.cubic_coeff) if self.mode == "cubic" else np.maximum(1 - far, 0)
+            if self.exclude_outside:
+                weight *= (index >= 0) & (index < size)
+            if self.exclude_outside or width > 1:
+                weight /= weight.sum(1, keepdims=True)
         return np.clip(index, 0, size - 1).astype(np.int64), weight
 
     @cached_property
@@ -122,7 +144,7 @@ def _begins(targets: np.ndarray, size: int) -> np.ndarray:
 def _cubic(far: np.ndarray, a: float) -> np.ndarray:
     """The weights of what is so far away: Keys, Cubic convolution interpolation for digital image processing, 1981."""
     near = ((a + 2) * far - (a + 3)) * far * far + 1
-    return np.where(far <= 1, near, ((a * far - 5 * a) * far + 8 * a) * far - 4 * a)
+    return np.where(far <= 1, near, np.where(far < 2, ((a * far - 5 * a) * far + 8 * a) * far - 4 * a, 0))
 
 
 def scales_of(name: str, value: Any) -> float | tuple[float, ...] | None:
@@ -150,6 +172,8 @@ def resize_spec(
     keep_scales: bool = True,
     layout: str = "NCHW",
     cubic_coeff: float = -0.75,
+    antialias: bool = False,
+    exclude_outside: bool = False,
 ) -> ResizeSpec:
     """The spec of a resizing to ``size``, or by ``scales``, as ``scales_of`` has them: one of both is given.
 
@@ -179,8 +203,9 @@ def resize_spec(
         out_size = tuple(map(floor, sizes))
         kept = factors if keep_scales else kept
     spec = ResizeSpec(
-        direction, types, last, n, c, in_size, out_size, mode, transformation, rounding, kept, cubic_coeff
-    )
+        direction, types, last, n, c, in_size, out_size, mode, transformation, rounding, kept, cubic_coeff, antialias,
+        exclude_outside,
+    )  # fmt: skip
     for name, shape in (("x", spec.x_shape), ("the result", spec.y_shape)):
         check_elements(name, tuple(max(1, s) for s in shape))
     return spec

@@ -178,9 +178,11 @@ def _strides(shape: tuple[int, ...], lie: Lie) -> tuple[list[int], int, int]:
         inner = strides[axis] = step * reach
         inner = abs(inner)
         reach = reach * max(abs(step) * shape[axis], 1)
-    ends = [s * (n - 1) for s, n in zip(strides, shape, strict=True) if n]
+    if prod(shape) == 0:
+        return strides, 0, 0
+    ends = [s * (n - 1) for s, n in zip(strides, shape, strict=True)]
     low = sum(min(0, e) for e in ends)
-    return strides, low, sum(max(0, e) for e in ends) - low + (prod(shape) > 0)
+    return strides, low, sum(max(0, e) for e in ends) - low + 1
 
 
 def _between_guards(nbytes: int, side: str) -> tuple[mmap.mmap, int, int]:

@@ -111,7 +111,7 @@ def _called(
         except Exception as error:
             run.error = error
     run.seconds = clock() - began
-    run.kernels = tuple(f"{c.kernel.backend} {c.kernel.isa} {c.kernel.algorithm}" for c in record)
+    run.kernels = tuple(f"{c.kernel.backend} {c.kernel.isa} {c.ran}" for c in record)
     if results and problem.function in updates.CHANGED:
         run.results = tuple(np.array(first[name]) for name in updates.changed(problem))
     elif results:

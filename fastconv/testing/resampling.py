@@ -46,12 +46,18 @@ def resizing(c: Call) -> Problem | None:
         arguments["mode"] = mode
         if not mode.startswith("nearest") and d.chance("align_corners given", 0.6):
             arguments["align_corners"] = d.chance("align_corners", 0.7)
+        if mode.startswith("bi") and not arguments.get("align_corners") and d.chance("antialias", 0.3):
+            arguments["antialias"] = True
         if scale_word in arguments and d.chance("recompute_scale_factor", 0.3):
             arguments["recompute_scale_factor"] = True
     else:
         arguments["mode"] = mode = d.pick("mode", ("nearest", "linear", "cubic"))
         arguments["coordinate_transformation_mode"] = d.pick("transformation", tuple(spec.TRANSFORMATIONS))
         arguments["nearest_mode"] = d.pick("rounding", tuple(spec.ROUNDINGS))
+        if d.chance("antialias", 0.3):
+            arguments["antialias"] = d.chance("antialiased", 0.9)
+        if d.chance("exclude_outside", 0.3):
+            arguments["exclude_outside"] = d.chance("outside excluded", 0.9)
         if mode == "cubic" and d.chance("another coefficient", 0.3):
             arguments["cubic_coeff_a"] = -0.5
     try:
@@ -61,8 +67,10 @@ def resizing(c: Call) -> Problem | None:
     if max(prod(shape), prod(y_shape)) > MOST:
         return None
     # A position of x is in as many results as lie between it and the next, and as far away as a rule reaches.
-    grown = [4 + 4 * (o // max(i, 1)) for i, o in zip(size, _spatial(y_shape, layout), strict=True)]
-    length = c.bounded(prod(grown) if backward else 4**c.ndim)
+    pairs = list(zip(size, _spatial(y_shape, layout), strict=True))
+    shrunk = [4 * (1 + i // max(o, 1)) if arguments.get("antialias") else 4 for i, o in pairs]
+    grown = [max(s, 4 + 4 * (o // max(i, 1))) for s, (i, o) in zip(shrunk, pairs, strict=True)]
+    length = c.bounded(prod(grown if backward else shrunk))
     arrays = {"dy": c.array("dy", y_shape)} if backward else {}
     arrays["x"] = c.array("x", shape)
     return Problem(

@@ -118,8 +118,8 @@ class CKernel:
         self.isa = isa
         self._order = slots
         self._bound: dict[Any, _Bound] = {}
-        #: Whether the arrays of the last call were all contiguous.
-        self._regular = True
+        #: Whether the arrays of the last call were all contiguous; if not, what computed it.
+        self._regular, self._ran = True, ""
         plan = self._contiguous = self._make_plan({})
         self.algorithm = plan.algorithm
         self._form = (spec, isa, plan.algorithm)
@@ -132,6 +132,11 @@ class CKernel:
         None where the library refuses them.
         """
         raise NotImplementedError
+
+    @property
+    def ran(self) -> str:
+        """The algorithm of the last call."""
+        return self.algorithm if self._regular else self._ran
 
     @property
     def workspace_bytes(self) -> int:
@@ -203,7 +208,7 @@ class CKernel:
             self(copies[0], second if packed else np.ascontiguousarray(second), *copies[1:])
             fifth[...] = copies[-1]
             return
-        self._regular = plan is self._contiguous
+        self._regular, self._ran = plan is self._contiguous, plan.algorithm
         nthreads = get_num_threads()
         n, nbytes = plan.alone[packed] or plan.size(nthreads, packed)
         status = _call(
