@@ -277,7 +277,7 @@ FC_API int fc_plan_update(const fc_update_desc *desc, fc_plan **plan);
  *   FC_LOSS_HUBER            d^2 / 2 where a is at most p0, else p0 (a - p0 / 2) d, p0 sign(d)
  *   FC_LOSS_BINARY           (t - 1) log(1 - x) - t log(x), logarithms being -100 at least
  *                                                                             (x - t) / max(x (1 - x), 1e-12)
- *   FC_LOSS_BINARY_LOGITS    (1 - t) x + f log(1 + exp(-x)), f = (p - 1) t + 1   (1 - t) - f / (1 + exp(x))
+ *   FC_LOSS_BINARY_LOGITS    (1 - t) x + f log(1 + exp(-x)), f = (p - 1) t + 1   (1 - t) / (1 + exp(-x)) - p t / (1 + exp(x))
  *   FC_LOSS_KL               t (log(t) - x), where t is 0 -t x                -t
  *   FC_LOSS_KL_LOG           exp(t) (t - x)                                   -exp(t)
  *

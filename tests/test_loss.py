@@ -278,6 +278,22 @@ def test_a_confident_prediction_keeps_its_digits(target: Target, dtype: str) -> 
     testing.assert_close(dx, np.array([first, second]), 16 * np.finfo(dtype).eps * np.abs([first, second]) + 1e-15)
 
 
+@pytest.mark.parametrize("classes", [40, 700, 5000])
+def test_confident_predictions_of_many_classes(target: Target, dtype: str, classes: int) -> None:
+    """A float32 that has the largest's one in it would lose the others' sum."""
+    x = np.full((3, classes, 2), 0, dtype)
+    x[:, 7] = 15
+    t = np.full((3, 2), 7)
+    with testing.on(target):
+        across, along = (
+            fc.cross_entropy(a, t.reshape(a.shape[0], *a.shape[2:]), reduction="none")
+            for a in (x, np.ascontiguousarray(x.transpose(0, 2, 1)).reshape(6, classes))
+        )
+    expected = np.log1p((classes - 1) * np.exp(-15.0))
+    for loss in (across, along):
+        testing.assert_close(loss, np.full(loss.shape, expected), 8 * np.finfo(dtype).eps * expected + 1e-12)
+
+
 @pytest.mark.parametrize("order", testing.MEMORY_ORDERS)
 def test_classes_of_any_strides(target: Target, dtype: str, order: str) -> None:
     rng, turned = np.random.default_rng(7), testing.MEMORY_ORDERS[order]

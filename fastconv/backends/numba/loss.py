@@ -61,7 +61,7 @@ def _slope(kind, border, x, t, positive):
     if kind == _BINARY:
         return d / max(x * (1 - x), 1e-12)
     if kind == _BINARY_LOGITS:
-        return (1 - t) - ((positive - 1) * t + 1) / (1 + math.exp(x))
+        return (1 - t) / (1 + math.exp(-x)) - positive * t / (1 + math.exp(x))
     if kind == _KL:
         return -t
     if kind == _KL_LOG:

@@ -48,7 +48,7 @@ def _slope(kind: str, border: float, x: np.ndarray, t: np.ndarray, positive: Any
         case "binary":
             return (x - t) / np.maximum(x * (1 - x), 1e-12)
         case "binary_logits":
-            return (1 - t) - ((positive - 1) * t + 1) / (1 + np.exp(x))
+            return (1 - t) / (1 + np.exp(-x)) - positive * t / (1 + np.exp(x))
         case "kl":
             return -t
         case "kl_log":
