@@ -317,12 +317,12 @@ FC_API int fc_plan_loss(const fc_loss_desc *desc, fc_plan **plan);
 enum { FC_PAD_CONSTANT = 0, FC_PAD_REFLECT = 1, FC_PAD_REPLICATE = 2, FC_PAD_CIRCULAR = 3 };
 
 /* Copies of arrays, whose elements lie anyhow, and are turned so; of FC_F32 and FC_F64, of which one is converted to the other
- * where types.y is not types.x, else any elements of 4 and of 8 bytes, whose bits come through. types.w and types.acc are types.x. Along each dimension out has the
- * positions from -before to size + after of x, 0 to size - 1 being its own; negative numbers leave some of those out.
- * FC_PAD_REFLECT takes less than size of either, FC_PAD_CIRCULAR at most size. value: an element of out, in the first bytes.
- * FC_BWD_INPUT is the gradient: x, padded, to out, of size; each element is the sum of all to which it was copied, added in
- * double precision in row-major order. x is in FC_X, out in FC_OUT. No array has more than 2^31 - 1 elements. FC_ERROR_REFUSED: a
- * dimension that is padded has more than 2^24. */
+ * where types.y is not types.x, else any elements of 4 and of 8 bytes, whose bits come through. types.w and types.acc are
+ * types.x. Along each dimension out has the positions from -before to size + after of x, 0 to size - 1 being its own; negative
+ * numbers leave some of those out. FC_PAD_REFLECT takes less than size of either, FC_PAD_CIRCULAR at most size. value: an element
+ * of out, in the first bytes. FC_BWD_INPUT is the gradient: x, padded, to out, of size; each element is the sum of all to which
+ * it was copied, added in double precision in row-major order. x is in FC_X, out in FC_OUT. No array has more than 2^31 - 1
+ * elements. FC_ERROR_REFUSED: a dimension that is padded has more than 2^24. */
 typedef struct fc_copy_desc {
   fc_types types;
   int direction, isa, rank, mode; /* rank: 0 to 8 */

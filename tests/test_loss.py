@@ -316,6 +316,13 @@ def test_one_position_without_a_batch(target: Target) -> None:
             testing.assert_close(dx, fc.cross_entropy_backward(np.array(2.0), x[None], t[None])[0], 1e-15)
 
 
+def test_no_classes(target: Target) -> None:
+    x = np.ones((2, 0), "f4")
+    with testing.on(target):
+        assert fc.cross_entropy(x, x, label_smoothing=0.25) == 0
+        assert fc.cross_entropy(x[:0], np.ones(0, int), label_smoothing=0.25, reduction="none").shape == (0,)
+
+
 def test_where_nothing_counts(target: Target) -> None:
     x, t = np.ones((2, 3), "f4"), np.full(2, -100)
     with testing.on(target):

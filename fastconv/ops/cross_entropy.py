@@ -64,14 +64,14 @@ class _Targets:
             self.own, self.single = np.expand_dims(own, self.axis), np.expand_dims(factors, self.axis)
             self.count = factors.sum(dtype=np.float64)
             if smoothing:
-                self.every = np.expand_dims(counted, self.axis).astype(dtype) * dtype.type(smoothing / classes)
+                self.every = np.expand_dims(counted, self.axis).astype(dtype) * dtype.type(smoothing / max(classes, 1))
                 self.single = self.single * dtype.type(1 - smoothing)
         elif target.shape == x.shape and target.dtype.kind == "f" and not numbers_alone:
             if ignore_index >= 0:
                 raise ValueError(f"ignore_index={ignore_index}: allowed is a class for targets of ints only")
             self.every = target.astype(dtype, copy=False)
             if smoothing:
-                self.every = self.every * dtype.type(1 - smoothing) + dtype.type(smoothing / classes)
+                self.every = self.every * dtype.type(1 - smoothing) + dtype.type(smoothing / max(classes, 1))
             self.count = prod(self.positions)
         else:
             wanted = f"{self.positions} of ints, the number of each class"

@@ -190,7 +190,7 @@ def _wrong(d: Draws, p: Problem) -> Problem:
     if isinstance(value, Array):
         parameter = inspect.signature(getattr(fc, p.function)).parameters.get(name)
         optional = name in _OF_PLANS or (parameter is not None and parameter.default is None)
-        value, invalid = _wrong_array(d, name, value, optional)
+        value, invalid = _wrong_array(d, p.function, name, value, optional)
         if "max_pool" in p.function and name == "x" and isinstance(value, Array) and np.dtype(value.dtype).kind in "iu":
             invalid = None  # maxima are of integers, too
         if re.match(copies.NAMES, p.function) and isinstance(value, Array):
@@ -210,14 +210,17 @@ def _wrong(d: Draws, p: Problem) -> Problem:
     return replace(p, arguments=arguments, invalid=invalid)
 
 
-def _wrong_array(d: Draws, name: str, a: Array, optional: bool) -> tuple[Any, str | None]:
+def _wrong_array(d: Draws, function: str, name: str, a: Array, optional: bool) -> tuple[Any, str | None]:
     kinds = ("int32", "float16", "complex64", "bool", ">f4", "uint64", "object", "float64", "float32",
              "masked", "matrix", "subclass", "list", "None", "axis more", "axis less", "size more", "size less",
              "number", "overlapping", "read-only", "beyond")  # fmt: skip
     kind = d.pick("wrong array", kinds)
     if kind in kinds[:9]:
-        classes = name == "target" and a.dtype == "int64"  # of any kind of integer
-        allowed = ("int32", "uint64") if classes else ("int64",) if name == "indices" else ("float32", "float64")
+        allowed = ("int64",) if name == "indices" else ("float32", "float64")
+        if name == "target" and a.dtype == "int64":  # classes, by any kind of integer
+            allowed = ("int32", "uint64")
+        elif name == "target" and function.startswith("cross_entropy"):  # probabilities, of any kind of float
+            allowed = (*allowed, "float16")
         if a.dtype == kind:
             return a, None
         invalid = f"{name} is {kind}" if kind not in allowed else None

@@ -315,7 +315,8 @@ def _difference_of(
             if winograd and values not in ("special", "spike") and not wrong.any():
                 error = np.linalg.norm((a.astype(np.float64) - e).ravel())
                 error /= np.linalg.norm(np.maximum(magnitude, 1).ravel())
-                if not error < 5e-6:
+                # (Of what is chosen; who asks for an algorithm may have few channels, whose roundings do not cancel.)
+                if not error < (1e-5 if "use_algorithm" in problem.settings else 5e-6):
                     raise _Differs("precision", f"an L2 error of {error:.2g} by {', '.join(actual.kernels)}")
     if wrong.any():
         first = tuple(int(i[0]) for i in np.nonzero(wrong))
