@@ -220,7 +220,7 @@ def _wrong_array(d: Draws, function: str, name: str, a: Array, optional: bool) -
         if name == "target" and a.dtype == "int64":  # classes, by any kind of integer
             allowed = ("int32", "uint64")
         elif name == "target" and function.startswith("cross_entropy"):  # probabilities, of any kind of float
-            allowed = (*allowed, "float16")
+            allowed = (*allowed, "float16", ">f4")
         if a.dtype == kind:
             return a, None
         invalid = f"{name} is {kind}" if kind not in allowed else None
