@@ -234,10 +234,11 @@ def _resized(mode: str, layout: str, backward: bool) -> Entry:
     def theirs(torch: Any, a: Any) -> Run:
         x, y, dx = (v.permute(0, 3, 1, 2) if layout == "NHWC" else v for v in views(a))
         aten, how = torch.ops.aten, () if mode == "nearest" else (False,)
-        if not backward:
-            return partial(getattr(aten, f"upsample_{mode}2d").out, x, y.shape[2:], *how, out=y)
-        function = getattr(aten, f"upsample_{mode}2d_backward").grad_input
-        return partial(function, y, y.shape[2:], x.shape, *how, grad_input=dx)
+        run = partial(getattr(aten, f"upsample_{mode}2d").out, x, y.shape[2:], *how, out=y)
+        if backward:
+            function = getattr(aten, f"upsample_{mode}2d_backward").grad_input
+            run = partial(function, y, y.shape[2:], x.shape, *how, grad_input=dx)
+        return run if layout == "NCHW" else lambda: run().permute(0, 2, 3, 1)
 
     name = f"{mode}{'_backward' if backward else ''} {layout}"
     return Entry("resizing", name, "x dy" if backward else "x", 1.25, ours, theirs)
