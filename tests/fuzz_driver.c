@@ -373,6 +373,17 @@ static void check_threads(const fc_plan *plan, int nthreads) {
   }
 }
 
+/* Whether there is a plan, after looking at what its planner says of a description that may be spoilt. */
+static int accepted(const fc_plan *plan, int status, const fc_types *types, int spoilt, int nthreads) {
+  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (const void *)plan);
+  check_types(types, status);
+  if (!spoilt && status != FC_OK) fail("status %d", status);
+  if (!plan) return 0;
+  shared->accepted++;
+  check_threads(plan, nthreads);
+  return 1;
+}
+
 /* ---------------------------------------------------------------------------------------------------- activations */
 
 static fc_act activation(void) {
@@ -974,12 +985,7 @@ static void map_case(void) {
   print("size, out and operands' strides", d.size, MAP_NUMBERS);
   fc_plan *plan = (fc_plan *)&d;
   const int status = fc_plan_map(&d, &plan);
-  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
-  check_types(&d.types, status);
-  if (!spoilt && status != FC_OK) fail("status %d", status);
-  if (!plan) return;
-  shared->accepted++;
-  check_threads(plan, nthreads);
+  if (!accepted(plan, status, &d.types, spoilt, nthreads)) return;
   int64_t sizes[DIMS] = {1, 1, 1, 1, 1}, strides[1 + OPERANDS][DIMS] = {{0}};
   array in[OPERANDS] = {{.es = 0}}, out = {0};
   double *expected = 0;
@@ -1279,12 +1285,7 @@ static void update_case(void) {
   print("size, strides of w, g and what is remembered", d.size, UPDATE_NUMBERS);
   fc_plan *plan = (fc_plan *)&d;
   const int status = fc_plan_update(&d, &plan);
-  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
-  check_types(&d.types, status);
-  if (!spoilt && status != FC_OK) fail("status %d", status);
-  if (!plan) return;
-  shared->accepted++;
-  check_threads(plan, nthreads);
+  if (!accepted(plan, status, &d.types, spoilt, nthreads)) return;
   int64_t sizes[DIMS] = {1, 1, 1, 1, 1}, strides[DIMS] = {0};
   int there[STEPPED], made = 0, fits = d.rank <= DIMS;
   array a[STEPPED];
@@ -1360,12 +1361,7 @@ static void loss_case(void) {
   print("size, strides of x, targets, weights, positive weights, y and dx", d.size, LOSS_NUMBERS);
   fc_plan *plan = (fc_plan *)&d;
   const int status = fc_plan_loss(&d, &plan);
-  if ((status == FC_OK) != (plan != 0)) fail("status %d and plan %p", status, (void *)plan);
-  check_types(&d.types, status);
-  if (!spoilt && status != FC_OK) fail("status %d", status);
-  if (!plan) return;
-  shared->accepted++;
-  check_threads(plan, nthreads);
+  if (!accepted(plan, status, &d.types, spoilt, nthreads)) return;
   const int result = d.direction ? 5 : 4, there[LOST] = {1, 1, d.factors & 1, d.factors >> 1, 1, d.direction};
   int64_t sizes[DIMS] = {1, 1, 1, 1, 1}, one[DIMS] = {1, 1, 1, 1, 1}, strides[DIMS] = {0};
   int fits = d.rank <= DIMS && d.p0 == 2;
